@@ -1,0 +1,185 @@
+//! What the core wants done: the driver takes these with `poll_effect` and carries them out.
+
+use super::event::Failed;
+use super::receipt::{Receipt, Survivor};
+use super::request::{Reply, RequestId};
+use super::signal::Signal;
+use super::spec::Reach;
+use super::{GenId, OpId, ServiceId};
+
+/// Something to do. Each says which events may answer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make the generation's cgroup, write its record, start its main process there.
+    /// Answers: `Spawned` then `Execed` or `ExecFailed`; or `SpawnFailed`.
+    Spawn {
+        /// The new generation.
+        r#gen: GenId,
+        /// The service it is a start of.
+        service: ServiceId,
+    },
+    /// Run an auxiliary command in the generation's `control` cgroup.
+    /// Answers: `AuxExited` or `AuxFailed`.
+    RunAux {
+        /// The generation it belongs to.
+        r#gen: GenId,
+        /// Names this run.
+        aux: OpId,
+        /// Which command.
+        kind: AuxKind,
+    },
+    /// End whatever is left of an auxiliary command, the command included. Answer: `AuxEnded`.
+    EndAux {
+        /// The generation it belongs to.
+        r#gen: GenId,
+        /// Which run.
+        aux: OpId,
+    },
+    /// Send `signal`, then SIGCONT. Answer: none, or `SignalFailed`.
+    Signal {
+        /// The generation to signal.
+        r#gen: GenId,
+        /// The signal.
+        signal: Signal,
+        /// Whom.
+        to: To,
+    },
+    /// cgroup.kill on the generation, then the per-pid loop. Answer: `Killed`.
+    Kill {
+        /// The generation to kill.
+        r#gen: GenId,
+        /// Names the operation.
+        op: OpId,
+    },
+    /// One pass over /proc for processes of this generation outside its cgroup.
+    /// Answer: `Scanned`.
+    Scan {
+        /// The generation to scan for.
+        r#gen: GenId,
+        /// Names the operation.
+        op: OpId,
+    },
+    /// rmdir of the generation. Answer: `Fenced`.
+    Fence {
+        /// The generation to fence.
+        r#gen: GenId,
+        /// Names the operation.
+        op: OpId,
+    },
+    /// Find out all that can be told about what survives. Answer: `Inspected`.
+    Inspect {
+        /// The generation to inspect.
+        r#gen: GenId,
+        /// Names the operation.
+        op: OpId,
+    },
+    /// A verdict, or a better one on the same generation: store the receipt and log it.
+    Receipt(Box<Receipt>),
+    /// The generation has its last verdict: drop its handles, watches and record.
+    Release {
+        /// The generation.
+        r#gen: GenId,
+    },
+    /// Answer a request.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something a reader of the log wants to know.
+    Notice(Notice),
+    /// Get every reply and receipt out. Answer: `Flushed`.
+    Flush,
+    /// The final sweep. Answer: `Swept`.
+    Sweep,
+    /// The end: nothing comes after this.
+    Finish(Outcome),
+}
+
+/// What an auxiliary command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuxKind {
+    /// The readiness test.
+    Test,
+    /// The stop command.
+    Stop,
+}
+
+/// Whom a signal goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// The service's own reach, while its main process lives.
+    Reach(Reach),
+    /// The main process has gone: those members of `main` that `Reach` did not include.
+    Rest(Reach),
+}
+
+/// Why a shutdown is under way, and what follows it where we are PID 1 of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownKind {
+    /// Power off (in a container, or not as PID 1: exit).
+    PowerOff,
+    /// Reboot (likewise).
+    Reboot,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was asked for.
+    pub kind: ShutdownKind,
+    /// Everything that is left, from the receipts and the sweep.
+    pub survivors: Vec<Survivor>,
+    /// Services whose last verdict is lingering.
+    pub lingering: Vec<String>,
+    /// Services whose last verdict is unverified.
+    pub unverified: Vec<String>,
+    /// Whether the final sweep was sure.
+    pub sweep_error: Option<Failed>,
+    /// Whether the deadline passed before everything had its verdict.
+    pub deadline_hit: bool,
+}
+
+impl Outcome {
+    /// The exit code: 70 when anything lingers, 71 when the final sweep was unverified, else 0.
+    pub fn exit_code(&self) -> u8 {
+        if !self.survivors.is_empty() || !self.lingering.is_empty() {
+            70
+        } else if self.sweep_error.is_some() || !self.unverified.is_empty() {
+            71
+        } else {
+            0
+        }
+    }
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A service changed its state; `detail` says why, where there is a why.
+    State {
+        /// The service.
+        service: ServiceId,
+        /// The state's name.
+        state: &'static str,
+        /// Why.
+        detail: String,
+    },
+    /// Something went wrong that did not change a state.
+    Trouble {
+        /// The service.
+        service: ServiceId,
+        /// What.
+        detail: String,
+    },
+    /// The shutdown has begun.
+    ShutdownBegan {
+        /// What was asked for.
+        kind: ShutdownKind,
+        /// How many services run.
+        running: usize,
+    },
+    /// Every grace is cut short.
+    Hurry,
+}

@@ -1,0 +1,41 @@
+//! The supervisor, pure: no I/O, no clock, no async, nothing but `std` collections.
+//!
+//! ```text
+//!   handle(now, event)  ─┐                    ┌─► poll_effect()  until None
+//!   handle_timeout(now) ─┴─► Supervisor ──────┴─► poll_timeout()
+//! ```
+//!
+//! After every `handle` or `handle_timeout`, take effects until there are none, then ask for the
+//! next timeout. Spurious calls do nothing.
+
+pub mod effect;
+pub mod event;
+pub mod receipt;
+pub mod request;
+pub mod signal;
+pub mod spec;
+pub mod time;
+
+pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
+pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
+pub use receipt::{
+    Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step, Survivor,
+    Verdict,
+};
+pub use request::{Reply, Request, RequestError, RequestId};
+pub use signal::Signal;
+pub use spec::{LogMode, Reach, RestartPolicy, RestartWhen, Spec, Test};
+pub use time::{Time, Timer, Timers};
+
+/// A service, by its place in the supervisor's table; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u32);
+
+/// One start of one service; counts up over the supervisor's life, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GenId(pub u64);
+
+/// Names one operation handed to the driver, so that its completion can be told from a late or
+/// repeated one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);

@@ -1,0 +1,109 @@
+//! Requests and their replies. Each request gets exactly one reply.
+
+use super::effect::ShutdownKind;
+use super::receipt::Receipt;
+
+/// Names a request; the driver makes them, none is used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a client can ask the core to do. What it can ask to see is read from
+/// [`super::Supervisor`] without a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Wants the service up.
+    Start {
+        /// Its name.
+        service: String,
+        /// Reply when it is ready, done, failed or cannot go on by itself; else at once.
+        wait: bool,
+        /// Start although an earlier generation lingers.
+        force: bool,
+    },
+    /// Wants the service down; replies with the verdict.
+    Stop {
+        /// Its name.
+        service: String,
+        /// Go on to the service although a dependent lingers.
+        force: bool,
+    },
+    /// Wants the service stopped and up again; replies as `Start` does.
+    Restart {
+        /// Its name.
+        service: String,
+        /// Reply when it is ready, done, failed or cannot go on by itself; else at once.
+        wait: bool,
+    },
+    /// Wants everything down, and then the end.
+    Shutdown {
+        /// Which end.
+        kind: ShutdownKind,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Accepted; nothing was to be waited for.
+    Accepted,
+    /// The service reached this state (its name as [`super::State::as_str`] has it).
+    Reached {
+        /// The state.
+        state: &'static str,
+    },
+    /// There was nothing to stop.
+    AlreadyDown,
+    /// Stopped; the receipt says what is proven.
+    Stopped(Box<Receipt>),
+    /// Everything has its verdict.
+    ShutDown {
+        /// Services whose last verdict is lingering.
+        lingering: Vec<String>,
+        /// Services whose last verdict is unverified.
+        unverified: Vec<String>,
+    },
+    /// Refused or failed.
+    Error(RequestError),
+}
+
+/// Why a request was refused or could not be fulfilled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// There is no such service.
+    NotFound {
+        /// The name asked for.
+        service: String,
+    },
+    /// A shutdown is under way.
+    ShuttingDown,
+    /// An earlier generation of the service lives on.
+    Lingering(Box<Receipt>),
+    /// A dependent lingers, so the service was left running.
+    DependentLingers(Box<Receipt>),
+    /// The service cannot be started as it is (a dependency cycle, …).
+    Refused {
+        /// Its name.
+        service: String,
+        /// Why.
+        why: String,
+    },
+    /// It waits for something that will not come by itself.
+    Blocked {
+        /// Its name.
+        service: String,
+        /// What it waits for.
+        why: String,
+    },
+    /// It failed.
+    Failed {
+        /// Its name.
+        service: String,
+        /// Why.
+        why: String,
+    },
+    /// A later request asked for the opposite.
+    Superseded {
+        /// The service's name.
+        service: String,
+    },
+}

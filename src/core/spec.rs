@@ -1,0 +1,164 @@
+//! What a service is: the checked form of a service file.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::signal::Signal;
+
+/// A service as its file describes it, checked. `config` makes these; the core never sees text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The file's stem: no `/`, `\`, `.`, not empty.
+    pub name: String,
+    /// The command, one word per element; never empty.
+    pub exec: Vec<String>,
+    /// Readiness: dependents wait until this passed.
+    pub test: Option<Test>,
+    /// Asked to stop by running this in the generation's `control` cgroup, before any signal.
+    pub stop_command: Option<Vec<String>>,
+    /// Runs once: done when it exited 0 and left nothing; dependents wait for that.
+    pub oneshot: bool,
+    /// Order only: starts after these are ready, stops before them when they go down together.
+    pub after: Vec<String>,
+    /// `after`, plus: stopped when one of these stops, fails or restarts, started again with it.
+    pub requires: Vec<String>,
+    /// The polite signal of a stop.
+    pub stop_signal: Signal,
+    /// Whom the polite signal reaches.
+    pub signal_to: Reach,
+    /// How long a stop waits after the polite signal before it kills.
+    pub grace: Duration,
+    /// How long what the main process left behind has before it is killed.
+    pub exit_grace: Duration,
+    /// How long after a kill the verdict may take.
+    pub kill_timeout: Duration,
+    /// How long a start may take until it is ready; none: for ever.
+    pub start_timeout: Option<Duration>,
+    /// When and how it is started again.
+    pub restart: RestartPolicy,
+    /// Where its output goes.
+    pub log: LogMode,
+    /// Added to the supervisor's environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    pub dir: String,
+}
+
+impl Spec {
+    /// A service called `name` that runs `exec`, everything else at its default.
+    pub fn new(name: impl Into<String>, exec: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            exec,
+            test: None,
+            stop_command: None,
+            oneshot: false,
+            after: Vec::new(),
+            requires: Vec::new(),
+            stop_signal: Signal::TERM,
+            signal_to: Reach::Group,
+            grace: Duration::from_secs(10),
+            exit_grace: Duration::from_secs(2),
+            kill_timeout: Duration::from_secs(5),
+            start_timeout: None,
+            restart: RestartPolicy::default(),
+            log: LogMode::default(),
+            env: BTreeMap::new(),
+            dir: "/".into(),
+        }
+    }
+
+    /// Every name this waits for: `after`, then `requires`.
+    pub fn dependencies(&self) -> impl Iterator<Item = &str> {
+        self.after.iter().chain(&self.requires).map(String::as_str)
+    }
+}
+
+/// A readiness test: a command that is run until it exits 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// The command, one word per element; never empty.
+    pub exec: Vec<String>,
+    /// Pause between two runs; none: 50 ms, doubling to 1 s.
+    pub interval: Option<Duration>,
+    /// How long one run may take before it is ended and counts as failed.
+    pub timeout: Duration,
+    /// After how many failed runs the start has failed; none: never.
+    pub retries: Option<u32>,
+}
+
+impl Test {
+    /// A test that runs `exec`, everything else at its default (10 s a run, for ever).
+    pub fn new(exec: Vec<String>) -> Self {
+        Self {
+            exec,
+            interval: None,
+            timeout: Duration::from_secs(10),
+            retries: None,
+        }
+    }
+}
+
+/// Whom a stop signal reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The main process alone.
+    Main,
+    /// The main process's process group (zinit's way).
+    Group,
+    /// Every process of the generation's `main` cgroup.
+    All,
+}
+
+/// Where a service's output goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogMode {
+    /// Kept in memory, bounded per service.
+    #[default]
+    Ring,
+    /// The supervisor's stdout, each line prefixed with the service's name (and kept as `Ring`).
+    Stdout,
+    /// Nowhere.
+    None,
+}
+
+/// When and how a service that ended is started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Which ends lead to a new start. A oneshot is never started again by itself.
+    pub when: RestartWhen,
+    /// The second restart's delay (the first is at once); doubles with each further one.
+    pub delay: Duration,
+    /// No delay is longer than this.
+    pub max_delay: Duration,
+    /// Being up for this long resets the delay.
+    pub stable_after: Duration,
+    /// Give up after this many restarts within `window`; none: never.
+    pub burst: Option<u32>,
+    /// See `burst`.
+    pub window: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            when: RestartWhen::Always,
+            delay: Duration::from_millis(250),
+            max_delay: Duration::from_secs(60),
+            stable_after: Duration::from_secs(10),
+            burst: None,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which ends lead to a new start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartWhen {
+    /// Every end.
+    Always,
+    /// Only an end other than exit code 0.
+    OnFailure,
+    /// None.
+    Never,
+}

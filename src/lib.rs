@@ -1,0 +1,3 @@
+//! nought: a cgroup-v2 service supervisor that proves nothing is left running.
+
+pub mod core;
