@@ -8,24 +8,38 @@
 //! After every `handle` or `handle_timeout`, take effects until there are none, then ask for the
 //! next timeout. Spurious calls do nothing.
 
+mod asked;
 pub mod effect;
 pub mod event;
+mod graph;
+mod lifecycle;
+pub mod machine;
+mod readiness;
 pub mod receipt;
 pub mod request;
+mod restart;
+pub mod service;
+mod settle;
+mod shutdown;
 pub mod signal;
 pub mod spec;
+mod stop;
 pub mod time;
+pub mod view;
 
 pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
+pub use machine::{Leftover, Settings, Supervisor};
 pub use receipt::{
     Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step, Survivor,
     Verdict,
 };
 pub use request::{Reply, Request, RequestError, RequestId};
+pub use service::{Ended, Target};
 pub use signal::Signal;
 pub use spec::{LogMode, Reach, RestartPolicy, RestartWhen, Spec, Test};
 pub use time::{Time, Timer, Timers};
+pub use view::ServiceView;
 
 /// A service, by its place in the supervisor's table; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

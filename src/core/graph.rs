@@ -1,0 +1,271 @@
+//! Who waits for whom, by name: a name may be unknown yet, or be held by the service itself and
+//! by earlier generations of it that linger beside it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::ServiceId;
+
+/// A name in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NameId(u32);
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    name: String,
+    /// The configured service of this name.
+    primary: Option<ServiceId>,
+    /// Leftovers and lingering generations of this name.
+    ghosts: Vec<ServiceId>,
+    /// Who is `after` this name.
+    after: Vec<ServiceId>,
+    /// Who `requires` this name.
+    required: Vec<ServiceId>,
+}
+
+/// The edges of one service.
+#[derive(Clone, Debug)]
+pub(super) struct Edges {
+    pub(super) name: NameId,
+    pub(super) after: Vec<NameId>,
+    pub(super) requires: Vec<NameId>,
+}
+
+impl Edges {
+    /// Every name this waits for.
+    pub(super) fn dependencies(&self) -> impl Iterator<Item = NameId> + '_ {
+        self.after.iter().chain(&self.requires).copied()
+    }
+}
+
+/// The dependency graph.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Graph {
+    names: BTreeMap<String, NameId>,
+    nodes: Vec<Node>,
+    edges: BTreeMap<ServiceId, Edges>,
+}
+
+impl Graph {
+    fn intern(&mut self, name: &str) -> NameId {
+        if let Some(id) = self.names.get(name) {
+            return *id;
+        }
+        let id = NameId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(Node {
+            name: name.into(),
+            ..Node::default()
+        });
+        self.names.insert(name.into(), id);
+        id
+    }
+
+    fn node(&self, id: NameId) -> Option<&Node> {
+        self.nodes.get(id.0 as usize)
+    }
+
+    fn node_mut(&mut self, id: NameId) -> Option<&mut Node> {
+        self.nodes.get_mut(id.0 as usize)
+    }
+
+    /// Adds a service; `ghost` ones do not answer to their name as a dependency to be ready.
+    pub(super) fn add(
+        &mut self,
+        id: ServiceId,
+        name: &str,
+        after: &[String],
+        requires: &[String],
+        ghost: bool,
+    ) {
+        let name = self.intern(name);
+        let after: Vec<NameId> = after.iter().map(|dep| self.intern(dep)).collect();
+        let requires: Vec<NameId> = requires.iter().map(|dep| self.intern(dep)).collect();
+        for dep in &after {
+            if let Some(node) = self.node_mut(*dep) {
+                node.after.push(id);
+            }
+        }
+        for dep in &requires {
+            if let Some(node) = self.node_mut(*dep) {
+                node.required.push(id);
+            }
+        }
+        if let Some(node) = self.node_mut(name) {
+            if ghost {
+                node.ghosts.push(id);
+            } else {
+                node.primary = Some(id);
+            }
+        }
+        self.edges.insert(
+            id,
+            Edges {
+                name,
+                after,
+                requires,
+            },
+        );
+    }
+
+    /// Takes a service out; its name stays known to those that wait for it.
+    pub(super) fn remove(&mut self, id: ServiceId) {
+        let Some(edges) = self.edges.remove(&id) else {
+            return;
+        };
+        for dep in edges.dependencies().collect::<Vec<_>>() {
+            if let Some(node) = self.node_mut(dep) {
+                node.after.retain(|other| *other != id);
+                node.required.retain(|other| *other != id);
+            }
+        }
+        if let Some(node) = self.node_mut(edges.name) {
+            node.ghosts.retain(|other| *other != id);
+            if node.primary == Some(id) {
+                node.primary = None;
+            }
+        }
+    }
+
+    /// The configured service of this name.
+    pub(super) fn find(&self, name: &str) -> Option<ServiceId> {
+        self.names.get(name).and_then(|id| self.primary(*id))
+    }
+
+    /// The configured service of this name.
+    pub(super) fn primary(&self, name: NameId) -> Option<ServiceId> {
+        self.node(name).and_then(|node| node.primary)
+    }
+
+    /// The name itself.
+    pub(super) fn name(&self, name: NameId) -> &str {
+        self.node(name).map_or("?", |node| node.name.as_str())
+    }
+
+    /// The edges of a service.
+    pub(super) fn edges(&self, id: ServiceId) -> Option<&Edges> {
+        self.edges.get(&id)
+    }
+
+    /// Leftovers and lingering generations that share the service's name.
+    pub(super) fn ghosts_of(&self, id: ServiceId) -> &[ServiceId] {
+        let node = self.edges.get(&id).and_then(|edges| self.node(edges.name));
+        node.map_or(&[], |node| node.ghosts.as_slice())
+    }
+
+    /// Everything that holds the name of one of the service's dependencies.
+    pub(super) fn dependencies(&self, id: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
+        let names = self
+            .edges
+            .get(&id)
+            .into_iter()
+            .flat_map(Edges::dependencies);
+        names
+            .filter_map(|name| self.node(name))
+            .flat_map(|node| node.primary.iter().chain(&node.ghosts).copied())
+    }
+
+    /// Who waits for the service's name, through `after` or `requires`.
+    pub(super) fn dependents(&self, id: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
+        let node = self.edges.get(&id).and_then(|edges| self.node(edges.name));
+        node.into_iter()
+            .flat_map(|node| node.after.iter().chain(&node.required).copied())
+    }
+
+    /// Who requires the service's name.
+    pub(super) fn requirers(&self, id: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
+        let node = self.edges.get(&id).and_then(|edges| self.node(edges.name));
+        node.into_iter()
+            .flat_map(|node| node.required.iter().copied())
+    }
+
+    /// The shortest cycle through `id`, if there is one: `a → b → a`.
+    pub(super) fn cycle_through(&self, id: ServiceId) -> Option<String> {
+        let mut came_from: BTreeMap<ServiceId, ServiceId> = BTreeMap::new();
+        let mut queue = VecDeque::from([id]);
+        while let Some(at) = queue.pop_front() {
+            for dep in self
+                .edges
+                .get(&at)
+                .into_iter()
+                .flat_map(Edges::dependencies)
+            {
+                let Some(dep) = self.primary(dep) else {
+                    continue;
+                };
+                if dep == id {
+                    return Some(self.cycle_text(id, at, &came_from));
+                }
+                if let std::collections::btree_map::Entry::Vacant(slot) = came_from.entry(dep) {
+                    slot.insert(at);
+                    queue.push_back(dep);
+                }
+            }
+        }
+        None
+    }
+
+    fn cycle_text(
+        &self,
+        id: ServiceId,
+        last: ServiceId,
+        came_from: &BTreeMap<ServiceId, ServiceId>,
+    ) -> String {
+        let mut path = vec![id];
+        let mut at = last;
+        while at != id {
+            path.push(at);
+            let Some(before) = came_from.get(&at) else {
+                break;
+            };
+            at = *before;
+        }
+        path.push(id);
+        let names: Vec<&str> = path.iter().rev().map(|id| self.name_of(*id)).collect();
+        names.join(" → ")
+    }
+
+    fn name_of(&self, id: ServiceId) -> &str {
+        self.edges
+            .get(&id)
+            .map_or("?", |edges| self.name(edges.name))
+    }
+
+    /// The services that are on, or between, cycles: all others are peeled off from both ends.
+    pub(super) fn unordered(&self) -> BTreeSet<ServiceId> {
+        let mut left: BTreeSet<ServiceId> = self.edges.keys().copied().collect();
+        for toward_dependencies in [true, false] {
+            let count = |id: ServiceId, left: &BTreeSet<ServiceId>| {
+                if toward_dependencies {
+                    self.dependencies(id)
+                        .filter(|dep| left.contains(dep))
+                        .count()
+                } else {
+                    self.dependents(id).filter(|dep| left.contains(dep)).count()
+                }
+            };
+            let mut counts: BTreeMap<ServiceId, usize> =
+                left.iter().map(|id| (*id, count(*id, &left))).collect();
+            let mut free: Vec<ServiceId> = counts
+                .iter()
+                .filter(|(_, n)| **n == 0)
+                .map(|(id, _)| *id)
+                .collect();
+            while let Some(id) = free.pop() {
+                left.remove(&id);
+                let next: Vec<ServiceId> = if toward_dependencies {
+                    self.dependents(id).collect()
+                } else {
+                    self.dependencies(id).collect()
+                };
+                for other in next {
+                    if let Some(n) = counts.get_mut(&other).filter(|n| **n > 0) {
+                        *n -= 1;
+                        if *n == 0 {
+                            free.push(other);
+                        }
+                    }
+                }
+            }
+        }
+        left
+    }
+}

@@ -1,0 +1,518 @@
+//! What events mean to a service: each event in each state.
+
+use super::effect::{AuxKind, Effect, Notice};
+use super::event::{Event, Exit, Failed};
+use super::machine::{Out, Supervisor};
+use super::readiness::{AfterFailure, Probe};
+use super::receipt::{Cause, Verdict};
+use super::request::{Reply, RequestError};
+use super::service::{Ended, Main, Run, Service, State, Target};
+use super::spec::RestartWhen;
+use super::stop::{AuxState, Ladder};
+use super::time::Timer;
+use super::{GenId, OpId, ServiceId};
+
+impl Supervisor {
+    /// An event about a generation; one of a generation that has its last verdict is late and
+    /// means nothing any more.
+    pub(super) fn on_generation_event(&mut self, event: Event) {
+        let Some(r#gen) = generation(&event) else {
+            return;
+        };
+        let Some(id) = self.gens.get(&r#gen).copied() else {
+            return;
+        };
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
+        match &service.state {
+            State::Starting(_) | State::Up(_) => self.on_run_event(id, event),
+            State::Stopping(_) | State::Lingering(_) => {
+                self.on_ladder(id, |ladder, out| on_ladder_event(ladder, out, id, event));
+            }
+            State::Down
+            | State::Blocked { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Done => {}
+        }
+    }
+
+    /// An event about a generation that is not on the ladder.
+    fn on_run_event(&mut self, id: ServiceId, event: Event) {
+        match event {
+            Event::Spawned { pid, .. } => {
+                self.with_run(id, |run| {
+                    if run.main == Main::Spawning {
+                        run.main = Main::Alive(pid);
+                    }
+                });
+            }
+            Event::SpawnFailed { error, .. } => self.on_spawn_failed(id, error),
+            Event::Execed { .. } => self.on_execed(id),
+            Event::ExecFailed { error, .. } => {
+                if let Some(service) = self.services.get_mut(&id) {
+                    service.failure = Some(error.to_string());
+                }
+            }
+            Event::MainExited { exit, .. } => self.on_main_exited(id, exit),
+            Event::Cgroup { main, whole, .. } => {
+                self.with_run(id, |run| {
+                    run.main_populated = Some(main);
+                    run.populated = Some(whole);
+                });
+            }
+            Event::AuxExited { aux, exit, .. } => self.on_aux_exited(id, aux, Ok(exit)),
+            Event::AuxFailed { aux, error, .. } => self.on_aux_exited(id, aux, Err(error)),
+            Event::AuxEnded { aux, error, .. } => self.on_aux_ended(id, aux, error),
+            Event::SignalFailed { error, .. } => self.trouble(id, &error),
+            // Answers to what only a ladder asks for.
+            Event::Killed { .. }
+            | Event::Scanned { .. }
+            | Event::Fenced { .. }
+            | Event::Inspected { .. }
+            | Event::SurvivorGone { .. } => {}
+            Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => {}
+        }
+    }
+
+    fn with_run(&mut self, id: ServiceId, change: impl FnOnce(&mut Run)) {
+        if let Some(Service {
+            state: State::Starting(run) | State::Up(run),
+            ..
+        }) = self.services.get_mut(&id)
+        {
+            change(run);
+        }
+    }
+
+    fn on_spawn_failed(&mut self, id: ServiceId, error: Failed) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let State::Starting(run) = &mut service.state else {
+            return;
+        };
+        if run.main != Main::Spawning {
+            return;
+        }
+        run.main = Main::None;
+        service.failure = Some(error.to_string());
+        self.begin_ladder(id, Cause::StartFailed);
+    }
+
+    fn on_execed(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let State::Starting(run) = &mut service.state else {
+            return;
+        };
+        if std::mem::replace(&mut run.execed, true) {
+            return;
+        }
+        if service.spec.test.is_some() {
+            run.probe = Some(Probe::default());
+            self.run_test(id);
+        } else if !service.spec.oneshot {
+            self.become_up(id);
+        }
+    }
+
+    fn become_up(&mut self, id: ServiceId) {
+        let now = self.out.now;
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        if !matches!(service.state, State::Starting(_)) {
+            return;
+        }
+        service.up_since = Some(now);
+        if let State::Starting(run) = std::mem::replace(&mut service.state, State::Down) {
+            self.out.timers.cancel_service(id);
+            self.set_state(id, State::Up(run));
+        }
+    }
+
+    fn on_main_exited(&mut self, id: ServiceId, exit: Exit) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let failed = service.failure.is_some();
+        let oneshot = service.spec.oneshot;
+        let cause = service.stop_wanted.map(|wanted| wanted.cause);
+        self.with_run(id, |run| run.main = Main::Gone(exit));
+        if !oneshot {
+            self.cascade(id, true);
+        }
+        let ended = if failed {
+            Cause::StartFailed
+        } else {
+            Cause::Ended
+        };
+        self.begin_ladder(id, cause.unwrap_or(ended));
+    }
+
+    pub(super) fn on_start_timeout(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        if !matches!(service.state, State::Starting(_)) || service.stop_wanted.is_some() {
+            return;
+        }
+        let timeout = service.spec.start_timeout.unwrap_or_default();
+        service.failure = Some(format!("not ready within {timeout:?}"));
+        self.begin_ladder(id, Cause::StartFailed);
+    }
+
+    // ---- readiness ----------------------------------------------------------------------
+
+    fn run_test(&mut self, id: ServiceId) {
+        let now = self.out.now;
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let (State::Starting(run), Some(test)) = (&mut service.state, &service.spec.test) else {
+            return;
+        };
+        let Some(probe) = &mut run.probe else { return };
+        let aux = self.out.op();
+        probe.running = Some(aux);
+        probe.due = false;
+        run.auxes.insert(aux, AuxState::Running);
+        self.out.push(Effect::RunAux {
+            r#gen: run.r#gen,
+            aux,
+            kind: AuxKind::Test,
+        });
+        self.out
+            .timers
+            .set(Timer::TestTimeout(id), now + test.timeout);
+    }
+
+    fn on_aux_exited(&mut self, id: ServiceId, aux: OpId, result: Result<Exit, Failed>) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let (State::Starting(run) | State::Up(run)) = &mut service.state else {
+            return;
+        };
+        let Some(state @ AuxState::Running) = run.auxes.get_mut(&aux) else {
+            return;
+        };
+        *state = AuxState::Ending;
+        self.out.push(Effect::EndAux {
+            r#gen: run.r#gen,
+            aux,
+        });
+        if run
+            .probe
+            .as_ref()
+            .is_none_or(|probe| probe.running != Some(aux))
+        {
+            return;
+        }
+        if let Err(error) = &result {
+            self.trouble(id, error);
+        }
+        if result.is_ok_and(Exit::success) {
+            self.become_up(id);
+        } else {
+            self.on_test_failed(id);
+        }
+    }
+
+    pub(super) fn on_test_timeout(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let State::Starting(run) = &mut service.state else {
+            return;
+        };
+        let Some(aux) = run.probe.as_ref().and_then(|probe| probe.running) else {
+            return;
+        };
+        if let Some(state) = run.auxes.get_mut(&aux) {
+            *state = AuxState::Ending;
+            self.out.push(Effect::EndAux {
+                r#gen: run.r#gen,
+                aux,
+            });
+        }
+        self.on_test_failed(id);
+    }
+
+    fn on_test_failed(&mut self, id: ServiceId) {
+        let now = self.out.now;
+        self.out.timers.cancel(Timer::TestTimeout(id));
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let (State::Starting(run), Some(test)) = (&mut service.state, &service.spec.test) else {
+            return;
+        };
+        let Some(probe) = &mut run.probe else { return };
+        match probe.failed(test) {
+            AfterFailure::Again(pause) => self.out.timers.set(Timer::TestPause(id), now + pause),
+            AfterFailure::GiveUp => {
+                let failures = probe.failures();
+                if service.stop_wanted.is_none() {
+                    service.failure = Some(format!("its test failed {failures} times"));
+                    self.begin_ladder(id, Cause::StartFailed);
+                }
+            }
+        }
+    }
+
+    /// The next test may run, unless the last one is still being cleared away: tests never
+    /// pile up.
+    pub(super) fn on_test_pause(&mut self, id: ServiceId) {
+        let mut clear = false;
+        self.with_run(id, |run| {
+            clear = run.auxes.is_empty();
+            if let Some(probe) = &mut run.probe {
+                probe.due = !clear;
+            }
+        });
+        if clear {
+            self.run_test(id);
+        }
+    }
+
+    fn on_aux_ended(&mut self, id: ServiceId, aux: OpId, error: Option<Failed>) {
+        let mut due = false;
+        self.with_run(id, |run| {
+            run.auxes.remove(&aux);
+            due = run.auxes.is_empty() && run.probe.as_ref().is_some_and(|probe| probe.due);
+        });
+        if let Some(error) = error {
+            self.trouble(id, &error);
+        }
+        if due {
+            self.run_test(id);
+        }
+    }
+
+    fn trouble(&mut self, id: ServiceId, error: &Failed) {
+        let notice = Notice::Trouble {
+            service: id,
+            detail: error.to_string(),
+        };
+        self.out.push(Effect::Notice(notice));
+    }
+
+    // ---- the ladder's end ---------------------------------------------------------------
+
+    /// Hands the service's ladder to `event`, and acts on the verdict if one fell.
+    pub(super) fn on_ladder(
+        &mut self,
+        id: ServiceId,
+        event: impl FnOnce(&mut Ladder, &mut Out) -> Option<Verdict>,
+    ) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let (State::Stopping(ladder) | State::Lingering(ladder)) = &mut service.state else {
+            return;
+        };
+        if let Some(verdict) = event(ladder, &mut self.out) {
+            self.on_verdict(id, verdict);
+        }
+    }
+
+    fn on_verdict(&mut self, id: ServiceId, verdict: Verdict) {
+        let now = self.out.now;
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let state = std::mem::replace(&mut service.state, State::Down);
+        let (ladder, first) = match state {
+            State::Stopping(ladder) => (ladder, true),
+            State::Lingering(ladder) => (ladder, false),
+            other => {
+                service.state = other;
+                return;
+            }
+        };
+        let receipt = Box::new(ladder.receipt().clone());
+        let waits = std::mem::take(&mut service.stop_waits);
+        service.receipt = Some(receipt.clone());
+        if first {
+            service.last = Some(Ended {
+                pid: receipt.pid,
+                exit: receipt.exit,
+                failure: service.failure.clone(),
+                at: now,
+            });
+            if ladder.cause == Cause::Leftover {
+                self.leftovers = self.leftovers.saturating_sub(1);
+                if self.leftovers == 0 {
+                    self.dirty.extend(self.services.keys().copied());
+                }
+            }
+        }
+        for id in waits {
+            let reply = match verdict {
+                Verdict::Lingering => Reply::Error(RequestError::Lingering(receipt.clone())),
+                Verdict::Verified | Verdict::Unverified => Reply::Stopped(receipt.clone()),
+            };
+            self.out.push(Effect::Reply { id, reply });
+        }
+        if verdict == Verdict::Lingering {
+            let cause = ladder.cause;
+            self.set_state(id, State::Lingering(ladder));
+            if cause == Cause::Dependency {
+                self.halt_stops_below(id, &receipt);
+            }
+        } else {
+            self.gens.remove(&ladder.r#gen);
+            self.on_gone(id, ladder.cause);
+        }
+    }
+
+    /// The generation has its last verdict: what becomes of the service.
+    fn on_gone(&mut self, id: ServiceId, cause: Cause) {
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
+        if service.ghost {
+            self.mark_concerned(id);
+            let primary = self
+                .graph
+                .edges(id)
+                .and_then(|edges| self.graph.primary(edges.name));
+            self.dirty.extend(primary);
+            self.graph.remove(id);
+            self.services.remove(&id);
+            self.dirty.remove(&id);
+            return;
+        }
+        let down = service.target == Target::Down || self.shutdown.is_some();
+        let next = match cause {
+            _ if down => State::Down,
+            _ if service.again => starting_again(),
+            Cause::Stop
+            | Cause::Restart
+            | Cause::Dependency
+            | Cause::Shutdown
+            | Cause::Leftover => starting_again(),
+            Cause::Ended | Cause::StartFailed => self.after_end(id, cause),
+        };
+        if let State::Backoff { until } = next {
+            self.out.timers.set(Timer::Backoff(id), until);
+        }
+        self.set_state(id, next);
+    }
+
+    /// It ended by itself, or could not be started: by its restart policy.
+    fn after_end(&mut self, id: ServiceId, cause: Cause) -> State {
+        let now = self.out.now;
+        let Some(service) = self.services.get_mut(&id) else {
+            return State::Down;
+        };
+        let exit = service.last.as_ref().and_then(|last| last.exit);
+        let success = cause == Cause::Ended && exit.is_some_and(Exit::success);
+        let why = match (&service.failure, exit) {
+            (Some(failure), _) => failure.clone(),
+            (None, Some(exit)) => exit.to_string(),
+            (None, None) => "ended".into(),
+        };
+        let policy = &service.spec.restart;
+        let again = !service.spec.oneshot
+            && match policy.when {
+                RestartWhen::Always => true,
+                RestartWhen::OnFailure => !success,
+                RestartWhen::Never => false,
+            };
+        if !again {
+            return if success {
+                State::Done
+            } else {
+                State::Failed { why }
+            };
+        }
+        let uptime = service
+            .up_since
+            .map_or(std::time::Duration::ZERO, |since| now.since(since));
+        match service.backoff.next(policy, now, uptime, &mut self.rng) {
+            Some(delay) if delay.is_zero() => starting_again(),
+            Some(delay) => State::Backoff { until: now + delay },
+            None => State::Failed {
+                why: format!(
+                    "{why}; given up after {} restarts within {:?}",
+                    policy.burst.unwrap_or_default(),
+                    policy.window
+                ),
+            },
+        }
+    }
+
+    pub(super) fn on_backoff_over(&mut self, id: ServiceId) {
+        let waiting = |service: &Service| matches!(service.state, State::Backoff { .. });
+        if self.services.get(&id).is_some_and(waiting) {
+            self.set_state(id, starting_again());
+        }
+    }
+}
+
+/// Wanted up, and nothing known yet that would block it: settle looks at it next.
+pub(super) fn starting_again() -> State {
+    State::Blocked {
+        why: "about to start".into(),
+    }
+}
+
+/// An event about a generation on the ladder.
+fn on_ladder_event(
+    ladder: &mut Ladder,
+    out: &mut Out,
+    id: ServiceId,
+    event: Event,
+) -> Option<Verdict> {
+    match event {
+        Event::Spawned { pid, .. } => ladder.on_spawned(out, id, pid),
+        Event::SpawnFailed { error, .. } => ladder.on_spawn_failed(out, id, error),
+        Event::Execed { .. } => {}
+        Event::ExecFailed { error, .. } | Event::SignalFailed { error, .. } => {
+            ladder.on_trouble(out, error);
+        }
+        Event::MainExited { exit, .. } => ladder.on_main_exited(out, id, exit),
+        Event::Cgroup { main, whole, .. } => ladder.on_cgroup(out, id, main, whole),
+        Event::AuxExited { aux, exit, .. } => ladder.on_aux_exited(out, id, aux, Some(exit)),
+        Event::AuxFailed { aux, error, .. } => {
+            ladder.on_trouble(out, error);
+            ladder.on_aux_exited(out, id, aux, None);
+        }
+        Event::AuxEnded { aux, error, .. } => ladder.on_aux_ended(out, id, aux, error),
+        Event::Killed { op, report, .. } => ladder.on_killed(out, id, op, report),
+        Event::Scanned { op, report, .. } => return ladder.on_scanned(out, id, op, report),
+        Event::Fenced { op, result, .. } => return ladder.on_fenced(out, id, op, result),
+        Event::Inspected { op, survivors, .. } => {
+            return ladder.on_inspected(out, id, op, survivors);
+        }
+        Event::SurvivorGone { .. } => ladder.on_survivor_gone(out, id),
+        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => {}
+    }
+    None
+}
+
+fn generation(event: &Event) -> Option<GenId> {
+    match event {
+        Event::Spawned { r#gen, .. }
+        | Event::SpawnFailed { r#gen, .. }
+        | Event::Execed { r#gen }
+        | Event::ExecFailed { r#gen, .. }
+        | Event::MainExited { r#gen, .. }
+        | Event::Cgroup { r#gen, .. }
+        | Event::AuxExited { r#gen, .. }
+        | Event::AuxFailed { r#gen, .. }
+        | Event::AuxEnded { r#gen, .. }
+        | Event::SignalFailed { r#gen, .. }
+        | Event::Killed { r#gen, .. }
+        | Event::Scanned { r#gen, .. }
+        | Event::Fenced { r#gen, .. }
+        | Event::Inspected { r#gen, .. }
+        | Event::SurvivorGone { r#gen } => Some(*r#gen),
+        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => None,
+    }
+}

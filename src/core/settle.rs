@@ -1,0 +1,281 @@
+//! The dirty queue: every change marks who may be concerned, and the graph is brought to rest
+//! before anything else happens. No recursion: whoever changes here marks others again.
+
+use std::collections::BTreeSet;
+
+use super::ServiceId;
+use super::effect::{Effect, Notice};
+use super::machine::Supervisor;
+use super::receipt::Cause;
+use super::service::{Main, Run, Service, State, StopWanted, Target};
+use super::stop::{Budget, Ladder};
+use super::time::Timer;
+
+impl Supervisor {
+    /// Brings the graph to rest.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.dirty.pop_first() {
+            self.settle_service(id);
+        }
+        self.resolve_start_waits();
+        self.advance_shutdown();
+    }
+
+    fn settle_service(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
+        match &service.state {
+            State::Starting(_) | State::Up(_) => {
+                if let Some(wanted) = service.stop_wanted {
+                    self.stop_when_free(id, wanted);
+                }
+            }
+            State::Down | State::Blocked { .. } if service.target == Target::Up => {
+                match self.blocked_by(id) {
+                    None => self.start(id),
+                    Some(why) => self.block(id, why),
+                }
+            }
+            State::Down
+            | State::Blocked { .. }
+            | State::Stopping(_)
+            | State::Lingering(_)
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn block(&mut self, id: ServiceId, why: String) {
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
+        let unchanged = matches!(&service.state, State::Blocked { why: known } if *known == why);
+        if !unchanged {
+            self.set_state(id, State::Blocked { why });
+        }
+    }
+
+    /// Why a wanted service cannot start now; `None`: it can.
+    fn blocked_by(&mut self, id: ServiceId) -> Option<String> {
+        if self.leftovers > 0 {
+            return Some("what an earlier supervisor left behind is being ended".into());
+        }
+        let service = self.services.get(&id)?;
+        if !service.forced
+            && self
+                .graph
+                .ghosts_of(id)
+                .iter()
+                .any(|ghost| self.services.contains_key(ghost))
+        {
+            return Some("an earlier start of it lingers".into());
+        }
+        for dep in self.graph.edges(id)?.dependencies() {
+            let ready = self
+                .graph
+                .primary(dep)
+                .and_then(|dep| self.services.get(&dep));
+            match ready {
+                None => return Some(format!("{} is unknown", self.graph.name(dep))),
+                Some(dep) if !dep.ready() => {
+                    return Some(format!("{} is {}", dep.spec.name, dep.state.as_str()));
+                }
+                Some(_) => {}
+            }
+        }
+        let requirer = self.blocking_dependent(id, true)?;
+        self.held.entry(requirer).or_default().push(id);
+        let name = self
+            .services
+            .get(&requirer)
+            .map_or("?", |service| service.spec.name.as_str());
+        Some(format!("{name}, which requires it, is stopping"))
+    }
+
+    fn start(&mut self, id: ServiceId) {
+        let r#gen = self.new_gen(id);
+        let now = self.out.now;
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        service.starts += 1;
+        service.again = false;
+        service.forced = false;
+        service.failure = None;
+        service.up_since = None;
+        if let Some(timeout) = service.spec.start_timeout {
+            self.out.timers.set(Timer::StartTimeout(id), now + timeout);
+        }
+        let run = Run::new(r#gen, Main::Spawning, Some(now));
+        self.set_state(id, State::Starting(Box::new(run)));
+        self.out.push(Effect::Spawn { r#gen, service: id });
+    }
+
+    fn stop_when_free(&mut self, id: ServiceId, wanted: StopWanted) {
+        // The one that held it up last time most likely still does.
+        let hint = self.services.get(&id).and_then(|service| service.waits_for);
+        if let Some(hint) = hint
+            && self.going_down(hint)
+        {
+            let held = self.held.entry(hint).or_default();
+            if !held.contains(&id) {
+                held.push(id);
+            }
+            return;
+        }
+        let blocker = self.blocking_dependent(id, false);
+        if let Some(service) = self.services.get_mut(&id) {
+            service.waits_for = blocker;
+        }
+        match blocker {
+            None => self.begin_ladder(id, wanted.cause),
+            Some(blocker) => self.held.entry(blocker).or_default().push(id),
+        }
+    }
+
+    fn going_down(&self, id: ServiceId) -> bool {
+        self.services
+            .get(&id)
+            .is_some_and(|service| service.going_down())
+    }
+
+    /// A dependent, direct or through others, that is on its way down and has no verdict yet.
+    fn blocking_dependent(&self, id: ServiceId, requires_only: bool) -> Option<ServiceId> {
+        let mut seen = BTreeSet::from([id]);
+        let mut open = vec![id];
+        while let Some(at) = open.pop() {
+            let next: Vec<ServiceId> = if requires_only {
+                self.graph.requirers(at).collect()
+            } else {
+                self.graph.dependents(at).collect()
+            };
+            for dependent in next {
+                if seen.insert(dependent) {
+                    if self.going_down(dependent) {
+                        return Some(dependent);
+                    }
+                    // What never started holds no requirer that could be running.
+                    let fresh = |service: &Service| service.starts == 0 && !service.ghost;
+                    if !(requires_only && self.services.get(&dependent).is_some_and(fresh)) {
+                        open.push(dependent);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts the service's generation on the stop ladder.
+    pub(super) fn begin_ladder(&mut self, id: ServiceId, cause: Cause) {
+        let now = self.out.now;
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let run = match std::mem::replace(&mut service.state, State::Down) {
+            State::Starting(run) | State::Up(run) => run,
+            other => {
+                service.state = other;
+                return;
+            }
+        };
+        let spec = &service.spec;
+        let asked = matches!(run.main, Main::Alive(_) | Main::Spawning | Main::Unknown);
+        let grace = if asked { spec.grace } else { spec.exit_grace };
+        let budget = match &self.shutdown {
+            Some(shutdown) => shutdown.budget(now, service.waves_below, grace, spec.kill_timeout),
+            None => Budget {
+                grace,
+                proof: spec.kill_timeout,
+                limit: None,
+            },
+        };
+        self.out.timers.cancel_service(id);
+        service.stop_wanted = None;
+        service.waits_for = None;
+        let stop_command = spec.stop_command.is_some();
+        let mut ladder = Ladder::new(
+            &self.out,
+            spec,
+            self.settings.guarantee,
+            *run,
+            cause,
+            budget,
+        );
+        ladder.climb(&mut self.out, id, stop_command);
+        self.set_state(id, State::Stopping(Box::new(ladder)));
+    }
+
+    /// Everything that requires the service has to go down, and theirs before them.
+    pub(super) fn cascade(&mut self, id: ServiceId, force: bool) {
+        let mut seen = BTreeSet::from([id]);
+        let mut open = vec![id];
+        while let Some(at) = open.pop() {
+            for requirer in self.graph.requirers(at).collect::<Vec<_>>() {
+                if !seen.insert(requirer) {
+                    continue;
+                }
+                let Some(service) = self.services.get_mut(&requirer) else {
+                    continue;
+                };
+                match service.state {
+                    State::Starting(_) | State::Up(_) => {
+                        match &mut service.stop_wanted {
+                            Some(wanted) => wanted.force |= force,
+                            None => {
+                                service.stop_wanted = Some(StopWanted {
+                                    cause: Cause::Dependency,
+                                    force,
+                                });
+                            }
+                        }
+                        self.dirty.insert(requirer);
+                        open.push(requirer);
+                    }
+                    // Already on its way; what requires it was told when it began.
+                    State::Stopping(_) => {}
+                    _ => open.push(requirer),
+                }
+            }
+        }
+    }
+
+    /// Changes a state and marks everybody whom that may concern.
+    pub(super) fn set_state(&mut self, id: ServiceId, state: State) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let detail = match &state {
+            State::Blocked { why } | State::Failed { why } => why.clone(),
+            State::Stopping(ladder) => ladder.cause.as_str().into(),
+            State::Lingering(ladder) => {
+                let survivors = &ladder.receipt().survivors;
+                let pids: Vec<String> = survivors.iter().map(|s| s.pid.to_string()).collect();
+                format!("pid {}", pids.join(", "))
+            }
+            State::Backoff { until } => {
+                format!("next start in {} ms", until.since(self.out.now).as_millis())
+            }
+            State::Down | State::Starting(_) | State::Up(_) | State::Done => String::new(),
+        };
+        let name = state.as_str();
+        service.state = state;
+        service.since = self.out.now;
+        self.out.push(Effect::Notice(Notice::State {
+            service: id,
+            state: name,
+            detail,
+        }));
+        self.mark_concerned(id);
+    }
+
+    /// Marks the service, who waits for it to be ready, and whom it held up.
+    pub(super) fn mark_concerned(&mut self, id: ServiceId) {
+        self.dirty.insert(id);
+        self.dirty.extend(self.graph.dependents(id));
+        if let Some(held) = self.held.remove(&id) {
+            self.dirty.extend(held);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What can be seen of the supervisor without asking it to do anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::machine::Supervisor;
+use super::receipt::{Guarantee, Receipt};
+use super::service::{Ended, Service, State, Target};
+use super::spec::Spec;
+use super::{GenId, ServiceId};
+
+/// A service as it is at one moment.
+#[derive(Clone, Debug)]
+pub struct ServiceView<'a> {
+    /// Which service.
+    pub id: ServiceId,
+    /// Its definition.
+    pub spec: &'a Spec,
+    /// What is wanted of it.
+    pub target: Target,
+    /// The state's name.
+    pub state: &'static str,
+    /// Why it is in this state, where there is a why.
+    pub detail: String,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// The main process while it is not reaped.
+    pub pid: Option<u32>,
+    /// The current generation.
+    pub r#gen: Option<GenId>,
+    /// Starts so far.
+    pub starts: u64,
+    /// How its last generation ended.
+    pub last: Option<&'a Ended>,
+    /// Time until the next start, in Backoff.
+    pub next_start: Option<Duration>,
+    /// The rung of the stop ladder it is on.
+    pub rung: Option<&'static str>,
+    /// Whether its readiness test failed at least once since it was started.
+    pub test_failing: bool,
+    /// The receipt of its last end.
+    pub receipt: Option<&'a Receipt>,
+    /// Whether it is a leftover or a lingering generation beside a forced start.
+    pub ghost: bool,
+}
+
+impl Supervisor {
+    /// The definition of a service, for carrying out an effect that names it.
+    pub fn spec(&self, id: ServiceId) -> Option<&Spec> {
+        self.services.get(&id).map(|service| &service.spec)
+    }
+
+    /// The service a generation belongs to.
+    pub fn service_of(&self, r#gen: GenId) -> Option<ServiceId> {
+        self.gens.get(&r#gen).copied()
+    }
+
+    /// What can be promised here.
+    pub fn guarantee(&self) -> Guarantee {
+        self.settings.guarantee
+    }
+
+    /// Whether a shutdown is under way.
+    pub fn shutting_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// Every timer that is set, for invariants and diagnostics.
+    pub fn timers(&self) -> impl Iterator<Item = (super::Timer, super::Time)> + '_ {
+        self.out.timers.iter()
+    }
+
+    /// Every service, in the order of their names; leftovers and set-aside generations follow
+    /// the service whose name they bear.
+    pub fn views(&self) -> Vec<ServiceView<'_>> {
+        let mut views: Vec<ServiceView<'_>> = self
+            .services
+            .iter()
+            .map(|(id, service)| self.view_of(*id, service))
+            .collect();
+        views.sort_by(|a, b| (&a.spec.name, a.ghost, a.id).cmp(&(&b.spec.name, b.ghost, b.id)));
+        views
+    }
+
+    /// One configured service.
+    pub fn view(&self, name: &str) -> Option<ServiceView<'_>> {
+        let id = self.graph.find(name)?;
+        self.services
+            .get(&id)
+            .map(|service| self.view_of(id, service))
+    }
+
+    /// The state's name of every service it waits for; `unknown` where there is none.
+    pub fn dependency_states(&self, name: &str) -> BTreeMap<String, &'static str> {
+        let edges = self.graph.find(name).and_then(|id| self.graph.edges(id));
+        let names = edges.into_iter().flat_map(|edges| edges.dependencies());
+        names
+            .map(|dep| {
+                let service = self
+                    .graph
+                    .primary(dep)
+                    .and_then(|id| self.services.get(&id));
+                let state = service.map_or("unknown", |service| service.state.as_str());
+                (self.graph.name(dep).to_owned(), state)
+            })
+            .collect()
+    }
+
+    fn view_of<'a>(&'a self, id: ServiceId, service: &'a Service) -> ServiceView<'a> {
+        let now = self.out.now;
+        let (mut pid, mut rung, mut test_failing, mut next_start) = (None, None, false, None);
+        let mut detail = String::new();
+        match &service.state {
+            State::Starting(run) | State::Up(run) => {
+                pid = run.main.pid();
+                test_failing = run.probe.as_ref().is_some_and(|probe| probe.failures() > 0);
+                if let Some(wanted) = service.stop_wanted {
+                    let blocker = service.waits_for.and_then(|id| self.services.get(&id));
+                    let blocker = blocker.map_or("its dependents", |service| &service.spec.name);
+                    detail = format!("{}: waits for {blocker} to stop", wanted.cause.as_str());
+                } else if matches!(service.state, State::Starting(_)) {
+                    detail = starting_detail(service, run.execed, test_failing);
+                }
+            }
+            State::Stopping(ladder) | State::Lingering(ladder) => {
+                pid = ladder.pid();
+                rung = Some(ladder.rung());
+                detail = ladder.cause.as_str().into();
+            }
+            State::Blocked { why } | State::Failed { why } => detail.clone_from(why),
+            State::Backoff { until } => next_start = Some(until.since(now)),
+            State::Down | State::Done => {}
+        }
+        ServiceView {
+            id,
+            spec: &service.spec,
+            target: service.target,
+            state: service.state.as_str(),
+            detail,
+            since: now.since(service.since),
+            pid,
+            r#gen: service.state.r#gen(),
+            starts: service.starts,
+            last: service.last.as_ref(),
+            next_start,
+            rung,
+            test_failing,
+            receipt: service.receipt.as_deref(),
+            ghost: service.ghost,
+        }
+    }
+}
+
+fn starting_detail(service: &Service, execed: bool, test_failing: bool) -> String {
+    let text = if !execed {
+        "about to execute"
+    } else if service.spec.oneshot {
+        "running"
+    } else if test_failing {
+        "its test has not passed yet"
+    } else {
+        "its test runs"
+    };
+    text.into()
+}
