@@ -1,3 +1,10 @@
 //! nought: a cgroup-v2 service supervisor that proves nothing is left running.
 
+pub mod api;
+pub mod config;
+pub mod control;
 pub mod core;
+pub mod driver;
+pub mod logs;
+pub mod state;
+pub mod sys;

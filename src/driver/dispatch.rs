@@ -1,0 +1,436 @@
+//! From effects to system calls. What may block runs off the loop, and its answer comes back as
+//! a message.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::generation::{Aux, Generation};
+use super::message::{AuxBorn, Message};
+use super::report;
+use super::run::{Driver, Owner, now};
+use super::scans::Wanted;
+use super::translate::{self, failed};
+use crate::core::{
+    AuxKind, Effect, Event, Failed, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec, To,
+    Verdict,
+};
+use crate::logs::{Command, Mode, WriteEnds};
+use crate::state::Completion;
+use crate::sys::kill::kill_tree;
+use crate::sys::inspect::SurvivorInfo;
+use crate::sys::spawn::{self, Born, Prepared, SpawnError};
+use crate::sys::{SysError, cgroup, clock, inspect, signal};
+
+/// The variable by which a process's environment names its generation.
+pub(super) const MARKER: &str = "NOUGHT_GENERATION";
+/// How long reading the command lines of survivors may take.
+const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
+/// How long one kill watches its cgroup empty before it reports.
+const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
+
+impl Driver {
+    /// Carries out everything the core wants.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            self.carry_out_one(effect);
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { r#gen, service } => self.spawn(r#gen, service),
+            Effect::RunAux { r#gen, aux, kind } => self.run_aux(r#gen, aux, kind),
+            Effect::EndAux { r#gen, aux } => self.end_aux(r#gen, aux),
+            Effect::Signal { r#gen, signal, to } => self.signal(r#gen, signal, to),
+            Effect::Kill { r#gen, op } => self.kill(r#gen, op),
+            Effect::Scan { r#gen, op } => self.want_scan(r#gen, Wanted::Scan(op)),
+            Effect::Fence { r#gen, op } => self.fence(r#gen, op),
+            Effect::Inspect { r#gen, op } => self.inspect(r#gen, op),
+            Effect::Receipt(receipt) => self.on_receipt(&receipt),
+            Effect::Release { r#gen } => self.release(r#gen),
+            Effect::Reply { id, reply } => {
+                if let Some(answer) = self.replies.remove(&id) {
+                    // A client that has gone needs no answer.
+                    let _ = answer.send(reply);
+                }
+            }
+            Effect::Notice(notice) => report::notice(&self.core, &notice),
+            Effect::Flush => self.flush(),
+            Effect::Sweep => self.sweep(),
+            Effect::Finish(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    // ---- starting -----------------------------------------------------------------------
+
+    fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
+        let Some(spec) = self.core.spec(service).cloned() else { return };
+        let dir = self.place.generation_dir(&spec.name, r#gen);
+        let marker = self.place.marker(&spec.name, r#gen);
+        let mut generation =
+            Generation::new(service, spec.name.clone(), dir.clone(), marker.clone());
+        let stdio = match self.stdio(&spec, Command::Main, &mut generation.outputs) {
+            Ok(stdio) => stdio,
+            Err(error) => {
+                self.gens.insert(r#gen, generation);
+                return self.core.handle(now(), Event::SpawnFailed { r#gen, error });
+            }
+        };
+        self.gens.insert(r#gen, generation);
+        self.starting += 1;
+        let what = self.program(&spec, &spec.exec, stdio, &marker, dir.as_ref().map(|d| d.join("main")));
+        let record = self.place.record(&spec, r#gen, dir.clone(), &marker);
+        let (place, state) = (Arc::clone(&self.place), self.store.dir());
+        self.starts.push(move || {
+            let result = (|| {
+                if let Some(dir) = &dir {
+                    place.make_generation(dir).map_err(SpawnError::NotBorn)?;
+                }
+                if let Err(error) = state.begin(&record) {
+                    // Started all the same: what is unrecorded is still found through its cgroup.
+                    tracing::warn!("{}: its start is not recorded: {error}", record.service);
+                }
+                let prepared = Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
+                spawn::spawn(&prepared, |born| {
+                    if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
+                        tracing::warn!("{}: its start is not recorded: {error}", record.service);
+                    }
+                    Ok(())
+                })
+            })();
+            Message::Started { r#gen, result }
+        });
+    }
+
+    fn stdio(
+        &self,
+        spec: &Spec,
+        command: Command,
+        outputs: &mut Vec<crate::logs::Output>,
+    ) -> Result<[OwnedFd; 3], Failed> {
+        let null = std::fs::File::open("/dev/null").map(OwnedFd::from).map_err(|error| Failed {
+            doing: "open".into(),
+            what: "/dev/null".into(),
+            errno: error.raw_os_error().unwrap_or(0),
+            why: error.to_string(),
+        })?;
+        let mode = match spec.log {
+            crate::core::LogMode::Ring => Mode::Ring,
+            crate::core::LogMode::Stdout => Mode::Stdout,
+            crate::core::LogMode::None => Mode::None,
+        };
+        let (WriteEnds { stdout, stderr }, output) =
+            self.logs.output(&spec.name, command, mode).map_err(|error| Failed {
+                doing: "capture the output of".into(),
+                what: spec.name.clone(),
+                errno: error.errno(),
+                why: error.to_string(),
+            })?;
+        outputs.push(output);
+        Ok([null, stdout, stderr])
+    }
+
+    fn program(
+        &self,
+        spec: &Spec,
+        argv: &[String],
+        stdio: [OwnedFd; 3],
+        marker: &str,
+        cgroup: Option<PathBuf>,
+    ) -> spawn::Spec {
+        let mut env = self.environment.clone();
+        let own = spec.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in own.chain([(MARKER, marker)]) {
+            env.retain(|(known, _)| known != key);
+            env.push((OsString::from(key), OsString::from(value)));
+        }
+        spawn::Spec {
+            program: OsString::from(argv.first().map_or("", String::as_str)),
+            argv: argv.iter().map(OsString::from).collect(),
+            env,
+            dir: PathBuf::from(&spec.dir),
+            stdio,
+            open_files: self.open_files,
+            cgroup,
+            mark: self.place.marks(),
+            new_session: true,
+        }
+    }
+
+    fn run_aux(&mut self, r#gen: GenId, aux: OpId, kind: AuxKind) {
+        let Some(generation) = self.gens.get(&r#gen) else { return };
+        let Some(spec) = self.core.spec(generation.service).cloned() else { return };
+        let (argv, command) = match kind {
+            AuxKind::Test => (spec.test.as_ref().map(|test| test.exec.clone()), Command::Test),
+            AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
+        };
+        let marker = generation.marker.clone();
+        let control = generation.dir.as_ref().map(|dir| dir.join("control"));
+        let dir = control.as_ref().map(|control| control.join(aux.0.to_string()));
+        let mut outputs = Vec::new();
+        let stdio = self.stdio(&spec, command, &mut outputs);
+        let mut run = Aux {
+            kind,
+            dir: dir.clone(),
+            process: None,
+            output: outputs.pop(),
+            ending: false,
+            starting: stdio.is_ok(),
+        };
+        if stdio.is_err() {
+            run.dir = None;
+        }
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.auxes.insert(aux, run);
+        }
+        let stdio = match stdio {
+            Ok(stdio) => stdio,
+            Err(error) => return self.core.handle(now(), Event::AuxFailed { r#gen, aux, error }),
+        };
+        self.starting += 1;
+        let what = self.program(&spec, &argv.unwrap_or_default(), stdio, &marker, dir.clone());
+        let place = Arc::clone(&self.place);
+        self.starts.push(move || {
+            let result = (|| {
+                for dir in control.iter().chain(&dir) {
+                    place.make_dir(dir).map_err(SpawnError::NotBorn)?;
+                }
+                let prepared = Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
+                let born = spawn::spawn(&prepared, |_| Ok(()))?;
+                Ok(AuxBorn { born, dir })
+            })();
+            Message::AuxStarted { r#gen, aux, result }
+        });
+    }
+
+    /// Ends whatever is left of an auxiliary command: at once, or when its start has come back.
+    pub(super) fn end_aux(&mut self, r#gen: GenId, aux: OpId) {
+        let Some(run) = self.gens.get_mut(&r#gen).and_then(|g| g.auxes.get_mut(&aux)) else {
+            return;
+        };
+        if run.starting {
+            run.ending = true;
+            return;
+        }
+        drop(run.output.take());
+        let (dir, process) = (run.dir.clone(), run.process.clone());
+        let how = self.place.kill_how();
+        self.off_loop(move || {
+            let error = match (dir, process) {
+                (Some(dir), _) => end_cgroup(&dir, how).err(),
+                // Without a cgroup its process group is all there is to go by.
+                (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
+                (None, None) => None,
+            };
+            Message::Event(Event::AuxEnded { r#gen, aux, error: error.as_ref().map(failed) })
+        });
+    }
+
+    // ---- the ladder ---------------------------------------------------------------------
+
+    fn signal(&mut self, r#gen: GenId, signal: Signal, to: To) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        generation.stopping = true;
+        let number = signal.number();
+        let leader = generation.leader;
+        let main = generation.main.clone();
+        let dir = generation.dir.as_ref().map(|dir| dir.join("main"));
+        self.take_census(r#gen);
+        let sent = match (to, main, dir) {
+            // The main process is not reaped, so its number, and its group's, are its own.
+            (To::Reach(Reach::Main), Some(main), _) => match &main.pidfd {
+                Some(pidfd) => signal::send_process(pidfd, number).map(|_| ()),
+                None => signal::send_group(main.id.pid, number).map(|_| ()),
+            },
+            (To::Reach(Reach::Group), Some(main), _) => {
+                match signal::send_group(main.id.pid, number) {
+                    // It may not have come to lead its group yet.
+                    Ok(false) => match &main.pidfd {
+                        Some(pidfd) => signal::send_process(pidfd, number).map(|_| ()),
+                        None => Ok(()),
+                    },
+                    other => other.map(|_| ()),
+                }
+            }
+            (To::Reach(_), _, Some(dir)) => return self.signal_members(r#gen, dir, number, None, None),
+            (To::Rest(Reach::Main), _, Some(dir)) => {
+                return self.signal_members(r#gen, dir, number, leader, None);
+            }
+            (To::Rest(_), _, Some(dir)) => {
+                return self.signal_members(r#gen, dir, number, leader, leader);
+            }
+            // Whom to signal cannot be told here without a cgroup; the kill's scan will tell.
+            (To::Reach(Reach::All), Some(main), None) => {
+                signal::send_group(main.id.pid, number).map(|_| ())
+            }
+            (_, _, None) => Ok(()),
+        };
+        if let Err(error) = sent {
+            self.core.handle(now(), Event::SignalFailed { r#gen, error: failed(&error) });
+        }
+        if !self.place.has_cgroups() {
+            self.look_closely(r#gen);
+        }
+    }
+
+    /// Signals the members of a cgroup, but for one process and one process group.
+    fn signal_members(
+        &self,
+        r#gen: GenId,
+        dir: PathBuf,
+        number: i32,
+        but: Option<u32>,
+        but_group: Option<u32>,
+    ) {
+        self.off_loop(move || {
+            let sent = signal::send_members(&dir, number, &|stat| {
+                Some(stat.pid) != but && Some(stat.pgrp) != but_group
+            });
+            let gone = |error: &SysError| cgroup::is_gone(error);
+            match sent.error.filter(|error| !gone(error)) {
+                Some(error) => {
+                    Message::Event(Event::SignalFailed { r#gen, error: failed(&error) })
+                }
+                None => Message::Nothing,
+            }
+        });
+    }
+
+    /// Records who is in the generation and descends from it, so that whoever leaves its cgroup
+    /// and replaces its mark can still be told.
+    fn take_census(&self, r#gen: GenId) {
+        let Some(generation) = self.gens.get(&r#gen) else { return };
+        let Some(dir) = generation.dir.clone() else { return };
+        let known = Arc::clone(&generation.known);
+        self.off_loop(move || {
+            // One that fails leaves the mark to tell by.
+            if let Ok(members) = cgroup::census(&dir) {
+                known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(members);
+            }
+            Message::Nothing
+        });
+    }
+
+    fn kill(&mut self, r#gen: GenId, op: OpId) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        generation.stopping = true;
+        let Some(dir) = generation.dir.clone() else {
+            return self.want_scan(r#gen, Wanted::Kill(op));
+        };
+        let how = self.place.kill_how();
+        if !self.place.marks() {
+            // Whoever leaves from now on can be told by the record alone.
+            self.take_census(r#gen);
+        }
+        self.off_loop(move || {
+            let report = translate::killed(kill_tree(&dir, how, KILL_SETTLE));
+            Message::Event(Event::Killed { r#gen, op, report })
+        });
+    }
+
+    fn fence(&mut self, r#gen: GenId, op: OpId) {
+        let dir = self.gens.get(&r#gen).and_then(|generation| generation.dir.clone());
+        let Some(dir) = dir else {
+            let result = crate::core::Fence::Removed;
+            return self.core.handle(now(), Event::Fenced { r#gen, op, result });
+        };
+        self.unwatch(r#gen);
+        self.fences.push(move || {
+            let result = translate::fenced(cgroup::remove_tree(&dir));
+            Message::Event(Event::Fenced { r#gen, op, result })
+        });
+    }
+
+    fn inspect(&mut self, r#gen: GenId, op: OpId) {
+        let Some(generation) = self.gens.get(&r#gen) else { return };
+        let dir = generation.dir.clone();
+        let outside: Vec<u32> = generation.alive.iter().copied().collect();
+        self.off_loop(move || {
+            let mut pids = outside;
+            if let Some(dir) = &dir {
+                pids.extend(cgroup::procs_recursive(dir).unwrap_or_default());
+            }
+            pids.sort_unstable();
+            pids.dedup();
+            let found = with_argv(inspect::inspect(&pids));
+            let survivors = found.into_iter().map(translate::survivor).collect();
+            Message::Event(Event::Inspected { r#gen, op, survivors })
+        });
+    }
+
+    fn on_receipt(&mut self, receipt: &Receipt) {
+        report::receipt(receipt);
+        let wire = crate::control::receipt(receipt, report::clocks());
+        match serde_json::to_string(&wire) {
+            Ok(line) => self.store.receipt(receipt.service.clone(), line),
+            Err(error) => tracing::error!("{}: failed to write its receipt: {error}", receipt.service),
+        }
+        if receipt.verdict == Verdict::Lingering {
+            self.watch(receipt.r#gen);
+            let pids = receipt.survivors.iter().map(|survivor| survivor.pid).collect();
+            self.await_survivors(receipt.r#gen, pids);
+            // It may have emptied between the last look and the watch.
+            self.read_again(receipt.r#gen);
+        }
+        if self.leftovers.remove(&receipt.r#gen) {
+            self.succeed_previous();
+        }
+    }
+
+    fn release(&mut self, r#gen: GenId) {
+        self.unwatch(r#gen);
+        self.rereads.retain(|(_, other)| *other != r#gen);
+        self.store.remove(r#gen);
+        let Some(mut generation) = self.gens.remove(&r#gen) else { return };
+        if let Some(pid) = generation.main.as_ref().map(|main| main.id.pid)
+            && self.pids.get(&pid) == Some(&Owner::Main(r#gen))
+        {
+            self.pids.remove(&pid);
+        }
+        for output in generation.outputs.drain(..) {
+            if output.close().held {
+                tracing::debug!("{}: somebody still holds its output", generation.name);
+            }
+        }
+    }
+}
+
+/// What is written down of a newborn before it executes anything.
+fn completion(born: &Born, dir: Option<&Path>) -> Completion {
+    Completion {
+        pid: born.id.pid,
+        start_time: born.id.start_time,
+        cgroup_id: dir.and_then(|dir| cgroup::id(dir).ok()),
+        mark_inode: born.mark.as_ref().map(|mark| mark.inode),
+        mark_device: None,
+        session: born.id.pid,
+        spawned_at_wall_ms: clock::wall_now_ms(),
+    }
+}
+
+/// Adds the command lines, as far as they can be read in time: that may hang on a process that
+/// is stuck in the kernel.
+fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
+    let (sender, complete) = std::sync::mpsc::channel();
+    let mut full = found.clone();
+    tokio::task::spawn_blocking(move || {
+        full.iter_mut().for_each(inspect::read_argv);
+        // Nobody waits any more when this took too long.
+        let _ = sender.send(full);
+    });
+    complete.recv_timeout(ARGV_BOUND).unwrap_or(found)
+}
+
+/// Ends and removes the cgroup of an auxiliary command.
+fn end_cgroup(dir: &std::path::Path, how: crate::sys::kill::KillHow) -> Result<(), SysError> {
+    let killed = kill_tree(dir, how, KILL_SETTLE);
+    match cgroup::remove_tree(dir) {
+        cgroup::Removal::Removed => Ok(()),
+        cgroup::Removal::Failed(error) => Err(error),
+        cgroup::Removal::Busy { path } => Err(killed.error.unwrap_or_else(|| {
+            SysError::because("end everything in", path.display().to_string(), "somebody survives")
+        })),
+    }
+}

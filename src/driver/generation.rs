@@ -1,0 +1,100 @@
+//! The driver's side of generations: where each lives, and what is held for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tokio::task::AbortHandle;
+
+use crate::core::{AuxKind, OpId, ServiceId};
+use crate::logs::Output;
+use crate::sys::notify::Watch;
+use crate::sys::pidfd::PidFd;
+use crate::sys::procfs::ProcId;
+use crate::sys::spawn::Mark;
+
+/// What is held for one start of one service, from its spawn to its last verdict.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) service: ServiceId,
+    pub(super) name: String,
+    /// Its cgroup; `None` where there are no cgroups.
+    pub(super) dir: Option<PathBuf>,
+    /// The main process until it is reaped.
+    pub(super) main: Option<Arc<Process>>,
+    /// The main process's pid, also after its end: it led the session and the process group.
+    pub(super) leader: Option<u32>,
+    /// The same with its start time, also for a leftover's.
+    pub(super) main_id: Option<ProcId>,
+    /// The mark's number, and what keeps it from being reused (not for a leftover).
+    pub(super) mark: Option<u64>,
+    pub(super) mark_held: Option<Mark>,
+    /// What the environment of its processes says of it: `NOUGHT_GENERATION`'s value.
+    pub(super) marker: String,
+    /// Processes seen in it, or descended from one that was.
+    pub(super) known: Arc<Mutex<BTreeSet<ProcId>>>,
+    pub(super) watches: Vec<Watch>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) auxes: BTreeMap<OpId, Aux>,
+    /// Processes outside its cgroup that the last scan could not end.
+    pub(super) alive: BTreeSet<u32>,
+    /// Tasks that wait for the end of survivors outside its cgroup.
+    pub(super) survivors: Vec<AbortHandle>,
+    /// How often its cgroup was read again since something happened; an index into the pauses.
+    pub(super) rereads: Option<usize>,
+    /// On its way down: only then is it looked at again and again where nothing notifies us.
+    pub(super) stopping: bool,
+}
+
+/// A process of ours that is not reaped yet.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) id: ProcId,
+    pub(super) pidfd: Option<PidFd>,
+}
+
+/// A run of an auxiliary command.
+#[derive(Debug)]
+pub(super) struct Aux {
+    pub(super) kind: AuxKind,
+    /// Its own cgroup below `control`.
+    pub(super) dir: Option<PathBuf>,
+    pub(super) process: Option<Arc<Process>>,
+    pub(super) output: Option<Output>,
+    /// To be ended as soon as its start has come back.
+    pub(super) ending: bool,
+    /// Its start has not come back yet.
+    pub(super) starting: bool,
+}
+
+impl Generation {
+    pub(super) fn new(service: ServiceId, name: String, dir: Option<PathBuf>, marker: String) -> Self {
+        Self {
+            service,
+            name,
+            dir,
+            main: None,
+            leader: None,
+            main_id: None,
+            alive: BTreeSet::new(),
+            mark: None,
+            mark_held: None,
+            marker,
+            known: Arc::default(),
+            watches: Vec::new(),
+            outputs: Vec::new(),
+            auxes: BTreeMap::new(),
+            survivors: Vec::new(),
+            rereads: None,
+            stopping: false,
+        }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        for task in &self.survivors {
+            task.abort();
+        }
+    }
+}

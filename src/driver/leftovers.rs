@@ -1,0 +1,134 @@
+//! What a supervisor that was killed left behind: found through the state directory, ended
+//! through the core like any other generation, with proof, before anything starts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::generation::Generation;
+use super::place::Place;
+use super::run::Driver;
+use crate::core::{self, GenId, ServiceId, Signal, Spec};
+use crate::state::{Instance, Leftover, StateDir};
+use crate::sys::kill::kill_tree;
+use crate::sys::procfs::{self, Proc, ProcId};
+use crate::sys::{cgroup, clock};
+
+/// The generations on record, for the core and for us.
+pub(super) fn find(
+    dir: &StateDir,
+    place: &Place,
+) -> (Vec<core::Leftover>, BTreeMap<GenId, Generation>) {
+    let (found, remarks) = dir.leftovers().unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        (Vec::new(), Vec::new())
+    });
+    for remark in remarks {
+        tracing::warn!("{remark}");
+    }
+    let same_pids = dir.previous_instance().is_none_or(|previous| {
+        previous.pid_namespace.is_none() || previous.pid_namespace == procfs::pid_namespace().ok()
+    });
+    let mut leftovers = Vec::new();
+    let mut gens = BTreeMap::new();
+    for leftover in found {
+        tracing::warn!(
+            "{}: an earlier supervisor left generation {} behind: ending it before anything starts",
+            leftover.record.service,
+            leftover.record.r#gen.0
+        );
+        gens.insert(leftover.record.r#gen, generation(&leftover, place, same_pids));
+        leftovers.push(core::Leftover { r#gen: leftover.record.r#gen, spec: spec(&leftover) });
+    }
+    (leftovers, gens)
+}
+
+fn spec(leftover: &Leftover) -> Spec {
+    let record = &leftover.record;
+    let mut spec = Spec::new(record.service.clone(), Vec::new());
+    spec.stop_signal = Signal::from_number(record.stop_signal).unwrap_or(Signal::TERM);
+    spec.grace = Duration::from_millis(record.grace_ms);
+    spec.exit_grace = Duration::from_millis(record.exit_grace_ms);
+    spec.kill_timeout = Duration::from_millis(record.kill_timeout_ms);
+    spec.after.clone_from(&record.after);
+    spec.requires.clone_from(&record.requires);
+    spec
+}
+
+fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation {
+    let record = &leftover.record;
+    let marker = record.env_marker.as_deref().and_then(|marker| marker.split_once('='));
+    let marker = marker.map_or("", |(_, value)| value).to_owned();
+    // A path of a tree that we cannot reach any more is as good as none.
+    let dir = record.cgroup.clone().filter(|_| place.has_cgroups());
+    // The core's own number for it is not known yet, and not needed: nothing spawns in it.
+    let mut generation = Generation::new(ServiceId(u32::MAX), record.service.clone(), dir, marker);
+    generation.stopping = true;
+    // Nothing of a foreign pid namespace can be told by numbers.
+    if let Some(completion) = leftover.completion.as_ref().filter(|_| same_pids) {
+        let main = ProcId { pid: completion.pid, start_time: completion.start_time };
+        generation.main_id = Some(main);
+        generation.mark = completion.mark_inode;
+        let members = leftover.members.iter();
+        let mut known: Vec<ProcId> =
+            members.map(|m| ProcId { pid: m.pid, start_time: m.start_time }).collect();
+        known.push(main);
+        generation.known.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+    }
+    generation
+}
+
+impl Driver {
+    /// When the last leftover has its verdict: removes what is left of the earlier supervisor's
+    /// tree and takes its place on record.
+    pub(super) fn succeed_previous(&mut self) {
+        if self.succeeded || !self.leftovers.is_empty() {
+            return;
+        }
+        self.succeeded = true;
+        let previous = self.previous.take();
+        let how = self.place.kill_how();
+        let instance = self.instance();
+        self.store.push(move |dir| {
+            let tree = previous.and_then(|previous| previous.cgroup_root);
+            if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
+                remove_tree(&tree, how);
+            }
+            if let Err(error) = dir.record_instance(&instance) {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+
+    fn instance(&self) -> Instance {
+        let own = std::process::id();
+        let stat = Proc::open().and_then(|proc| proc.stat(own)).ok().flatten();
+        Instance {
+            pid: own,
+            start_time: stat.map_or(0, |stat| stat.start_time),
+            cgroup_root: self.place.tree().map(Path::to_path_buf),
+            base: self.place.base().map(Path::to_path_buf),
+            boot_id: self.store.dir().boot_id().to_owned(),
+            pid_namespace: procfs::pid_namespace().ok(),
+            started_wall_ms: clock::wall_now_ms(),
+        }
+    }
+}
+
+/// Ends whoever lives unrecorded in the earlier supervisor's tree, and removes it.
+fn remove_tree(tree: &Path, how: crate::sys::kill::KillHow) {
+    if cgroup::is_populated(tree).unwrap_or(false) {
+        let killed = kill_tree(tree, how, Duration::from_millis(200));
+        tracing::warn!(
+            "ended {} process(es) in {}, of which an earlier supervisor left no record",
+            killed.killed.len(),
+            tree.display()
+        );
+    }
+    match cgroup::remove_tree(tree) {
+        cgroup::Removal::Removed => {}
+        cgroup::Removal::Busy { path } => tracing::warn!("failed to remove {}: somebody lives there", path.display()),
+        cgroup::Removal::Failed(error) => tracing::warn!("failed to {error}"),
+    }
+}

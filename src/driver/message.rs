@@ -1,0 +1,31 @@
+//! What comes back to the loop from work that was done off it.
+
+use std::path::PathBuf;
+
+use super::scans::Wanted;
+use crate::core::{Event, GenId, OpId};
+use crate::sys::scan::PassResult;
+use crate::sys::spawn::{Born, SpawnError};
+
+/// A message to the loop.
+pub(super) enum Message {
+    /// Something the core waits for.
+    Event(Event),
+    /// The main process of a generation exists, or does not.
+    Started { r#gen: GenId, result: Result<Born, SpawnError> },
+    /// An auxiliary command's process exists, or does not.
+    AuxStarted { r#gen: GenId, aux: OpId, result: Result<AuxBorn, SpawnError> },
+    /// A process's exec pipe has something to say.
+    ExecReady { pid: u32 },
+    /// What passes over /proc found for each generation that waited for one.
+    Scans(Vec<((GenId, Wanted), PassResult)>),
+    /// Done, and nothing to say of it.
+    Nothing,
+}
+
+/// An auxiliary command that was started.
+pub(super) struct AuxBorn {
+    pub(super) born: Born,
+    /// Its own cgroup, where there are cgroups.
+    pub(super) dir: Option<PathBuf>,
+}

@@ -1,0 +1,188 @@
+//! The driver: events one way, effects the other.
+//!
+//! ```text
+//!   intake: readiness → Event                          dispatch: Effect → system call
+//!   SIGCHLD, inotify, timer, messages  ──► core ──►    inline, or off the loop with an answer
+//! ```
+//!
+//! One thread runs the loop and the connections. What may block (cgroup.kill, rmdir, clone,
+//! scans, files) runs on blocking threads and comes back as a message.
+
+mod answers;
+mod dispatch;
+mod generation;
+mod intake;
+mod lane;
+mod leftovers;
+mod message;
+mod place;
+mod report;
+mod run;
+mod scans;
+mod store;
+mod sweep;
+mod translate;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use crate::core::{GenId, Outcome, Settings, Supervisor};
+use crate::logs::{self, Limits, Logs, Sink};
+use crate::sys::{clock, reap, rlimit, socket};
+use crate::{config, control, state};
+
+use place::Place;
+use run::{Driver, Ends, Parts, now};
+use store::Store;
+
+/// How long the last lines may take to get out.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// Blocking threads at the most: as many kills can hang in the kernel at a time.
+const BLOCKING_THREADS: usize = 64;
+/// An idle blocking thread ends after this, so that an idle supervisor sleeps.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// What a blocking thread's stack may grow to.
+const THREAD_STACK: usize = 512 * 1024;
+
+/// How the supervisor is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory of service files.
+    pub config: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The state directory; `None`: the default for the socket.
+    pub state_dir: Option<PathBuf>,
+    /// How long a shutdown may take in all.
+    pub deadline: Duration,
+    /// Lines kept per service; `None`: the default.
+    pub ring_lines: Option<usize>,
+    /// Log at debug level.
+    pub debug: bool,
+}
+
+/// Runs the supervisor to its end.
+///
+/// # Errors
+/// When it cannot begin: the state directory or the socket cannot be had, or a descriptor the
+/// loop needs. Once it has begun nothing makes it give up.
+pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let sink = Sink::stdio();
+    let level = logs::level(options.debug, std::env::var("NOUGHT_LOG").ok().as_deref())?;
+    logs::install(sink.clone(), level).context("failed to install the log")?;
+    let open_files = rlimit::raise_open_files()
+        .inspect_err(|error| tracing::warn!("failed to {error}"))
+        .ok();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .thread_stack_size(THREAD_STACK)
+        .build()
+        .context("failed to start the event loop")?;
+    let outcome = runtime.block_on(supervise(options, sink.clone(), open_files));
+    // A thread that hangs in the kernel must not keep us from ending.
+    runtime.shutdown_background();
+    sink.flush(LAST_LINES);
+    outcome
+}
+
+async fn supervise(
+    options: &Options,
+    sink: Sink,
+    open_files: Option<rlimit::OpenFiles>,
+) -> anyhow::Result<Outcome> {
+    let ends = Ends::install().context("failed to install the signal handlers")?;
+    if let Err(error) = reap::set_child_subreaper() {
+        tracing::warn!("failed to {error}");
+    }
+    let dir = open_state(options)?;
+    let listening = socket::listen_at(&options.socket)
+        .with_context(|| format!("failed to serve {}", options.socket.display()))?;
+    let place = Arc::new(Place::find());
+    announce(&place);
+    let loaded = load(&options.config);
+    let (leftovers, gens) = leftovers::find(&dir, &place);
+    let settings = Settings {
+        deadline: options.deadline,
+        guarantee: place.guarantee(),
+        seed: clock::boot_now(),
+        first_gen: GenId(dir.next_generation_hint().0.max(1)),
+    };
+    let mut core = Supervisor::new(settings, now());
+    core.load(now(), loaded, leftovers);
+    let limits = Limits {
+        ring_lines: options.ring_lines.unwrap_or(Limits::default().ring_lines),
+        ..Limits::default()
+    };
+    let logs = Logs::new(limits, sink);
+    let (asks, asked) = mpsc::unbounded_channel();
+    let server = tokio::spawn(control::serve(listening.listener.try_clone()?, asks, logs.clone()));
+    let driver = Driver::new(Parts {
+        core,
+        previous: dir.previous_instance().cloned(),
+        store: Store::start(dir),
+        place: Arc::clone(&place),
+        gens,
+        asks: asked,
+        logs,
+        environment: environment(),
+        open_files,
+    })?;
+    let outcome = driver.run(ends).await;
+    server.abort();
+    if let Err(error) = listening.unlink() {
+        tracing::warn!("failed to {error}");
+    }
+    report::outcome(&outcome, &place.guarantee().to_string());
+    Ok(outcome)
+}
+
+fn open_state(options: &Options) -> anyhow::Result<state::StateDir> {
+    let path = match &options.state_dir {
+        Some(path) => path.clone(),
+        None => state::default_path(
+            &options.socket,
+            nix::unistd::geteuid().as_raw(),
+            std::env::var_os("XDG_RUNTIME_DIR").as_deref(),
+        )?,
+    };
+    let dir = state::StateDir::open(&path)?;
+    for remark in dir.remarks() {
+        tracing::warn!("{remark}");
+    }
+    Ok(dir)
+}
+
+fn announce(place: &Place) {
+    let guarantee = place.guarantee();
+    tracing::info!("guarantee here: {guarantee}");
+    for note in &place.notes {
+        tracing::warn!("{note}");
+    }
+}
+
+/// The services whose files are good; every problem of the others is logged.
+fn load(dir: &Path) -> Vec<crate::core::Spec> {
+    let loaded = config::load_dir(dir);
+    for problem in &loaded.problems {
+        tracing::error!("{problem}");
+    }
+    loaded.services.into_iter().map(|(spec, _)| spec).collect()
+}
+
+/// Our environment, and what /etc/environment adds to it.
+fn environment() -> Vec<(OsString, OsString)> {
+    let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let Ok(text) = std::fs::read_to_string("/etc/environment") else { return environment };
+    for (key, value) in config::parse_environment(&text).vars {
+        environment.retain(|(known, _)| *known != *key);
+        environment.push((key.into(), value.into()));
+    }
+    environment
+}

@@ -1,0 +1,214 @@
+//! The place we run in: our cgroups, what the start-up test found, and what follows from it.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
+use crate::state::Record;
+use crate::sys::kill::KillHow;
+use crate::sys::mount::{self, CgroupBase};
+use crate::sys::selftest::{self, Abilities};
+use crate::sys::spawn::SpawnMethod;
+use crate::sys::{SysError, cgroup, clock};
+
+/// Where we are and what can be done here.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The cgroup we were started in.
+    base: Option<CgroupBase>,
+    /// Our directory below it, which holds everything of ours.
+    tree: Option<PathBuf>,
+    abilities: Abilities,
+    /// Names this supervisor in the environment of its processes.
+    instance: String,
+    pub(super) notes: Vec<String>,
+}
+
+impl Place {
+    /// Makes our directory, moves us into its leaf, and tries everything out.
+    pub(super) fn find() -> Self {
+        let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
+        let mut notes = Vec::new();
+        let base = match mount::find_base() {
+            Ok(base) => Some(base),
+            Err(error) => {
+                notes.push(format!("no cgroup of our own: {error}"));
+                None
+            }
+        };
+        let tree = base.as_ref().and_then(|base| match make_tree(base, &instance) {
+            Ok(tree) => Some(tree),
+            Err(error) => {
+                notes.push(format!("no cgroup of our own: failed to {error}"));
+                None
+            }
+        });
+        let abilities = selftest::find_abilities(tree.as_deref(), Path::new("/proc/self/exe"));
+        notes.extend(abilities.notes.iter().cloned());
+        let mut place = Self { base, tree, abilities, instance, notes };
+        if !place.has_cgroups()
+            && let Some(tree) = place.tree.take()
+        {
+            place.leave(&tree);
+        }
+        place
+    }
+
+    /// What can be promised.
+    pub(super) fn guarantee(&self) -> Guarantee {
+        Guarantee {
+            containment: match self.abilities.containment {
+                selftest::Containment::CgroupKill => Containment::CgroupKill,
+                selftest::Containment::CgroupSignal => Containment::CgroupSignal,
+                selftest::Containment::Subreaper => Containment::Subreaper,
+                selftest::Containment::ProcessGroup => Containment::ProcessGroup,
+            },
+            scan: match self.abilities.scan {
+                crate::sys::scan::Quality::Marked => ScanQuality::Marked,
+                crate::sys::scan::Quality::Descent => ScanQuality::Descent,
+                crate::sys::scan::Quality::None => ScanQuality::None,
+            },
+        }
+    }
+
+    pub(super) fn has_cgroups(&self) -> bool {
+        matches!(
+            self.abilities.containment,
+            selftest::Containment::CgroupKill | selftest::Containment::CgroupSignal
+        )
+    }
+
+    pub(super) fn marks(&self) -> bool {
+        self.abilities.scan == crate::sys::scan::Quality::Marked
+    }
+
+    pub(super) fn spawn_method(&self) -> SpawnMethod {
+        self.abilities.spawn_method
+    }
+
+    pub(super) fn kill_how(&self) -> KillHow {
+        match self.abilities.containment {
+            selftest::Containment::CgroupKill => KillHow::CgroupKill,
+            _ => KillHow::FreezeAndSignal,
+        }
+    }
+
+    /// The directory that holds everything of ours.
+    pub(super) fn tree(&self) -> Option<&Path> {
+        self.tree.as_deref()
+    }
+
+    /// The cgroup we were started in.
+    pub(super) fn base(&self) -> Option<&Path> {
+        self.base.as_ref().map(|base| base.dir.as_path())
+    }
+
+    /// A directory below the base as /proc/PID/cgroup names it.
+    pub(super) fn path_in_proc(&self, dir: &Path) -> Option<String> {
+        mount::path_in_proc(self.base.as_ref()?, dir)
+    }
+
+    /// Where a generation's cgroup is, or would be.
+    pub(super) fn generation_dir(&self, service: &str, r#gen: GenId) -> Option<PathBuf> {
+        let tree = self.tree.as_ref()?;
+        Some(tree.join(directory_name(service)).join(r#gen.0.to_string()))
+    }
+
+    /// What a generation's processes have in their environment.
+    pub(super) fn marker(&self, service: &str, r#gen: GenId) -> String {
+        format!("{}/{service}/{}", self.instance, r#gen.0)
+    }
+
+    /// Makes a cgroup; one that is there already will do.
+    pub(super) fn make_dir(&self, dir: &Path) -> Result<(), SysError> {
+        match cgroup::make_dir(dir) {
+            Err(error) if error.is(Errno::EEXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Makes a generation's cgroup, and the service's above it where this is its first.
+    pub(super) fn make_generation(&self, dir: &Path) -> Result<(), SysError> {
+        if let Some(service) = dir.parent() {
+            self.make_dir(service)?;
+        }
+        cgroup::make_dir(dir)?;
+        cgroup::make_dir(&dir.join("main"))
+    }
+
+    /// What is written down before a generation is started.
+    pub(super) fn record(
+        &self,
+        spec: &Spec,
+        r#gen: GenId,
+        cgroup: Option<PathBuf>,
+        marker: &str,
+    ) -> Record {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Record {
+            r#gen,
+            service: spec.name.clone(),
+            cgroup,
+            base: self.base.as_ref().map(|base| base.dir.clone()),
+            supervisor_pid: std::process::id(),
+            stop_signal: spec.stop_signal.number(),
+            reach: spec.signal_to,
+            grace_ms: ms(spec.grace),
+            exit_grace_ms: ms(spec.exit_grace),
+            kill_timeout_ms: ms(spec.kill_timeout),
+            after: spec.after.clone(),
+            requires: spec.requires.clone(),
+            spec_hash: spec_hash(spec),
+            guarantee: self.guarantee().to_string(),
+            env_marker: Some(format!("{}={marker}", super::dispatch::MARKER)),
+        }
+    }
+
+    /// Moves us back to where we were started and removes our directory; what could not be
+    /// removed.
+    pub(super) fn leave(&self, tree: &Path) -> Vec<String> {
+        let Some(base) = &self.base else { return Vec::new() };
+        // Where controllers are enabled nobody may live in the base: then our leaf stays until
+        // we are gone, and the next start removes it.
+        let moved = cgroup::move_self_to(&base.dir);
+        match cgroup::remove_tree(tree) {
+            cgroup::Removal::Removed => Vec::new(),
+            cgroup::Removal::Busy { path } if moved.is_err() && path.ends_with(SUPERVISOR) => {
+                Vec::new()
+            }
+            cgroup::Removal::Busy { path } => vec![path.display().to_string()],
+            cgroup::Removal::Failed(error) => vec![error.what],
+        }
+    }
+}
+
+/// Our own leaf, so that controllers can be enabled on the directory above it.
+pub(super) const SUPERVISOR: &str = "supervisor";
+
+fn make_tree(base: &CgroupBase, instance: &str) -> Result<PathBuf, SysError> {
+    let tree = base.dir.join(format!("nought-{instance}"));
+    cgroup::make_dir(&tree)?;
+    let leaf = tree.join(SUPERVISOR);
+    let moved = cgroup::make_dir(&leaf).and_then(|()| cgroup::move_self_to(&leaf));
+    if let Err(error) = moved {
+        // What is left of it when even this fails is empty and harms nobody.
+        let _ = cgroup::remove_tree(&tree);
+        return Err(error);
+    }
+    Ok(tree)
+}
+
+/// A service's directory: its name, unless that is one of ours or of the kernel's. The kernel's
+/// files all hold a dot, which no service's name does.
+fn directory_name(service: &str) -> String {
+    if service == SUPERVISOR { format!("{service}.service") } else { service.to_owned() }
+}
+
+/// Tells whether a service's definition has changed: FNV-1a over its words.
+fn spec_hash(spec: &Spec) -> u64 {
+    let text = format!("{spec:?}");
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,299 @@
+//! The loop: one thread, woken only by events. Intake turns what the kernel and clients say into
+//! events, the core decides, dispatch carries out what it wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::generation::Generation;
+use super::lane::Lane;
+use super::message::Message;
+use super::place::Place;
+use super::scans::Wanted;
+use super::store::Store;
+use crate::control::Ask;
+use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, RequestId, Supervisor, Time};
+use crate::logs::Logs;
+use crate::state::Instance;
+use crate::sys::clock::{self, BootTimer};
+use crate::sys::notify::{CgroupEvents, Watch};
+use crate::sys::rlimit::OpenFiles;
+use crate::sys::{SysError, readiness};
+
+/// How many messages are taken before descriptors get their turn again.
+const MESSAGES_A_TURN: usize = 64;
+
+/// Whose process a pid is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The main process of a generation.
+    Main(GenId),
+    /// A generation's auxiliary command.
+    Aux(GenId, OpId),
+}
+
+/// An exec pipe that has not said its last word.
+pub(super) struct ExecPipe {
+    pub(super) owner: Owner,
+    pub(super) pipe: Arc<AsyncFd<std::os::fd::OwnedFd>>,
+    pub(super) said: Vec<u8>,
+    /// Waits for it to be readable.
+    pub(super) task: tokio::task::AbortHandle,
+}
+
+impl Drop for ExecPipe {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The supervisor's process: the core and everything it needs to be true.
+pub(super) struct Driver {
+    pub(super) core: Supervisor,
+    pub(super) place: Arc<Place>,
+    pub(super) gens: BTreeMap<GenId, Generation>,
+    pub(super) pids: BTreeMap<u32, Owner>,
+    pub(super) execs: BTreeMap<u32, ExecPipe>,
+    /// Statuses of children that nobody knew yet, kept while a start is under way.
+    pub(super) early: BTreeMap<u32, Exit>,
+    /// Starts that have not come back.
+    pub(super) starting: usize,
+    pub(super) inbox: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    pub(super) notify: Option<AsyncFd<CgroupEvents>>,
+    pub(super) watches: BTreeMap<Watch, GenId>,
+    timer: AsyncFd<BootTimer>,
+    timer_set: Option<Time>,
+    /// When which generation's cgroup is read again.
+    pub(super) rereads: BTreeSet<(Time, GenId)>,
+    pub(super) logs: Logs,
+    pub(super) store: Store,
+    pub(super) replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    pub(super) next_request: u64,
+    /// The environment every service begins with.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// The limit on open files to give to services.
+    pub(super) open_files: Option<OpenFiles>,
+    /// Blocking threads for starts, and for what removes cgroups.
+    pub(super) starts: Lane,
+    pub(super) fences: Lane,
+    /// Scans that wait for the pass under way to end.
+    pub(super) wanted_scans: Vec<(GenId, Wanted)>,
+    pub(super) scanning: bool,
+    /// Leftovers of an earlier supervisor without a verdict, and what it said of itself.
+    pub(super) leftovers: BTreeSet<GenId>,
+    pub(super) previous: Option<Instance>,
+    pub(super) succeeded: bool,
+    /// Who inherited the orphans of an earlier supervisor.
+    pub(super) orphan_reaper: Option<u32>,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) core: Supervisor,
+    pub(super) place: Arc<Place>,
+    pub(super) gens: BTreeMap<GenId, Generation>,
+    pub(super) asks: mpsc::UnboundedReceiver<Ask>,
+    pub(super) logs: Logs,
+    pub(super) store: Store,
+    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) open_files: Option<OpenFiles>,
+    pub(super) previous: Option<Instance>,
+}
+
+/// The boot clock, as the core wants it.
+pub(super) fn now() -> Time {
+    Time::from_nanos(clock::boot_now())
+}
+
+/// The signals that reach the loop.
+pub(super) struct Ends {
+    asked: Asked,
+    child: Signal,
+}
+
+/// The signals that ask us to end.
+struct Asked {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+    quit: Signal,
+}
+
+impl Ends {
+    /// Installs the handlers: before anything is started, since PID 1 ignores what it has no
+    /// handler for.
+    pub(super) fn install() -> std::io::Result<Self> {
+        let asked = Asked {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+        };
+        Ok(Self { asked, child: signal(SignalKind::child())? })
+    }
+}
+
+impl Asked {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+            _ = self.hup.recv() => "SIGHUP",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Result<Self, SysError> {
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let asynchronous = |error: std::io::Error| {
+            SysError::io("watch", std::path::Path::new("a descriptor"), &error)
+        };
+        let notify = match CgroupEvents::new() {
+            Ok(events) => Some(readiness::readable(events).map_err(asynchronous)?),
+            Err(error) => {
+                tracing::warn!("failed to {error}: cgroups are read again and again while they stop");
+                None
+            }
+        };
+        let leftovers: BTreeSet<GenId> = parts.gens.keys().copied().collect();
+        // The orphans of a killed supervisor went to process 1, or to us if that is who we are.
+        let orphan_reaper = (!leftovers.is_empty() && std::process::id() != 1).then_some(1);
+        Ok(Self {
+            core: parts.core,
+            place: parts.place,
+            gens: parts.gens,
+            pids: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            early: BTreeMap::new(),
+            starting: 0,
+            messages,
+            asks: parts.asks,
+            notify,
+            watches: BTreeMap::new(),
+            timer: readiness::readable(BootTimer::new()?).map_err(asynchronous)?,
+            timer_set: None,
+            rereads: BTreeSet::new(),
+            logs: parts.logs,
+            store: parts.store,
+            replies: BTreeMap::new(),
+            next_request: 0,
+            environment: parts.environment,
+            open_files: parts.open_files,
+            starts: Lane::new(2, inbox.clone()),
+            fences: Lane::new(2, inbox.clone()),
+            wanted_scans: Vec::new(),
+            scanning: false,
+            leftovers,
+            previous: parts.previous,
+            succeeded: false,
+            orphan_reaper,
+            inbox,
+            outcome: None,
+        })
+    }
+
+    /// Runs until the core says that it is over.
+    pub(super) async fn run(mut self, ends: Ends) -> Outcome {
+        self.succeed_previous();
+        for r#gen in self.leftovers.clone() {
+            self.watch(r#gen);
+            self.read_again(r#gen);
+        }
+        let Ends { mut asked, mut child } = ends;
+        loop {
+            self.carry_out();
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+            self.set_timer();
+            tokio::select! {
+                biased;
+                _ = child.recv() => self.reap(),
+                signal = asked.next() => {
+                    tracing::info!("{signal}: shutting down{}", if self.core.shutting_down() { " at once" } else { "" });
+                    self.core.handle(now(), Event::Terminate);
+                }
+                Some(message) = self.messages.recv() => {
+                    self.on_message(message);
+                    for _ in 0..MESSAGES_A_TURN {
+                        let Ok(message) = self.messages.try_recv() else { break };
+                        self.on_message(message);
+                    }
+                }
+                Some(ask) = self.asks.recv() => self.on_ask(ask),
+                changed = changed(self.notify.as_mut()) => self.on_changed(changed),
+                fired = self.timer.readable() => {
+                    if let Ok(mut fired) = fired {
+                        // An error to read it leaves it readable: it is set anew below.
+                        let _ = fired.get_inner().clear();
+                        fired.clear_ready();
+                    }
+                    self.timer_set = None;
+                }
+            }
+            self.on_time();
+        }
+    }
+
+    /// Hands the core its timeouts, and reads again what is due for it.
+    fn on_time(&mut self) {
+        let now = now();
+        while let Some(&(at, r#gen)) = self.rereads.first()
+            && at <= now
+        {
+            self.rereads.pop_first();
+            self.read_again(r#gen);
+        }
+        if self.core.poll_timeout().is_some_and(|at| at <= now) {
+            self.core.handle_timeout(now);
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let reread = self.rereads.first().map(|(at, _)| *at);
+        let next = match (self.core.poll_timeout(), reread) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if next == self.timer_set {
+            return;
+        }
+        match self.timer.get_ref().set(next.map(Time::as_nanos)) {
+            Ok(()) => self.timer_set = next,
+            Err(error) => tracing::error!("failed to {error}"),
+        }
+    }
+
+    /// Runs `work` on a blocking thread; its message comes back to the loop.
+    pub(super) fn off_loop(&self, work: impl FnOnce() -> Message + Send + 'static) {
+        let inbox = self.inbox.clone();
+        tokio::task::spawn_blocking(move || {
+            // Fails only when the loop has ended.
+            let _ = inbox.send(work());
+        });
+    }
+}
+
+/// The cgroups whose events changed; waits for ever where nothing is watched.
+async fn changed(
+    notify: Option<&mut AsyncFd<CgroupEvents>>,
+) -> Result<crate::sys::notify::Drained, SysError> {
+    let Some(notify) = notify else { return std::future::pending().await };
+    match notify.readable_mut().await {
+        Ok(mut ready) => {
+            let drained = ready.get_inner_mut().drain();
+            ready.clear_ready();
+            drained
+        }
+        Err(error) => Err(SysError::io("watch", std::path::Path::new("inotify"), &error)),
+    }
+}

@@ -1,0 +1,151 @@
+//! Scans, many at once: one pass over /proc answers for every generation that waits for one.
+//!
+//! Two hundred services that stop together would otherwise have /proc read two hundred times.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use super::dispatch::MARKER;
+use super::generation::Generation;
+use super::message::Message;
+use super::run::{Driver, Owner, now};
+use super::translate::{self, failed};
+use crate::core::{Event, GenId, KillReport, OpId};
+use crate::sys::pidfd::PidFd;
+use crate::sys::readiness;
+use crate::sys::scan::{self, PassResult, ScanContext, ScanTarget};
+
+/// What a scan is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The ladder's proof.
+    Scan(OpId),
+    /// A kill where there are no cgroups: whoever is found is killed.
+    Kill(OpId),
+    /// Who is there, where there are no cgroups: nobody is killed.
+    Count,
+}
+
+impl Driver {
+    /// Queues a scan; it begins when the one under way is done.
+    pub(super) fn want_scan(&mut self, r#gen: GenId, wanted: Wanted) {
+        if !self.wanted_scans.contains(&(r#gen, wanted)) {
+            self.wanted_scans.push((r#gen, wanted));
+        }
+        self.begin_scans();
+    }
+
+    /// Counts the members of a generation that has no cgroup.
+    pub(super) fn count_members(&mut self, r#gen: GenId) {
+        self.want_scan(r#gen, Wanted::Count);
+    }
+
+    fn begin_scans(&mut self) {
+        if self.scanning || self.wanted_scans.is_empty() {
+            return;
+        }
+        self.scanning = true;
+        let batch = std::mem::take(&mut self.wanted_scans);
+        let context = self.scan_context(batch.iter().map(|(r#gen, _)| *r#gen).collect());
+        let mut targets = Vec::new();
+        for (r#gen, wanted) in &batch {
+            targets.push(self.gens.get(r#gen).map(|g| self.scan_target(g, *wanted)).unwrap_or_default());
+        }
+        self.off_loop(move || {
+            let results = scan::scan_passes(&targets, &context);
+            Message::Scans(batch.into_iter().zip(results).collect())
+        });
+    }
+
+    /// The passes are done: each generation gets its answer, and those that came to wait
+    /// meanwhile their turn.
+    pub(super) fn on_scans(&mut self, results: Vec<((GenId, Wanted), PassResult)>) {
+        self.scanning = false;
+        let containment = self.place.guarantee().containment;
+        for ((r#gen, wanted), result) in results {
+            if let Some(generation) = self.gens.get_mut(&r#gen)
+                && wanted != Wanted::Count
+            {
+                generation.alive = result.alive.iter().map(|stat| stat.pid).collect();
+            }
+            match wanted {
+                Wanted::Scan(op) => {
+                    let report = translate::scanned(result, containment);
+                    self.core.handle(now(), Event::Scanned { r#gen, op, report });
+                }
+                Wanted::Kill(op) => {
+                    let report = KillReport {
+                        populated: result.error.is_none().then_some(!result.alive.is_empty()),
+                        killed: result.escaped.iter().map(|e| translate::process(&e.process)).collect(),
+                        error: result.error.as_ref().map(failed),
+                    };
+                    self.core.handle(now(), Event::Killed { r#gen, op, report });
+                }
+                Wanted::Count => self.on_members(r#gen, result.kept.len(), result.error),
+            }
+        }
+        self.begin_scans();
+    }
+
+    /// What the final sweep looks for of a generation that has no last verdict.
+    pub(super) fn final_target(&self, generation: &Generation) -> ScanTarget {
+        ScanTarget { cgroup: None, cgroup_path: None, ..self.scan_target(generation, Wanted::Count) }
+    }
+
+    fn scan_target(&self, generation: &Generation, wanted: Wanted) -> ScanTarget {
+        let recorded = generation.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ScanTarget {
+            cgroup: generation.dir.clone(),
+            cgroup_path: generation.dir.as_deref().and_then(|dir| self.place.path_in_proc(dir)),
+            mark: generation.mark,
+            recorded,
+            main: generation.main_id,
+            env_marker: Some((MARKER.to_owned(), generation.marker.clone())),
+            keep: (wanted == Wanted::Count).then(|| -> scan::Keep { Box::new(|_| true) }),
+        }
+    }
+
+    fn scan_context(&self, targets: BTreeSet<GenId>) -> ScanContext {
+        let others = || self.gens.iter().filter(|(r#gen, _)| !targets.contains(r#gen));
+        ScanContext {
+            tree: self.place.tree().and_then(|tree| self.place.path_in_proc(tree)),
+            known_marks: others().filter_map(|(_, generation)| generation.mark).collect(),
+            known_children: self
+                .pids
+                .iter()
+                .filter(|(_, Owner::Main(r#gen) | Owner::Aux(r#gen, _))| !targets.contains(r#gen))
+                .map(|(pid, _)| *pid)
+                .collect(),
+            orphan_reaper: self.orphan_reaper,
+            ..ScanContext::new()
+        }
+    }
+
+    /// Waits for the end of survivors, those outside the cgroup first of all: nothing else
+    /// would tell of it.
+    pub(super) fn await_survivors(&mut self, r#gen: GenId, pids: Vec<u32>) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        for task in generation.survivors.drain(..) {
+            task.abort();
+        }
+        for pid in pids {
+            let pidfd = match PidFd::open(pid) {
+                Ok(Some(pidfd)) => pidfd,
+                Ok(None) | Err(_) => {
+                    // Gone already, or it cannot be watched: look once more in any case.
+                    let _ = self.inbox.send(Message::Event(Event::SurvivorGone { r#gen }));
+                    continue;
+                }
+            };
+            let inbox = self.inbox.clone();
+            let task = tokio::spawn(async move {
+                if let Ok(pidfd) = readiness::readable(pidfd)
+                    && pidfd.readable().await.is_ok()
+                {
+                    let _ = inbox.send(Message::Event(Event::SurvivorGone { r#gen }));
+                }
+            });
+            generation.survivors.push(task.abort_handle());
+        }
+    }
+}
