@@ -1,0 +1,505 @@
+//! Reading /proc: what the kernel tells about one process at one moment.
+//!
+//! A process may end between any two reads: everything here answers `None` for one that is
+//! gone, and callers compare start times before they act on a pid. Reads are ordered by what
+//! they may cost: `stat`, `ns` and `cgroup` take no lock of the process's memory; `cmdline` and
+//! `environ` take its mmap_lock and may hang on a process that is stuck in the kernel.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::read;
+
+use super::SysError;
+
+/// A process by a name that is never used twice within a boot: its pid and when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcId {
+    /// The pid.
+    pub pid: u32,
+    /// Field 22 of its stat file: clock ticks (usually 10 ms) after boot.
+    pub start_time: u64,
+}
+
+/// /proc/PID/stat (proc_pid_stat(5)), as far as we need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcStat {
+    /// Its pid.
+    pub pid: u32,
+    /// The command name: at most 15 bytes, chosen by the process itself.
+    pub comm: String,
+    /// The state letter of its *main thread*: `Z` also while other threads live on.
+    pub state: char,
+    /// Its parent's pid; 0 when the parent is outside our pid namespace.
+    pub ppid: u32,
+    /// Its process group.
+    pub pgrp: u32,
+    /// Its session.
+    pub session: u32,
+    /// Whether it is a kernel thread (PF_KTHREAD).
+    pub kernel_thread: bool,
+    /// How many threads it has, an ended main thread included.
+    pub num_threads: u32,
+    /// When it started, in clock ticks after boot.
+    pub start_time: u64,
+}
+
+impl ProcStat {
+    /// The process by its pid and start time.
+    pub fn id(&self) -> ProcId {
+        ProcId {
+            pid: self.pid,
+            start_time: self.start_time,
+        }
+    }
+
+    /// Whether nothing of it runs any more: a zombie (or `X`) without other threads.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.num_threads <= 1
+    }
+}
+
+/// Parses a stat file. The command name may hold anything, `)`, spaces and newlines included:
+/// it ends at the *last* `)`.
+pub fn parse_stat(text: &[u8]) -> Option<ProcStat> {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let open = text.iter().position(|&b| b == b'(')?;
+    let close = text.iter().rposition(|&b| b == b')')?;
+    let pid = std::str::from_utf8(text.get(..open)?)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    // The first of these is field 3.
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let ppid = fields.next()?.parse().ok()?;
+    let pgrp = fields.next()?.parse().unwrap_or(0);
+    let session = fields.next()?.parse().unwrap_or(0);
+    let flags: u64 = fields.nth(2)?.parse().ok()?;
+    let num_threads = fields.nth(10)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    let kernel_thread = flags & PF_KTHREAD != 0;
+    Some(ProcStat {
+        pid,
+        comm,
+        state,
+        ppid,
+        pgrp,
+        session,
+        kernel_thread,
+        num_threads,
+        start_time,
+    })
+}
+
+/// A cgroup as /proc/PID/cgroup names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupName {
+    /// The path, relative to our cgroup namespace's root.
+    pub path: String,
+    /// Whether the cgroup was removed since (the process is a zombie).
+    pub deleted: bool,
+}
+
+/// Parses the `0::` line of a cgroup file. `None` where only v1 hierarchies are listed.
+pub fn parse_cgroup(text: &[u8]) -> Option<CgroupName> {
+    let line = text
+        .split(|&b| b == b'\n')
+        .find_map(|line| line.strip_prefix(b"0::"))?;
+    let path = String::from_utf8_lossy(line);
+    Some(match path.strip_suffix(" (deleted)") {
+        Some(path) => CgroupName {
+            path: path.to_owned(),
+            deleted: true,
+        },
+        None => CgroupName {
+            path: path.into_owned(),
+            deleted: false,
+        },
+    })
+}
+
+/// An open /proc.
+#[derive(Debug)]
+pub struct Proc {
+    dir: OwnedFd,
+}
+
+impl Proc {
+    /// Opens /proc.
+    pub fn open() -> Result<Self, SysError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open("/proc", flags, Mode::empty())
+            .map(|dir| Self { dir })
+            .map_err(|e| SysError::new("open", "/proc", e))
+    }
+
+    /// Every process's pid, in ascending order. A process that lives through the whole call is
+    /// in the answer: the kernel walks the pids upwards and looks each next one up afresh.
+    pub fn pids(&self) -> Result<Vec<u32>, SysError> {
+        self.numbered(".")
+    }
+
+    /// The threads of a process; empty when it is gone.
+    pub fn threads(&self, pid: u32) -> Result<Vec<u32>, SysError> {
+        gone_is_default(self.numbered(&format!("{pid}/task")))
+    }
+
+    fn numbered(&self, path: &str) -> Result<Vec<u32>, SysError> {
+        let failed = |e| SysError::new("list", in_proc(path), e);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
+        let mut numbers = Vec::with_capacity(256);
+        for entry in dir.iter() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_str().unwrap_or_default();
+            numbers.extend(name.parse::<u32>());
+        }
+        Ok(numbers)
+    }
+
+    /// The stat file of a process.
+    pub fn stat(&self, pid: u32) -> Result<Option<ProcStat>, SysError> {
+        let path = format!("{pid}/stat");
+        let mut buffer = [0_u8; 2048];
+        // seq_file gives a short file in one read.
+        let Some(len) = gone_is_default(self.read_into(&path, &mut buffer).map(Some))? else {
+            return Ok(None);
+        };
+        match parse_stat(buffer.get(..len).unwrap_or_default()) {
+            Some(stat) => Ok(Some(stat)),
+            None if len == 0 => Ok(None),
+            None => Err(SysError::because(
+                "read",
+                in_proc(&path),
+                "not in the shape of proc(5)",
+            )),
+        }
+    }
+
+    /// The stat file of exactly that process; `None` when its pid is another's by now.
+    pub fn stat_of(&self, id: ProcId) -> Result<Option<ProcStat>, SysError> {
+        Ok(self
+            .stat(id.pid)?
+            .filter(|stat| stat.start_time == id.start_time))
+    }
+
+    /// The inode number of the process's time namespace: the mark. `None`: it is gone, or has
+    /// none left because it is dead. One whose main thread has ended is asked through another.
+    /// EACCES: not ours to look at (ptrace(2), access mode checks).
+    pub fn mark(&self, pid: u32) -> Result<Option<u64>, SysError> {
+        match self.mark_at(&format!("{pid}/ns/time")) {
+            Ok(mark) => Ok(Some(mark)),
+            // An ended main thread has no namespaces (ENOENT), and a process that vanishes
+            // during the call gives EACCES too (proc_ns_readlink, fs/proc/namespaces.c).
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) || e.is(Errno::EACCES) => {
+                match self.stat(pid)? {
+                    None => Ok(None),
+                    Some(stat) if stat.is_dead() => Ok(None),
+                    Some(stat) if stat.state == 'Z' => self.mark_of_threads(pid),
+                    Some(_) if e.is(Errno::EACCES) => Err(e),
+                    // Alive, and no such file: the kernel has no time namespaces.
+                    Some(_) => Err(e),
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn mark_of_threads(&self, pid: u32) -> Result<Option<u64>, SysError> {
+        for tid in self.threads(pid)? {
+            match self.mark_at(&format!("{pid}/task/{tid}/ns/time")) {
+                Ok(mark) => return Ok(Some(mark)),
+                Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    fn mark_at(&self, path: &str) -> Result<u64, SysError> {
+        let link =
+            readlinkat(&self.dir, path).map_err(|e| SysError::new("read", in_proc(path), e))?;
+        link.to_str()
+            .and_then(|link| link.strip_prefix("time:[")?.strip_suffix(']')?.parse().ok())
+            .ok_or_else(|| SysError::because("read", in_proc(path), "not the name of a namespace"))
+    }
+
+    /// The process's cgroup; `None` when it is gone or there is no v2 hierarchy.
+    pub fn cgroup(&self, pid: u32) -> Result<Option<CgroupName>, SysError> {
+        let text = gone_is_default(self.read_all(&format!("{pid}/cgroup")))?;
+        Ok(parse_cgroup(&text))
+    }
+
+    /// The children of all threads of a process (CONFIG_PROC_CHILDREN). Those that come or go
+    /// meanwhile may be missed (proc(5)).
+    pub fn children(&self, pid: u32) -> Result<Vec<u32>, SysError> {
+        let mut children = Vec::new();
+        for tid in self.threads(pid)? {
+            let path = format!("{pid}/task/{tid}/children");
+            let text = gone_is_default(self.read_all(&path))?;
+            let numbers = text
+                .split(|&b| b == b' ' || b == b'\n')
+                .map(std::str::from_utf8);
+            children.extend(numbers.flatten().filter_map(|n| n.parse::<u32>().ok()));
+        }
+        Ok(children)
+    }
+
+    /// Every descendant of the processes `roots`, by their children files, `roots` not
+    /// included. At most `bound` of them.
+    pub fn descendants(
+        &self,
+        roots: impl IntoIterator<Item = u32>,
+        bound: usize,
+    ) -> Result<BTreeSet<u32>, SysError> {
+        let mut queue: Vec<u32> = roots.into_iter().collect();
+        let mut seen: BTreeSet<u32> = queue.iter().copied().collect();
+        let mut found = BTreeSet::new();
+        while let Some(pid) = queue.pop() {
+            for child in self.children(pid)? {
+                if found.len() >= bound {
+                    return Ok(found);
+                }
+                if seen.insert(child) {
+                    found.insert(child);
+                    queue.push(child);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The command line; empty for kernel threads and the dead. **May hang**: takes mmap_lock.
+    pub fn cmdline(&self, pid: u32) -> Result<Vec<String>, SysError> {
+        let text = gone_is_default(self.read_all(&format!("{pid}/cmdline")))?;
+        let text = text.strip_suffix(b"\0").unwrap_or(&text);
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(text
+            .split(|&b| b == 0)
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+            .collect())
+    }
+
+    /// The value of `key` in the environment the process was started with, or that it wrote
+    /// over it. **May hang**: takes mmap_lock. A process whose main thread has ended is asked
+    /// through another thread.
+    pub fn environ_value(&self, pid: u32, key: &str) -> Result<Option<String>, SysError> {
+        let value_in = |text: &[u8]| {
+            text.split(|&b| b == 0).find_map(|entry| {
+                let value = entry.strip_prefix(key.as_bytes())?.strip_prefix(b"=")?;
+                Some(String::from_utf8_lossy(value).into_owned())
+            })
+        };
+        let text = gone_is_default(self.read_all(&format!("{pid}/environ")))?;
+        if !text.is_empty() {
+            return Ok(value_in(&text));
+        }
+        for tid in self.threads(pid)? {
+            let text = gone_is_default(self.read_all(&format!("{pid}/task/{tid}/environ")))?;
+            if !text.is_empty() {
+                return Ok(value_in(&text));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where in the kernel the main thread waits; empty when it runs or that is kept secret.
+    pub fn wchan(&self, pid: u32) -> Result<String, SysError> {
+        let text = gone_is_default(self.read_all(&format!("{pid}/wchan")))?;
+        let name = String::from_utf8_lossy(&text).trim().to_owned();
+        Ok(if name == "0" { String::new() } else { name })
+    }
+
+    /// The main thread's kernel stack, innermost first (root only: EACCES).
+    pub fn stack(&self, pid: u32) -> Result<Vec<String>, SysError> {
+        let text = gone_is_default(self.read_all(&format!("{pid}/stack")))?;
+        let text = String::from_utf8_lossy(&text);
+        // "[<0>] do_poll+0x1a/0x2b" without the address, which is hidden anyway.
+        Ok(text
+            .lines()
+            .map(|l| l.rsplit("] ").next().unwrap_or(l).trim().to_owned())
+            .collect())
+    }
+
+    /// Who traces the process; 0: nobody.
+    pub fn tracer(&self, pid: u32) -> Result<u32, SysError> {
+        Ok(self
+            .status_field(pid, "TracerPid:")?
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(0))
+    }
+
+    /// The process a thread belongs to; `None` when the thread is gone.
+    pub fn process_of_thread(&self, tid: u32) -> Result<Option<u32>, SysError> {
+        Ok(self
+            .status_field(tid, "Tgid:")?
+            .and_then(|v| v.parse().ok()))
+    }
+
+    fn status_field(&self, pid: u32, field: &str) -> Result<Option<String>, SysError> {
+        let text = gone_is_default(self.read_all(&format!("{pid}/status")))?;
+        let text = String::from_utf8_lossy(&text);
+        let value = text.lines().find_map(|line| line.strip_prefix(field));
+        Ok(value.map(|value| value.trim().to_owned()))
+    }
+
+    /// The last pid given out in our pid namespace (the last field of /proc/loadavg). It moves
+    /// with every process *and thread* made there or in a namespace below, whoever makes it.
+    pub fn last_pid(&self) -> Result<u32, SysError> {
+        let mut buffer = [0_u8; 128];
+        let len = self.read_into("loadavg", &mut buffer)?;
+        let text = std::str::from_utf8(buffer.get(..len).unwrap_or_default()).unwrap_or_default();
+        text.split_ascii_whitespace()
+            .next_back()
+            .and_then(|field| field.parse().ok())
+            .ok_or_else(|| SysError::because("read", "/proc/loadavg", "its last field is no pid"))
+    }
+
+    fn read_into(&self, path: &str, buffer: &mut [u8]) -> Result<usize, SysError> {
+        let failed = |e| SysError::new("read", in_proc(path), e);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
+        retry(|| read(&file, buffer)).map_err(failed)
+    }
+
+    fn read_all(&self, path: &str) -> Result<Vec<u8>, SysError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        openat(&self.dir, path, flags, Mode::empty())
+            .and_then(|file| read_to_end(&file))
+            .map_err(|e| SysError::new("read", in_proc(path), e))
+    }
+}
+
+/// Reads a small file of the kernel's in full.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, SysError> {
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|file| read_to_end(&file))
+        .map_err(|e| SysError::at("read", path, e))
+}
+
+/// More than this of one file is never looked at: an environment may be made megabytes long to
+/// keep a reader busy.
+const READ_BOUND: usize = 4 << 20;
+
+fn read_to_end(file: impl AsFd) -> Result<Vec<u8>, Errno> {
+    let mut text = Vec::new();
+    let mut chunk = [0_u8; 4096];
+    while text.len() < READ_BOUND {
+        let len = retry(|| read(&file, &mut chunk))?;
+        if len == 0 {
+            break;
+        }
+        text.extend_from_slice(chunk.get(..len).unwrap_or_default());
+    }
+    Ok(text)
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+fn in_proc(path: &str) -> String {
+    if path == "." {
+        "/proc".to_owned()
+    } else {
+        format!("/proc/{path}")
+    }
+}
+
+/// A process that is gone reads as nothing: ENOENT when its directory is gone, ESRCH when it
+/// went after the open.
+fn gone_is_default<T: Default>(result: Result<T, SysError>) -> Result<T, SysError> {
+    match result {
+        Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => Ok(T::default()),
+        other => other,
+    }
+}
+
+/// The inode number of our own time namespace.
+pub fn own_mark() -> Result<u64, SysError> {
+    Proc::open()?.mark_at("self/ns/time")
+}
+
+/// Whether `path` is `prefix` or below it, by whole names.
+pub fn is_at_or_below(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A file name or path in words.
+pub(super) fn lossy(name: &OsStr) -> String {
+    String::from_utf8_lossy(name.as_bytes()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAIL: &str =
+        "S 1 42 43 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 777 100 200 18446744073709551615 1 1";
+
+    #[test]
+    fn a_stat_line_is_read() {
+        let stat = parse_stat(format!("42 (cat) {TAIL}\n").as_bytes()).unwrap();
+        assert_eq!(stat.comm, "cat");
+        assert_eq!(
+            (stat.pid, stat.ppid, stat.pgrp, stat.session),
+            (42, 1, 42, 43)
+        );
+        assert_eq!((stat.num_threads, stat.start_time), (9, 777));
+        assert!(!stat.kernel_thread && !stat.is_dead());
+    }
+
+    #[test]
+    fn a_command_name_may_hold_anything() {
+        for comm in ["a b", ") S 1 (", "x\ny", "", "((", "))"] {
+            let stat = parse_stat(format!("7 ({comm}) {TAIL}\n").as_bytes()).unwrap();
+            assert_eq!(stat.comm, comm);
+            assert_eq!(stat.start_time, 777);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "1", "1 (x", "x (y) S 1", "1 (a) S", ") ("] {
+            assert_eq!(parse_stat(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_file_is_read() {
+        let name = |text: &str| parse_cgroup(text.as_bytes()).map(|c| (c.path, c.deleted));
+        assert_eq!(name("1:cpu:/\n0::/a/b\n"), Some(("/a/b".into(), false)));
+        assert_eq!(name("0::/a/b (deleted)\n"), Some(("/a/b".into(), true)));
+        assert_eq!(name("0::/../x\n"), Some(("/../x".into(), false)));
+        assert_eq!(name("1:cpu:/\n"), None);
+    }
+
+    #[test]
+    fn below_is_by_whole_names() {
+        assert!(is_at_or_below("/a/b", "/a"));
+        assert!(is_at_or_below("/a", "/a/"));
+        assert!(is_at_or_below("/a", "/"));
+        assert!(!is_at_or_below("/ab", "/a"));
+        assert!(!is_at_or_below("/", "/a"));
+    }
+}

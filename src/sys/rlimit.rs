@@ -1,0 +1,32 @@
+//! The limit on open files: the supervisor raises its own, its children get the old one back.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::SysError;
+
+/// RLIMIT_NOFILE as getrlimit(2) gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// The limit in force.
+    pub soft: u64,
+    /// How far an ordinary user may raise `soft`.
+    pub hard: u64,
+}
+
+/// The limit in force now.
+pub fn open_files() -> Result<OpenFiles, SysError> {
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .map(|(soft, hard)| OpenFiles { soft, hard })
+        .map_err(|e| SysError::new("read the limit on", "open files", e))
+}
+
+/// Raises our soft limit to the hard one and returns what it was, for the children: programs
+/// that use select(2) break with descriptors above 1023, so only those that ask get more.
+pub fn raise_open_files() -> Result<OpenFiles, SysError> {
+    let old = open_files()?;
+    if old.soft < old.hard {
+        setrlimit(Resource::RLIMIT_NOFILE, old.hard, old.hard)
+            .map_err(|e| SysError::new("raise the limit on", "open files", e))?;
+    }
+    Ok(old)
+}

@@ -1,0 +1,272 @@
+//! The scan: what of one start lives outside its cgroup.
+//!
+//! **The pass is over all of /proc.** Walking only the processes below us through the
+//! `children` files would be cheaper and is not sound: those files may leave out a child while
+//! its siblings come and go (proc(5)), a thread that ends hands its children to another in the
+//! midst of the walk, and a process that joined a foreign pid namespace is inherited there and
+//! not by us. Listing /proc goes upwards by pid and shows every process that lives through it.
+//! The walk serves where missing somebody costs no proof: for orphans with hints but without a
+//! mark, who are reported.
+//!
+//! **A pass is conclusive** if the last pid given out did not move from its beginning to its
+//! end: then whoever lives now lived when the pass came by. One window is left: a fork that took
+//! its pid before the pass began and shows only after the pass went by that number. Its parent
+//! lives in that fork meanwhile, and a parent is mostly below its child: it is seen, and the
+//! pass is not empty. So a pass that found somebody is never conclusive by itself.
+//!
+//! Whose process it is: [`attribute`].
+
+mod attribute;
+mod descent;
+mod end;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::procfs::{Proc, ProcId, ProcStat};
+use super::{SysError, cgroup, procfs};
+
+use attribute::{Found, Whole};
+
+/// Says of a process whether its service's file wants it kept.
+pub type Keep = Box<dyn Fn(&ProcStat) -> bool + Send + Sync>;
+
+/// One start of a service, as far as telling its processes needs it.
+#[derive(Default)]
+pub struct ScanTarget {
+    /// Its cgroup's directory; a pass looks no further while that is populated.
+    pub cgroup: Option<PathBuf>,
+    /// The same cgroup as /proc/PID/cgroup names it.
+    pub cgroup_path: Option<String>,
+    /// The inode number of its time namespace.
+    pub mark: Option<u64>,
+    /// Who was seen in the cgroup or below a member of it ([`cgroup::census`]).
+    pub recorded: BTreeSet<ProcId>,
+    /// Its main process, leader of a session of its own.
+    pub main: Option<ProcId>,
+    /// A variable, name and value, that was in its environment alone. Can be erased: a hint.
+    pub env_marker: Option<(String, String)>,
+    /// Escapees to leave alone.
+    pub keep: Option<Keep>,
+}
+
+/// What a pass has to know about us.
+#[derive(Clone, Debug)]
+pub struct ScanContext {
+    /// Our pid.
+    pub own_pid: u32,
+    /// The inode number of our own time namespace; a target with that mark is refused.
+    pub own_mark: Option<u64>,
+    /// The cgroup that holds all our generations, as /proc/PID/cgroup names it: what is below
+    /// it and not the target's belongs to somebody else of ours.
+    pub tree: Option<String>,
+    /// Marks of the other generations: their processes are not looked at closer.
+    pub known_marks: BTreeSet<u64>,
+    /// Our children that belong to somebody: main processes and commands of other generations.
+    pub known_children: BTreeSet<u32>,
+    /// Who inherited the orphans of a supervisor that was killed: a marked process below it is
+    /// ours with one more witness (environment, session, record).
+    pub orphan_reaper: Option<u32>,
+    /// How long to wait for the death of what was killed.
+    pub death_wait: Duration,
+}
+
+impl ScanContext {
+    /// A context that knows of no other generations, with a wait of 20 ms.
+    pub fn new() -> Self {
+        Self {
+            own_pid: nix::unistd::getpid().as_raw().unsigned_abs(),
+            own_mark: procfs::own_mark().ok(),
+            tree: None,
+            known_marks: BTreeSet::new(),
+            known_children: BTreeSet::new(),
+            orphan_reaper: None,
+            death_wait: Duration::from_millis(20),
+        }
+    }
+}
+
+impl Default for ScanContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How well a pass could tell whose a process is, strongest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quality {
+    /// By the mark, and by descent from what bears it.
+    Marked,
+    /// By recorded membership, ancestry, session and environment.
+    Descent,
+    /// Not at all: /proc could not be read.
+    #[default]
+    None,
+}
+
+/// What made a process ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// It bears the mark, and its ancestors lead to us.
+    Marked,
+    /// It was seen in the cgroup, or below a member of it.
+    Recorded,
+    /// An ancestor of it is ours.
+    Descends,
+    /// It is in the main process's session.
+    Session,
+    /// It carries the environment marker and descends from us.
+    Environment,
+}
+
+impl Evidence {
+    /// The evidence in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Evidence::Marked => "bears the mark",
+            Evidence::Recorded => "was seen in the cgroup or below a member of it",
+            Evidence::Descends => "descends from a process of this start",
+            Evidence::Session => "is in the main process's session",
+            Evidence::Environment => "carries the environment marker and descends from us",
+        }
+    }
+}
+
+/// A process of the target found outside its cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escapee {
+    /// The process, as it was when found.
+    pub process: ProcStat,
+    /// What made it ours.
+    pub evidence: Evidence,
+}
+
+/// A process that looks like the target's and is not proven so: never signalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// The process.
+    pub process: ProcStat,
+    /// Why it is mentioned.
+    pub why: String,
+}
+
+/// What one pass saw and did.
+#[derive(Debug, Default)]
+pub struct PassResult {
+    /// Whether somebody was in the cgroup when the pass began (then it looked no further);
+    /// `None`: unreadable, or the target has no cgroup.
+    pub populated: Option<bool>,
+    /// Whom it found and killed.
+    pub escaped: Vec<Escapee>,
+    /// Those of `escaped` that lived when the wait for their death was over.
+    pub alive: Vec<ProcStat>,
+    /// Whom it found, could not prove ours, and left alone.
+    pub foreign: Vec<Stranger>,
+    /// Whom it found and left alone because the target's `keep` said so.
+    pub kept: Vec<ProcStat>,
+    /// Whether it missed nothing: nothing was forked meanwhile, every process could be told,
+    /// and nobody was found.
+    pub conclusive: bool,
+    /// What it could tell by.
+    pub quality: Quality,
+    /// What went wrong, if anything: then it proves nothing.
+    pub error: Option<SysError>,
+}
+
+/// One pass for one target. **Blocks**: about 4 µs for each process of the machine, and
+/// `death_wait` for what will not die.
+pub fn scan_pass(target: &ScanTarget, context: &ScanContext) -> PassResult {
+    scan_passes(std::slice::from_ref(target), context)
+        .pop()
+        .unwrap_or_default()
+}
+
+/// One pass that looks at every process once for all `targets`; an answer for each, in order.
+/// Sound because each target's cgroup is seen empty before the common look begins.
+pub fn scan_passes(targets: &[ScanTarget], context: &ScanContext) -> Vec<PassResult> {
+    let mut results: Vec<PassResult> = targets.iter().map(begin).collect();
+    let wanted: Vec<usize> = results
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| r.populated != Some(true) && r.error.is_none())
+        .map(|(n, _)| n)
+        .collect();
+    if wanted.is_empty() {
+        return results;
+    }
+    let pairs = || wanted.iter().filter_map(|&n| Some((n, targets.get(n)?)));
+    let whole = Proc::open().and_then(|proc| {
+        let before = proc.last_pid()?;
+        let marked = pairs().any(|(_, t)| t.mark.is_some());
+        let unmarked = pairs().any(|(_, t)| t.mark.is_none());
+        let mut whole = Whole::read(proc, context, marked, unmarked)?;
+        let found: Vec<_> = pairs().map(|(n, target)| (n, whole.find(target))).collect();
+        let unmoved = whole.proc.last_pid()? == before;
+        Ok((whole, found, unmoved))
+    });
+    match whole {
+        Ok((whole, found, unmoved)) => {
+            for (n, found) in found {
+                if let (Some(result), Some(target)) = (results.get_mut(n), targets.get(n)) {
+                    conclude(&whole, target, found, unmoved, result);
+                }
+            }
+        }
+        Err(e) => {
+            for n in wanted {
+                if let Some(result) = results.get_mut(n) {
+                    result.error = Some(e.clone());
+                }
+            }
+        }
+    }
+    results
+}
+
+fn begin(target: &ScanTarget) -> PassResult {
+    let mut result = PassResult::default();
+    if let Some(path) = &target.cgroup {
+        match cgroup::is_populated(path) {
+            Ok(populated) => result.populated = Some(populated),
+            Err(e) => result.error = Some(e),
+        }
+    }
+    result
+}
+
+fn conclude(
+    whole: &Whole<'_>,
+    target: &ScanTarget,
+    found: Result<Found, SysError>,
+    unmoved: bool,
+    result: &mut PassResult,
+) {
+    let found = match found {
+        Ok(found) => found,
+        Err(e) => {
+            result.error = Some(e);
+            return;
+        }
+    };
+    result.quality = if target.mark.is_some() {
+        Quality::Marked
+    } else {
+        Quality::Descent
+    };
+    result.foreign = found.foreign;
+    result.error = found.error;
+    let mut to_end = Vec::new();
+    for escapee in found.ours {
+        match &target.keep {
+            Some(keep) if keep(&escapee.process) => result.kept.push(escapee.process),
+            _ => to_end.push(escapee),
+        }
+    }
+    end::end_all(whole, target, to_end, result);
+    result.conclusive = unmoved
+        && !found.unsure
+        && result.error.is_none()
+        && result.escaped.is_empty()
+        && result.alive.is_empty();
+}

@@ -1,0 +1,478 @@
+//! Whose process is it? (The rules, with their reasons.)
+//!
+//! - **Being our child proves nothing**: we inherit orphans of others.
+//! - *The mark, with ancestors that lead to us* (or to somebody recorded): ours. A process can
+//!   join a mark (nsenter), so one whose ancestors lead elsewhere is reported, not killed; the
+//!   same for one that lives in another generation's cgroup, unless a second witness speaks.
+//! - *Seen in the cgroup before, or descended from what is ours*: ours, whatever mark it bears
+//!   now: a user namespace can replace it.
+//! - *An orphan of ours without all that* is nobody's business, unless its environment or its
+//!   session hints at the target: then it is reported.
+//! - Without marks: the record, ancestry, the session, and the environment marker together with
+//!   descent from us.
+//! - Never: process 1, ourselves, kernel threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nix::errno::Errno;
+
+use super::{Escapee, Evidence, ScanContext, ScanTarget, Stranger};
+use crate::sys::SysError;
+use crate::sys::procfs::{Proc, ProcId, ProcStat, is_at_or_below};
+
+/// How many ancestors of one process are followed.
+pub(super) const CHAIN_BOUND: usize = 65_536;
+
+/// Every process of the machine as one look saw it.
+pub(super) struct Whole<'a> {
+    pub(super) proc: Proc,
+    pub(super) context: &'a ScanContext,
+    /// Marks other than our own; ours alone would fill it with every process there is.
+    marks: BTreeMap<u32, u64>,
+    /// Processes whose mark we may not see.
+    unreadable: Vec<u32>,
+    /// Everyone, where some target has no mark.
+    pub(super) table: BTreeMap<u32, ProcStat>,
+    /// Our children, read once.
+    children: Option<Vec<u32>>,
+}
+
+/// What the look found of one target.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) ours: Vec<Escapee>,
+    pub(super) foreign: Vec<Stranger>,
+    /// Somebody could not be told: the pass proves nothing.
+    pub(super) unsure: bool,
+    pub(super) error: Option<SysError>,
+}
+
+/// Where a process's ancestors lead.
+#[derive(Clone)]
+enum Lead {
+    Ours,
+    /// To the reaper of a killed supervisor's orphans.
+    Reaper,
+    Elsewhere(String),
+    /// It vanished, or its ancestry changed faster than it could be read.
+    Unknown,
+}
+
+/// Whose cgroup a process is in.
+pub(super) enum Side {
+    Target,
+    Another(String),
+    Neutral,
+}
+
+impl<'a> Whole<'a> {
+    pub(super) fn read(
+        proc: Proc,
+        context: &'a ScanContext,
+        marked: bool,
+        unmarked: bool,
+    ) -> Result<Self, SysError> {
+        let mut whole = Self {
+            proc,
+            context,
+            marks: BTreeMap::new(),
+            unreadable: Vec::new(),
+            table: BTreeMap::new(),
+            children: None,
+        };
+        for pid in whole.proc.pids()? {
+            if pid == context.own_pid || pid == 1 {
+                continue;
+            }
+            if marked {
+                match whole.proc.mark(pid) {
+                    Ok(mark) if mark == context.own_mark => {}
+                    Ok(mark) => whole.marks.extend(mark.map(|mark| (pid, mark))),
+                    Err(e) if e.is(Errno::EACCES) => whole.unreadable.push(pid),
+                    Err(e) => return Err(e),
+                }
+            }
+            if unmarked {
+                let stat = whole.proc.stat(pid)?;
+                whole.table.extend(stat.map(|stat| (pid, stat)));
+            }
+        }
+        Ok(whole)
+    }
+
+    pub(super) fn find(&mut self, target: &ScanTarget) -> Result<Found, SysError> {
+        let mut found = Found::default();
+        match target.mark {
+            Some(mark) if Some(mark) == self.context.own_mark => {
+                let what = format!("the mark {mark}");
+                found.error = Some(SysError::because("scan for", what, "it is our own"));
+            }
+            Some(mark) => self.find_marked(target, mark, &mut found)?,
+            None => self.find_by_descent(target, &mut found)?,
+        }
+        let mut seen = BTreeSet::new();
+        found
+            .ours
+            .retain(|escapee| seen.insert(escapee.process.pid));
+        found
+            .foreign
+            .retain(|stranger| seen.insert(stranger.process.pid));
+        Ok(found)
+    }
+
+    fn find_marked(
+        &mut self,
+        target: &ScanTarget,
+        mark: u64,
+        found: &mut Found,
+    ) -> Result<(), SysError> {
+        self.find_recorded(target, found)?;
+        let bearers = self
+            .marks
+            .iter()
+            .filter(|&(_, &m)| m == mark)
+            .map(|(&pid, _)| pid);
+        let bearers: Vec<u32> = bearers.collect();
+        let mut leads = BTreeMap::new();
+        for pid in bearers {
+            let Some(process) = self.living(pid)? else {
+                continue;
+            };
+            let lead = self.lead(&process, target, &mut leads)?;
+            match self.judge_bearer(&process, target, lead)? {
+                Judgement::Ours => {
+                    found.ours.push(Escapee {
+                        process,
+                        evidence: Evidence::Marked,
+                    });
+                }
+                Judgement::Stranger(why) => found.foreign.push(Stranger { process, why }),
+                // A dead one's mark is not seen, so this is one whose ancestry changed while we
+                // read: it may be anybody's.
+                Judgement::Unsure => found.unsure = true,
+            }
+        }
+        self.find_unreadable(target, found)?;
+        self.add_descendants(target, found)?;
+        self.report_orphans(target, found)
+    }
+
+    fn judge_bearer(
+        &self,
+        process: &ProcStat,
+        target: &ScanTarget,
+        lead: Lead,
+    ) -> Result<Judgement, SysError> {
+        match lead {
+            Lead::Elsewhere(where_to) => Ok(Judgement::Stranger(format!(
+                "marked, but its ancestors lead outside: {where_to}"
+            ))),
+            Lead::Reaper => Ok(match self.has_witness(process, target)? {
+                true => Judgement::Ours,
+                false => Judgement::Stranger(
+                    "bears the number of the mark of a supervisor that was killed, and nothing \
+                     else says that it is of this start"
+                        .to_owned(),
+                ),
+            }),
+            Lead::Unknown => Ok(Judgement::Unsure),
+            Lead::Ours => match self.side(process.pid, target)? {
+                Side::Another(path) if !self.has_witness(process, target)? => {
+                    Ok(Judgement::Stranger(format!(
+                        "marked, but in the cgroup of somebody else ({path}), and nothing else \
+                         says that it is of this start"
+                    )))
+                }
+                _ => Ok(Judgement::Ours),
+            },
+        }
+    }
+
+    /// Follows the parents of `process` up to us, or to where that becomes impossible.
+    fn lead(
+        &self,
+        process: &ProcStat,
+        target: &ScanTarget,
+        known: &mut BTreeMap<u32, Lead>,
+    ) -> Result<Lead, SysError> {
+        let mut chain = Vec::new();
+        let mut at = process.clone();
+        let lead = loop {
+            if let Some(lead) = known.get(&at.pid) {
+                break lead.clone();
+            }
+            chain.push(at.pid);
+            if chain.len() > CHAIN_BOUND {
+                break Lead::Unknown;
+            }
+            match self.step_up(&at, target)? {
+                Ok(parent) => at = parent,
+                Err(lead) => break lead,
+            }
+        };
+        for pid in chain {
+            known.insert(pid, lead.clone());
+        }
+        Ok(lead)
+    }
+
+    /// The parent, if the question goes on to it, or the answer.
+    fn step_up(
+        &self,
+        at: &ProcStat,
+        target: &ScanTarget,
+    ) -> Result<Result<ProcStat, Lead>, SysError> {
+        if is_recorded(target, at.id()) {
+            return Ok(Err(Lead::Ours));
+        }
+        let Some(parent) = self.parent(at)? else {
+            return Ok(Err(Lead::Unknown));
+        };
+        let (ppid, parent) = parent;
+        if ppid == self.context.own_pid {
+            return Ok(Err(Lead::Ours));
+        }
+        let Some(parent) = parent else {
+            return Ok(Err(Lead::Elsewhere("out of our pid namespace".to_owned())));
+        };
+        if is_recorded(target, parent.id()) {
+            return Ok(Err(Lead::Ours));
+        }
+        if self.context.orphan_reaper == Some(ppid) {
+            return Ok(Err(Lead::Reaper));
+        }
+        if ppid == 1 {
+            let why = format!("to process 1 ({}), not to us", parent.comm);
+            return Ok(Err(Lead::Elsewhere(why)));
+        }
+        if target.mark.is_none() || self.marks.get(&ppid).copied() != target.mark {
+            match self.side(ppid, target)? {
+                Side::Target => return Ok(Err(Lead::Ours)),
+                Side::Another(path) => {
+                    let why = format!("through process {ppid} ({}) in {path}", parent.comm);
+                    return Ok(Err(Lead::Elsewhere(why)));
+                }
+                Side::Neutral => {}
+            }
+        }
+        Ok(Ok(parent))
+    }
+
+    /// The parent's pid and stat, consistent with each other; a stat of `None` for pid 0. The
+    /// whole `None`: the process is gone, or its parents change faster than we read.
+    fn parent(&self, of: &ProcStat) -> Result<Option<(u32, Option<ProcStat>)>, SysError> {
+        let mut of = of.clone();
+        for _ in 0..8 {
+            if of.ppid == 0 || of.ppid == self.context.own_pid {
+                return Ok(Some((of.ppid, None)));
+            }
+            match self.proc.stat(of.ppid)? {
+                // Nobody is older than his parent, nor than the reaper that inherited him: a
+                // younger one has the number of a parent that is gone.
+                Some(parent) if parent.start_time <= of.start_time => {
+                    return Ok(Some((of.ppid, Some(parent))));
+                }
+                _ => match self.proc.stat_of(of.id())? {
+                    Some(now) => of = now,
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn side(&self, pid: u32, target: &ScanTarget) -> Result<Side, SysError> {
+        let Some(name) = self.proc.cgroup(pid)? else {
+            return Ok(Side::Neutral);
+        };
+        let below = |prefix: &Option<String>| {
+            prefix
+                .as_deref()
+                .is_some_and(|prefix| is_at_or_below(&name.path, prefix))
+        };
+        Ok(if below(&target.cgroup_path) {
+            Side::Target
+        } else if below(&self.context.tree) {
+            Side::Another(name.path)
+        } else {
+            Side::Neutral
+        })
+    }
+
+    pub(super) fn find_recorded(
+        &self,
+        target: &ScanTarget,
+        found: &mut Found,
+    ) -> Result<(), SysError> {
+        for &id in target.recorded.iter().chain(&target.main) {
+            if let Some(process) = self.living(id.pid)?.filter(|stat| stat.id() == id) {
+                let evidence = match self.marks.get(&id.pid) {
+                    Some(&mark) if Some(mark) == target.mark => Evidence::Marked,
+                    _ => Evidence::Recorded,
+                };
+                found.ours.push(Escapee { process, evidence });
+            }
+        }
+        Ok(())
+    }
+
+    /// Those whose mark we may not see: reported if they are below us and hint at the target.
+    fn find_unreadable(&self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
+        let mut leads = BTreeMap::new();
+        for &pid in &self.unreadable {
+            let Some(process) = self.living(pid)? else {
+                continue;
+            };
+            let lead = self.lead(&process, target, &mut leads)?;
+            if matches!(lead, Lead::Ours) && !matches!(self.side(pid, target)?, Side::Another(_)) {
+                let why = "below us, and its mark may not be read".to_owned();
+                found.foreign.push(Stranger { process, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// What descends from ours is ours, unless it lives in another generation's cgroup. From the
+    /// parents in the stat files, all read again: once an ancestor is killed, nothing tells any
+    /// more what descended from it.
+    pub(super) fn add_descendants(
+        &mut self,
+        target: &ScanTarget,
+        found: &mut Found,
+    ) -> Result<(), SysError> {
+        if found.ours.is_empty() {
+            return Ok(());
+        }
+        let mut below: BTreeMap<u32, Vec<ProcStat>> = BTreeMap::new();
+        for pid in self.proc.pids()? {
+            if let Some(process) = self.living(pid)? {
+                below.entry(process.ppid).or_default().push(process);
+            }
+        }
+        let mut queue: Vec<u32> = found.ours.iter().map(|e| e.process.pid).collect();
+        let mut seen: BTreeSet<u32> = queue.iter().copied().collect();
+        while let Some(children) = queue
+            .pop()
+            .map(|pid| below.remove(&pid).unwrap_or_default())
+        {
+            for process in children {
+                if !seen.insert(process.pid) {
+                    continue;
+                }
+                queue.push(process.pid);
+                match self.side(process.pid, target)? {
+                    Side::Another(path) => {
+                        let why = format!("descends from an escapee, but is in the cgroup {path}");
+                        found.foreign.push(Stranger { process, why });
+                    }
+                    _ => found.ours.push(Escapee {
+                        process,
+                        evidence: Evidence::Descends,
+                    }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Our own children that are nobody's known: reported if something hints at the target.
+    fn report_orphans(&mut self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
+        for pid in self.own_children()? {
+            let mark = self.marks.get(&pid);
+            if self.context.known_children.contains(&pid)
+                || mark.is_some_and(|mark| self.context.known_marks.contains(mark))
+                || found.ours.iter().any(|escapee| escapee.process.pid == pid)
+            {
+                continue;
+            }
+            let Some(process) = self.living(pid)? else {
+                continue;
+            };
+            if matches!(self.side(pid, target)?, Side::Another(_)) {
+                continue;
+            }
+            if let Some(hint) = self.hint(&process, target)? {
+                let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
+                found.foreign.push(Stranger { process, why });
+            }
+        }
+        Ok(())
+    }
+
+    fn own_children(&mut self) -> Result<Vec<u32>, SysError> {
+        if self.children.is_none() {
+            self.children = Some(self.proc.children(self.context.own_pid)?);
+        }
+        Ok(self.children.clone().unwrap_or_default())
+    }
+
+    /// A live process, as it is now, that may be signalled at all.
+    pub(super) fn living(&self, pid: u32) -> Result<Option<ProcStat>, SysError> {
+        if pid == self.context.own_pid || pid == 1 {
+            return Ok(None);
+        }
+        Ok(self
+            .proc
+            .stat(pid)?
+            .filter(|stat| !stat.is_dead() && !stat.kernel_thread))
+    }
+
+    fn has_witness(&self, process: &ProcStat, target: &ScanTarget) -> Result<bool, SysError> {
+        Ok(is_recorded(target, process.id()) || self.hint(process, target)?.is_some())
+    }
+
+    fn hint(
+        &self,
+        process: &ProcStat,
+        target: &ScanTarget,
+    ) -> Result<Option<&'static str>, SysError> {
+        if let Some(main) = target.main {
+            let leader = self.proc.stat(main.pid)?;
+            let reused = leader.is_some_and(|now| now.start_time != main.start_time);
+            if process.session == main.pid && !reused {
+                return Ok(Some("is in the main process's session"));
+            }
+        }
+        Ok(match self.environment(process, target)? {
+            Environment::Target => Some("carries the environment marker"),
+            Environment::Another | Environment::Silent => None,
+        })
+    }
+
+    pub(super) fn environment(
+        &self,
+        process: &ProcStat,
+        target: &ScanTarget,
+    ) -> Result<Environment, SysError> {
+        let Some((key, value)) = &target.env_marker else {
+            return Ok(Environment::Silent);
+        };
+        // Reading the memory of one that is stuck in the kernel may hang.
+        if process.state == 'D' {
+            return Ok(Environment::Silent);
+        }
+        match self.proc.environ_value(process.pid, key) {
+            Ok(Some(found)) if found == *value => Ok(Environment::Target),
+            Ok(Some(_)) => Ok(Environment::Another),
+            Ok(None) => Ok(Environment::Silent),
+            Err(e) if e.is(Errno::EACCES) || e.is(Errno::EPERM) => Ok(Environment::Silent),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+enum Judgement {
+    Ours,
+    Stranger(String),
+    Unsure,
+}
+
+pub(super) enum Environment {
+    Target,
+    Another,
+    Silent,
+}
+
+pub(super) fn is_recorded(target: &ScanTarget, id: ProcId) -> bool {
+    target.main == Some(id) || target.recorded.contains(&id)
+}

@@ -1,0 +1,101 @@
+//! Where there are no marks: the record, ancestry, the session, and the environment together with
+//! descent from us.
+
+use std::collections::BTreeMap;
+
+use super::attribute::{CHAIN_BOUND, Environment, Found, Side, Whole, is_recorded};
+use super::{Escapee, Evidence, ScanTarget};
+use crate::sys::SysError;
+use crate::sys::procfs::ProcStat;
+
+impl Whole<'_> {
+    pub(super) fn find_by_descent(
+        &mut self,
+        target: &ScanTarget,
+        found: &mut Found,
+    ) -> Result<(), SysError> {
+        self.find_recorded(target, found)?;
+        let session = self.main_session(target);
+        let mut below_us = BTreeMap::new();
+        let mut unattributed = Vec::new();
+        for process in self.table.values() {
+            if process.is_dead() || process.kernel_thread || !self.is_below(process, &mut below_us)
+            {
+                continue;
+            }
+            let known = self.context.known_children.contains(&process.pid)
+                || is_recorded(target, process.id());
+            if known || matches!(self.side(process.pid, target)?, Side::Another(_)) {
+                continue;
+            }
+            if Some(process.session) == session {
+                found.ours.push(Escapee {
+                    process: process.clone(),
+                    evidence: Evidence::Session,
+                });
+                continue;
+            }
+            match self.environment(process, target)? {
+                Environment::Target => {
+                    let evidence = Evidence::Environment;
+                    found.ours.push(Escapee {
+                        process: process.clone(),
+                        evidence,
+                    });
+                }
+                Environment::Another => {}
+                Environment::Silent if process.ppid == self.context.own_pid => {
+                    unattributed.push(process.pid);
+                }
+                Environment::Silent => {}
+            }
+        }
+        self.add_descendants(target, found)?;
+        // Without a cgroup an orphan that nothing attributes may be anybody's.
+        unattributed.retain(|pid| !found.ours.iter().any(|e| e.process.pid == *pid));
+        if target.cgroup.is_none() && !unattributed.is_empty() {
+            let pids = unattributed
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let why = "nothing says whose they are, and there is no cgroup to tell";
+            found.error = Some(SysError::because(
+                "attribute",
+                format!("the orphans {pids}"),
+                why,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The main process's session, unless its number is another's by now. While a member of it
+    /// lives the kernel gives the number to nobody else.
+    fn main_session(&self, target: &ScanTarget) -> Option<u32> {
+        let main = target.main?;
+        match self.table.get(&main.pid) {
+            Some(now) if now.start_time != main.start_time => None,
+            _ => Some(main.pid),
+        }
+    }
+
+    fn is_below(&self, process: &ProcStat, known: &mut BTreeMap<u32, bool>) -> bool {
+        let mut chain = Vec::new();
+        let mut at = process;
+        let below = loop {
+            if let Some(&below) = known.get(&at.pid) {
+                break below;
+            }
+            chain.push(at.pid);
+            if at.ppid == self.context.own_pid {
+                break true;
+            }
+            match self.table.get(&at.ppid) {
+                Some(parent) if chain.len() <= CHAIN_BOUND => at = parent,
+                _ => break false,
+            }
+        };
+        known.extend(chain.into_iter().map(|pid| (pid, below)));
+        below
+    }
+}

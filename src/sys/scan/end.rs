@@ -1,0 +1,101 @@
+//! Ending what the pass found: by pidfd, after it was recognised once more.
+
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::attribute::Whole;
+use super::{Escapee, Evidence, PassResult, ScanTarget};
+use crate::sys::pidfd::PidFd;
+use crate::sys::procfs::ProcStat;
+use crate::sys::{SysError, clock};
+
+/// How many handles are held for waiting; the death of more is read from /proc.
+const HANDLES: usize = 512;
+
+/// Kills everyone in `found`, then waits up to the context's `death_wait` for the last.
+pub(super) fn end_all(
+    whole: &Whole<'_>,
+    target: &ScanTarget,
+    found: Vec<Escapee>,
+    result: &mut PassResult,
+) {
+    let mut handles = Vec::new();
+    for escapee in found {
+        match end_one(whole, target, &escapee) {
+            Ok(Some(handle)) => {
+                if handles.len() < HANDLES {
+                    handles.push(handle);
+                }
+                result.escaped.push(escapee);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                result.error.get_or_insert(e);
+                result.alive.push(escapee.process);
+            }
+        }
+    }
+    if result.escaped.is_empty() {
+        return;
+    }
+    await_deaths(whole, &mut handles);
+    let lives = |stat: &ProcStat| {
+        whole
+            .proc
+            .stat_of(stat.id())
+            .is_ok_and(|now| now.is_some_and(|now| !now.is_dead()))
+    };
+    let alive = result
+        .escaped
+        .iter()
+        .map(|escapee| &escapee.process)
+        .filter(|p| lives(p));
+    result.alive.extend(alive.cloned());
+}
+
+/// `None`: gone, or not the process that was found any more.
+///
+/// The handle is opened first and the process looked at after that: what has the number *then*
+/// and started when the found one did is the one the handle is on, for the number was its own
+/// all the time between.
+fn end_one(
+    whole: &Whole<'_>,
+    target: &ScanTarget,
+    escapee: &Escapee,
+) -> Result<Option<PidFd>, SysError> {
+    let pid = escapee.process.pid;
+    let Some(handle) = PidFd::open(pid)? else {
+        return Ok(None);
+    };
+    let Some(now) = whole.proc.stat_of(escapee.process.id())? else {
+        return Ok(None);
+    };
+    if now.is_dead() {
+        return Ok(None);
+    }
+    if escapee.evidence == Evidence::Marked && whole.proc.mark(pid)? != target.mark {
+        return Ok(None);
+    }
+    Ok(handle.send(libc::SIGKILL)?.then_some(handle))
+}
+
+fn await_deaths(whole: &Whole<'_>, handles: &mut Vec<PidFd>) {
+    let wait = u64::try_from(whole.context.death_wait.as_nanos()).unwrap_or(u64::MAX);
+    let deadline = clock::boot_now().saturating_add(wait);
+    while let Some(last) = handles.last() {
+        let left_ms = deadline
+            .saturating_sub(clock::boot_now())
+            .div_ceil(1_000_000);
+        let mut fds = [PollFd::new(last.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(0) => return,
+            Ok(_) => {
+                handles.pop();
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}

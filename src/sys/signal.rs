@@ -1,0 +1,98 @@
+//! Signals to process groups and to the members of a cgroup.
+#![expect(unsafe_code, reason = "nix's kill knows no real-time signals")]
+
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::pidfd::PidFd;
+use super::procfs::{Proc, ProcStat};
+use super::{SysError, cgroup};
+
+/// Sends a signal to a process group, then SIGCONT, so that a stopped process gets to handle
+/// it; `false` when nobody is in the group. The caller makes sure that the group is the one it
+/// means: its number is safe while its leader is unreaped or a member of it lives.
+///
+/// Refuses groups 0 (our own) and 1: kill(2) would take the latter for "everyone".
+pub fn send_group(pgid: u32, signal: i32) -> Result<bool, SysError> {
+    let failed = |e| SysError::new("signal", format!("process group {pgid}"), e);
+    let group = i32::try_from(pgid).ok().filter(|&group| group > 1);
+    let group = group.ok_or_else(|| failed(Errno::EINVAL))?;
+    match kill_group(group, signal) {
+        Ok(()) => {}
+        Err(Errno::ESRCH) => return Ok(false),
+        Err(e) => return Err(failed(e)),
+    }
+    // That the group has emptied meanwhile is no failure.
+    match kill_group(group, libc::SIGCONT) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(true),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn kill_group(group: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes two integers; the callers pass groups above 1 only.
+    Errno::result(unsafe { libc::kill(-group, signal) }).map(drop)
+}
+
+/// Sends a signal to one process through its handle, then SIGCONT; `false` when it is gone.
+pub fn send_process(process: &PidFd, signal: i32) -> Result<bool, SysError> {
+    Ok(process.send(signal)? && process.send(libc::SIGCONT)?)
+}
+
+/// What [`send_members`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Who got the signal.
+    pub to: Vec<u32>,
+    /// What went wrong first, if anything.
+    pub error: Option<SysError>,
+}
+
+/// How many handles are held at a time.
+const BATCH: usize = 256;
+
+/// Sends a signal, then SIGCONT, to every process in the cgroup and below that `among`
+/// accepts, each through a pidfd whose membership was checked after it was opened (as the kill
+/// does it). Processes that join meanwhile are not reached: this is the polite signal.
+pub fn send_members(path: &Path, signal: i32, among: &dyn Fn(&ProcStat) -> bool) -> Sent {
+    let mut sent = Sent::default();
+    if let Err(e) = send_batches(path, signal, among, &mut sent) {
+        sent.error.get_or_insert(e);
+    }
+    sent
+}
+
+fn send_batches(
+    path: &Path,
+    signal: i32,
+    among: &dyn Fn(&ProcStat) -> bool,
+    sent: &mut Sent,
+) -> Result<(), SysError> {
+    let proc = Proc::open()?;
+    for batch in cgroup::procs_recursive(path)?.chunks(BATCH) {
+        let mut handles = Vec::with_capacity(batch.len());
+        for &pid in batch {
+            let Some(handle) = PidFd::open(pid)? else {
+                continue;
+            };
+            if proc.stat(pid)?.is_some_and(|stat| among(&stat)) {
+                handles.push((pid, handle));
+            }
+        }
+        let members = cgroup::procs_recursive(path)?;
+        for (pid, handle) in handles {
+            if members.binary_search(&pid).is_err() {
+                continue;
+            }
+            match send_process(&handle, signal) {
+                Ok(true) => sent.to.push(pid),
+                Ok(false) => {}
+                Err(e) => {
+                    sent.error.get_or_insert(e);
+                }
+            }
+        }
+    }
+    Ok(())
+}

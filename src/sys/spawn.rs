@@ -1,0 +1,444 @@
+//! Starting a process: in its cgroup from its first instruction, marked, and only executing
+//! its program after the caller has written down who it is.
+//!
+//! Everything is prepared before the clone. The child shares no memory with us (fork-style:
+//! no CLONE_VM; docs/decisions/0001), makes only raw system calls ([`child`]), and reports
+//! through a pipe that its exec closes:
+//!
+//! ```text
+//!  parent                                       child
+//!  prepare; pipes; signals blocked; clone3 ───► (cgroup, mark, if the clone did not)
+//!  start time, mark                             descriptors, session, limits
+//!  before_go(&born): records                    ... reads the go pipe
+//!  go ────────────────────────────────────────► signals, chdir
+//!  Born returned                                "executing" ─► exec pipe
+//!  exec pipe: [executing] EOF = executed        execve: EOF, or "failed" {stage, errno}, exit
+//! ```
+//!
+//! EOF alone would not tell an exec from a SIGKILL: the word "executing" does. A child that a
+//! once-killed cgroup kills at birth never says it.
+#![expect(
+    unsafe_code,
+    reason = "clone3 has no wrapper, and the child may only make raw calls"
+)]
+
+mod child;
+mod outcome;
+mod prepare;
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{pipe2, write};
+
+pub use outcome::{ExecOutcome, Stage, read_exec_outcome};
+pub use prepare::{Prepared, SpawnMethod, Spec};
+
+use super::pidfd::PidFd;
+use super::procfs::{self, Proc, ProcId};
+use super::{SysError, clock};
+
+/// A time namespace of a process's own, inherited by all its descendants through fork, exec,
+/// setsid, a wiped environment and a change of cgroup.
+#[derive(Debug)]
+pub struct Mark {
+    /// The namespace's inode number, as in /proc/PID/ns/time.
+    pub inode: u64,
+    /// Keeps the number from being given to another namespace: hold it until the verdict.
+    pub fd: OwnedFd,
+}
+
+/// A process that exists in its cgroup and has not executed its program yet.
+#[derive(Debug)]
+pub struct Born {
+    /// Who it is: pid and start time.
+    pub id: ProcId,
+    /// A handle on it; `None` on kernels without (before 5.3).
+    pub pidfd: Option<PidFd>,
+    /// Its mark, if one was wanted and could be had.
+    pub mark: Option<Mark>,
+    /// Why there is no mark although one was wanted.
+    pub unmarked: Option<SysError>,
+    /// Says how its exec went, at EOF: [`read_exec_outcome`]. Non-blocking.
+    pub exec_pipe: OwnedFd,
+}
+
+/// Why there is no process, or will soon be none any more.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// Nothing was born.
+    NotBorn(SysError),
+    /// A process was born and ends without executing anything; its exit has to be reaped.
+    Stillborn {
+        /// Its pid.
+        pid: u32,
+        /// Why it ends.
+        error: SysError,
+    },
+}
+
+impl std::fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SpawnError::NotBorn(error) | SpawnError::Stillborn { error, .. } => {
+                write!(f, "{error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// `CLONE_PIDFD` and friends of <linux/sched.h>; libc's CLONE_INTO_CGROUP and
+/// CLONE_CLEAR_SIGHAND overflow their type to 0.
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_NEWTIME: u64 = 0x80;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `struct clone_args` as of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// One spawn at a time: a child that is born while another's pipe is open here inherits that
+/// pipe for a moment, and one born into a *frozen* cgroup would keep it open until thawed.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Starts the process. `before_go` is called while it waits, in its cgroup and marked: record
+/// it there. If that fails the process ends without having executed anything.
+///
+/// **Blocks** for a fork (0.3 ms, more with our memory) and for `before_go`, never for the
+/// child's chdir or exec, which may hang on a dead file system.
+pub fn spawn(
+    prepared: &Prepared,
+    before_go: impl FnOnce(&Born) -> Result<(), SysError>,
+) -> Result<Born, SpawnError> {
+    let (born, go) = {
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipes = Pipes::new().map_err(SpawnError::NotBorn)?;
+        let newborn = clone_with(prepared, &pipes).map_err(SpawnError::NotBorn)?;
+        take_over(prepared, newborn, pipes)?
+    };
+    let pid = born.id.pid;
+    if let Err(error) = before_go(&born) {
+        // Closing the go pipe ends it; the signal is for one that is stopped or frozen.
+        if let Some(pidfd) = &born.pidfd {
+            let _ = pidfd.send(libc::SIGKILL);
+        }
+        return Err(SpawnError::Stillborn { pid, error });
+    }
+    // The child's end is held open here, too: no SIGPIPE if the child has died.
+    write(&go.write, b"g").map_err(|e| SpawnError::Stillborn {
+        pid,
+        error: SysError::new("let go", format!("process {pid}"), e),
+    })?;
+    Ok(born)
+}
+
+struct GoPipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+struct Pipes {
+    exec_read: OwnedFd,
+    exec_write: OwnedFd,
+    go: GoPipe,
+}
+
+impl Pipes {
+    fn new() -> Result<Self, SysError> {
+        let failed = |e| SysError::new("make a pipe for", "a new process", e);
+        let (exec_read, exec_write) =
+            pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed)?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        Ok(Self {
+            exec_read,
+            exec_write,
+            go: GoPipe { read, write },
+        })
+    }
+}
+
+struct Newborn {
+    pid: u32,
+    pidfd: Option<OwnedFd>,
+    unmarked: Option<Errno>,
+}
+
+fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
+    let pointers = |strings: &[CString]| {
+        let mut list: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        list.push(std::ptr::null());
+        list
+    };
+    let (candidates, argv, env) = (
+        pointers(&prepared.candidates),
+        pointers(&prepared.argv),
+        pointers(&prepared.env),
+    );
+    let writes_itself = prepared.method != SpawnMethod::Clone3Into;
+    let plan = child::Plan {
+        candidates: candidates.as_ptr(),
+        argv: argv.as_ptr(),
+        env: env.as_ptr(),
+        dir: prepared.dir.as_ptr(),
+        stdio: prepared.stdio.each_ref().map(AsRawFd::as_raw_fd),
+        exec_pipe: pipes.exec_write.as_raw_fd(),
+        go_pipe: pipes.go.read.as_raw_fd(),
+        cgroup_procs: prepared
+            .cgroup
+            .as_ref()
+            .filter(|_| writes_itself)
+            .map(AsRawFd::as_raw_fd),
+        unshare_time: prepared.mark && prepared.method == SpawnMethod::ForkThenWrite,
+        open_files: prepared.open_files.map(|limit| libc::rlimit {
+            rlim_cur: limit.soft,
+            rlim_max: limit.hard,
+        }),
+        new_session: prepared.new_session,
+        say_placed: writes_itself,
+    };
+    // The child must run none of our signal handlers: it starts with every signal blocked.
+    let old_mask = SigSet::all()
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .map_err(|e| SysError::new("block signals before", "a clone", e))?;
+    let newborn = match prepared.method {
+        SpawnMethod::ForkThenWrite => fork_child(&plan),
+        _ => clone3_child(prepared, &plan),
+    };
+    // Cannot fail with a mask that came from the kernel; and if it did, nothing could be done.
+    let _ = old_mask.thread_set_mask();
+    newborn
+}
+
+fn clone3_child(prepared: &Prepared, plan: &child::Plan) -> Result<Newborn, SysError> {
+    let failed = |e| SysError::new("create a process with", "clone3", e);
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let (SpawnMethod::Clone3Into, Some(cgroup)) = (prepared.method, &prepared.cgroup) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(u64::MAX);
+    }
+    let mut unmarked = None;
+    if prepared.mark {
+        args.flags |= CLONE_NEWTIME;
+    }
+    let pid = match clone3(&args, plan) {
+        // Not allowed, no more namespaces, no such flag: better unmarked than not started. If
+        // the errno was about something else, it comes back.
+        Err(e @ (Errno::EPERM | Errno::ENOSPC | Errno::EINVAL)) if prepared.mark => {
+            args.flags &= !CLONE_NEWTIME;
+            unmarked = Some(e);
+            clone3(&args, plan)
+        }
+        other => other,
+    };
+    let pid = pid.map_err(failed)?;
+    // SAFETY: the kernel has made this descriptor for us as part of the clone.
+    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+    Ok(Newborn {
+        pid,
+        pidfd,
+        unmarked,
+    })
+}
+
+fn clone3(args: &CloneArgs, plan: &child::Plan) -> Result<u32, Errno> {
+    // SAFETY: `args` has the size passed and outlives the call; the descriptors in it are
+    // open. Without CLONE_VM the child goes on, on this stack, in a copy of our memory that no
+    // other thread writes; it never returns from here and makes only raw system calls, so the
+    // locks other threads may have held in the copied memory do not matter.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const *args,
+            std::mem::size_of::<CloneArgs>(),
+        )
+    };
+    match Errno::result(result)? {
+        // SAFETY: this is the child of a fork-style clone, and `plan` holds pointers into our
+        // memory as it was, which is all there.
+        0 => unsafe { child::run(plan) },
+        pid => Ok(u32::try_from(pid).unwrap_or(0)),
+    }
+}
+
+fn fork_child(plan: &child::Plan) -> Result<Newborn, SysError> {
+    // SAFETY: as for clone3 above: the child makes only raw system calls and never returns.
+    let pid = Errno::result(unsafe { libc::fork() })
+        .map_err(|e| SysError::new("create a process with", "fork", e))?;
+    if pid == 0 {
+        // SAFETY: this is the child of a fork.
+        unsafe { child::run(plan) }
+    }
+    let pid = u32::try_from(pid).unwrap_or(0);
+    Ok(Newborn {
+        pid,
+        pidfd: None,
+        unmarked: None,
+    })
+}
+
+/// The parent's half after the clone: closes the child's ends, finds out who was born.
+fn take_over(
+    prepared: &Prepared,
+    newborn: Newborn,
+    pipes: Pipes,
+) -> Result<(Born, GoPipe), SpawnError> {
+    let Pipes {
+        exec_read,
+        exec_write,
+        go,
+    } = pipes;
+    drop(exec_write);
+    let pid = newborn.pid;
+    let stillborn = |error| SpawnError::Stillborn { pid, error };
+    let pidfd = match newborn.pidfd {
+        Some(fd) => Some(PidFd::from_fd(fd)),
+        // After a fork. The child lives until we let it go, so the pid is its own.
+        None => PidFd::open(pid).ok().flatten(),
+    };
+    let mut unmarked = newborn
+        .unmarked
+        .map(|e| SysError::new("give a mark to", describe(pid), e));
+    if prepared.method != SpawnMethod::Clone3Into {
+        match await_placed(&exec_read, pid).map_err(stillborn)? {
+            0 => {}
+            errno => {
+                let errno = Errno::from_raw(errno);
+                unmarked = Some(SysError::new("give a mark to", describe(pid), errno));
+            }
+        }
+    }
+    let proc = Proc::open().map_err(stillborn)?;
+    let stat = proc.stat(pid).map_err(stillborn)?;
+    let Some(stat) = stat.filter(|stat| !stat.is_dead()) else {
+        return Err(stillborn(killed_at_birth(pid)));
+    };
+    let mark = if prepared.mark && unmarked.is_none() {
+        match open_mark(pid, prepared.method) {
+            Ok(mark) => Some(mark),
+            Err(_) if pidfd.as_ref().is_some_and(PidFd::is_gone) => {
+                return Err(stillborn(killed_at_birth(pid)));
+            }
+            Err(e) => {
+                unmarked = Some(e);
+                None
+            }
+        }
+    } else {
+        None
+    };
+    let born = Born {
+        id: stat.id(),
+        pidfd,
+        mark,
+        unmarked,
+        exec_pipe: exec_read,
+    };
+    Ok((born, go))
+}
+
+fn describe(pid: u32) -> String {
+    format!("process {pid}")
+}
+
+fn killed_at_birth(pid: u32) -> SysError {
+    SysError::because(
+        "start",
+        describe(pid),
+        "killed before its first instruction (was its cgroup killed before?)",
+    )
+}
+
+/// How long a child may take to move itself into its cgroup; the write waits for every CPU
+/// (15 ms when rare), and for the kernel's other users of the same lock.
+const PLACED_BOUND: Duration = Duration::from_secs(10);
+
+/// Waits for the child's word that it is in its cgroup; the errno of its unshare, if any.
+fn await_placed(exec_read: &OwnedFd, pid: u32) -> Result<i32, SysError> {
+    let deadline = clock::boot_now().saturating_add(PLACED_BOUND.as_nanos() as u64);
+    let mut said = Vec::new();
+    loop {
+        let left_ms = deadline.saturating_sub(clock::boot_now()) / 1_000_000;
+        let mut fds = [PollFd::new(exec_read.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
+        let ready = match poll(&mut fds, timeout) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(SysError::new("wait for", describe(pid), e)),
+        };
+        if ready == 0 {
+            let why = format!("not in its cgroup after {} s", PLACED_BOUND.as_secs());
+            return Err(SysError::because("start", describe(pid), why));
+        }
+        let mut word = [0_u8; outcome::WORD];
+        let len = nix::unistd::read(exec_read, &mut word).unwrap_or(0);
+        said.extend_from_slice(word.get(..len).unwrap_or_default());
+        if let Some(errno) = outcome::placed(&said) {
+            return Ok(errno);
+        }
+        if len == 0 || said.len() >= outcome::WORD {
+            return Err(match read_exec_outcome(&said) {
+                ExecOutcome::Failed { stage, errno } => {
+                    SysError::new(stage.doing(), describe(pid), errno)
+                }
+                _ => killed_at_birth(pid),
+            });
+        }
+    }
+}
+
+/// Opens the child's time namespace, which keeps its number its own.
+///
+/// After a plain fork the child has unshared: it enters at its exec (Linux 6.3; before, only
+/// its children do), and until then only `time_for_children` names the namespace.
+fn open_mark(pid: u32, method: SpawnMethod) -> Result<Mark, SysError> {
+    let name = match method {
+        SpawnMethod::ForkThenWrite => "time_for_children",
+        _ => "time",
+    };
+    let path = format!("/proc/{pid}/ns/{name}");
+    let failed = |e| SysError::new("open the mark", path.clone(), e);
+    let fd = open(
+        path.as_str(),
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed)?;
+    let inode = fstat(&fd).map_err(failed)?.st_ino;
+    if inode == procfs::own_mark()? {
+        return Err(SysError::because(
+            "give a mark to",
+            describe(pid),
+            "it shares ours",
+        ));
+    }
+    Ok(Mark { inode, fd })
+}

@@ -1,0 +1,242 @@
+//! The child between clone and exec: raw, async-signal-safe system calls on prepared memory.
+//!
+//! It is a copy of a process with threads of which only one came along: whatever lock the
+//! others held is held for ever. So no allocation, no logging, no formatting, no panic.
+
+use libc::{c_char, c_int, c_long, c_void};
+
+use super::outcome::{KIND_EXECUTING, KIND_FAILED, KIND_PLACED, Stage, WORD};
+
+/// Everything the child needs, as plain numbers and pointers into memory that the clone copies.
+pub(super) struct Plan {
+    /// Paths to try, ended by null.
+    pub(super) candidates: *const *const c_char,
+    /// Ended by null.
+    pub(super) argv: *const *const c_char,
+    /// Ended by null.
+    pub(super) env: *const *const c_char,
+    pub(super) dir: *const c_char,
+    pub(super) stdio: [c_int; 3],
+    pub(super) exec_pipe: c_int,
+    pub(super) go_pipe: c_int,
+    /// cgroup.procs of the cgroup to move into, where the clone did not.
+    pub(super) cgroup_procs: Option<c_int>,
+    pub(super) unshare_time: bool,
+    pub(super) open_files: Option<libc::rlimit>,
+    pub(super) new_session: bool,
+    pub(super) say_placed: bool,
+}
+
+/// Where the two pipes are from the moment that standard descriptors are in place.
+const EXEC_PIPE: c_int = 3;
+const GO_PIPE: c_int = 4;
+const FIRST_CLOSED: c_int = 5;
+
+/// Signal numbers run to 64 on every architecture but MIPS.
+const LAST_SIGNAL: c_int = 64;
+/// The kernel's signal set is 64 bits wide.
+const KERNEL_SIGSET: usize = 8;
+
+/// Runs the child's part; never returns.
+///
+/// # Safety
+/// Only in the child of a fork-style clone, with every signal blocked and `plan` pointing to
+/// NUL-ended strings and null-ended lists.
+pub(super) unsafe fn run(plan: &Plan) -> ! {
+    // SAFETY: the caller vouches for `plan`; everything called is a raw system call on it.
+    unsafe {
+        place(plan);
+        arrange_descriptors(plan);
+        if plan.new_session && libc::setsid() < 0 {
+            fail(EXEC_PIPE, Stage::Session, errno());
+        }
+        if let Some(limit) = &plan.open_files
+            && libc::setrlimit(libc::RLIMIT_NOFILE, limit) < 0
+        {
+            fail(EXEC_PIPE, Stage::Limits, errno());
+        }
+        await_go();
+        // Before what may hang: signals act from here on, with their default actions.
+        reset_signals();
+        if libc::chdir(plan.dir) < 0 {
+            fail(EXEC_PIPE, Stage::Directory, errno());
+        }
+        execute(plan)
+    }
+}
+
+/// Into the cgroup before anything else, where the clone has not done it; then the mark.
+unsafe fn place(plan: &Plan) {
+    // SAFETY: raw system calls on descriptors that the parent opened.
+    unsafe {
+        if let Some(procs) = plan.cgroup_procs
+            && libc::write(procs, c"0".as_ptr().cast(), 1) < 0
+        {
+            fail(plan.exec_pipe, Stage::Cgroup, errno());
+        }
+        let mut unshare_errno = 0;
+        if plan.unshare_time && libc::unshare(0x80) < 0 {
+            unshare_errno = errno();
+        }
+        if plan.say_placed {
+            say(plan.exec_pipe, KIND_PLACED, 0, unshare_errno);
+        }
+    }
+}
+
+/// Standard descriptors to 0, 1 and 2, the pipes to 3 and 4 (close-on-exec), and nothing else:
+/// closed now and not at the exec, so that a child that hangs in its exec, or is frozen before
+/// it, holds no socket, pipe or cgroup of ours.
+unsafe fn arrange_descriptors(plan: &Plan) {
+    let stage = Stage::Descriptors;
+    // SAFETY: raw system calls on descriptor numbers; what is closed is only this process's.
+    unsafe {
+        let mut exec_pipe = plan.exec_pipe;
+        let wanted = [
+            plan.stdio[0],
+            plan.stdio[1],
+            plan.stdio[2],
+            exec_pipe,
+            plan.go_pipe,
+        ];
+        // First above all targets, lest one overwrites another's source.
+        let mut high = [0; 5];
+        for (to, from) in high.iter_mut().zip(wanted) {
+            *to = libc::fcntl(from, libc::F_DUPFD_CLOEXEC, 2 * FIRST_CLOSED);
+            if *to < 0 {
+                fail(exec_pipe, stage, errno());
+            }
+        }
+        exec_pipe = high[3];
+        for (target, from) in (0..).zip(high) {
+            let flags = if target < EXEC_PIPE {
+                0
+            } else {
+                libc::O_CLOEXEC
+            };
+            if libc::dup3(from, target, flags) < 0 {
+                fail(exec_pipe, stage, errno());
+            }
+        }
+        let last = libc::c_uint::MAX as c_long;
+        if libc::syscall(libc::SYS_close_range, c_long::from(FIRST_CLOSED), last, 0) < 0 {
+            close_one_by_one();
+        }
+    }
+}
+
+/// Before Linux 5.9. No descriptor can be above the soft limit (it is only ever raised).
+unsafe fn close_one_by_one() {
+    // SAFETY: raw system calls; `limit` is valid for writes.
+    unsafe {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        let known = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0;
+        let end = if known {
+            limit.rlim_cur.min(1 << 20) as c_int
+        } else {
+            1 << 16
+        };
+        for fd in FIRST_CLOSED..end {
+            libc::close(fd);
+        }
+    }
+}
+
+/// Waits until the parent lets us go. If it dies, or decides against us, the pipe ends.
+unsafe fn await_go() {
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: one byte into a local.
+        let len = unsafe { libc::read(GO_PIPE, (&raw mut byte).cast::<c_void>(), 1) };
+        match len {
+            1 => return,
+            // SAFETY: raw exit.
+            -1 if unsafe { errno() } == libc::EINTR => {}
+            // SAFETY: raw exit.
+            _ => unsafe { libc::_exit(127) },
+        }
+    }
+}
+
+/// Every signal to its default action, those that are ignored in us, too (CLONE_CLEAR_SIGHAND
+/// leaves them ignored, and Rust ignores SIGPIPE); then none blocked.
+unsafe fn reset_signals() {
+    // All zeroes in the kernel's struct sigaction: SIG_DFL, no flags, an empty mask. Its size
+    // is 32 bytes on the architectures we know; more is harmless.
+    let default = [0_u64; 8];
+    let empty = 0_u64;
+    let no_old = std::ptr::null_mut::<c_void>();
+    // SAFETY: raw system calls with pointers to locals larger than what the kernel reads. Raw
+    // because libc refuses to touch its own signals 32 and 33.
+    unsafe {
+        for signal in 1..=LAST_SIGNAL {
+            // KILL and STOP answer EINVAL.
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                no_old,
+                KERNEL_SIGSET,
+            );
+        }
+        let set = &raw const empty;
+        let done = libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            set,
+            no_old,
+            KERNEL_SIGSET,
+        );
+        if done < 0 {
+            fail(EXEC_PIPE, Stage::Signals, errno());
+        }
+    }
+}
+
+/// Tries each candidate as execvp(3) does: one that is not there, or not for us, leads to the
+/// next; the refusal (EACCES) is reported if nothing else is found.
+unsafe fn execute(plan: &Plan) -> ! {
+    // SAFETY: the lists and strings of `plan` are ended as execve wants them.
+    unsafe {
+        say(EXEC_PIPE, KIND_EXECUTING, 0, 0);
+        let mut answer = libc::ENOENT;
+        let mut next = plan.candidates;
+        while !(*next).is_null() {
+            libc::execve(*next, plan.argv, plan.env);
+            match errno() {
+                libc::EACCES => answer = libc::EACCES,
+                libc::ENOENT | libc::ENOTDIR => {}
+                // A directory of PATH on a dead network mount: execvp goes on, too.
+                libc::ENODEV | libc::ETIMEDOUT | libc::ESTALE => {}
+                other => fail(EXEC_PIPE, Stage::Exec, other),
+            }
+            next = next.add(1);
+        }
+        fail(EXEC_PIPE, Stage::Exec, answer)
+    }
+}
+
+unsafe fn fail(pipe: c_int, stage: Stage, errno: c_int) -> ! {
+    // SAFETY: a raw write and a raw exit.
+    unsafe {
+        say(pipe, KIND_FAILED, stage as u8, errno);
+        libc::_exit(127)
+    }
+}
+
+/// Eight bytes into an empty non-blocking pipe: whole or, if nobody reads any more, not at all
+/// (SIGPIPE is ignored or blocked until the signals are reset; the parent holds its end then).
+unsafe fn say(pipe: c_int, kind: u8, stage: u8, errno: c_int) {
+    let [a, b, c, d] = errno.to_ne_bytes();
+    let word: [u8; WORD] = [kind, stage, 0, 0, a, b, c, d];
+    // SAFETY: writes a local array of that length.
+    unsafe { libc::write(pipe, word.as_ptr().cast(), WORD) };
+}
+
+unsafe fn errno() -> c_int {
+    // SAFETY: errno of this thread, of which the clone made a copy.
+    unsafe { *libc::__errno_location() }
+}

@@ -1,0 +1,189 @@
+//! What to start, checked and converted before the clone.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::sys::rlimit::OpenFiles;
+use crate::sys::{SysError, procfs};
+
+/// How a process gets into its cgroup; found once by the start-up test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpawnMethod {
+    /// clone3(CLONE_INTO_CGROUP), Linux 5.7: it is born there.
+    Clone3Into,
+    /// clone3, then the child writes itself into cgroup.procs before anything else.
+    Clone3ThenWrite,
+    /// fork, then the same: where clone3 is refused (seccomp filters in containers: ENOSYS).
+    ForkThenWrite,
+}
+
+impl SpawnMethod {
+    /// The method's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SpawnMethod::Clone3Into => "clone3-into-cgroup",
+            SpawnMethod::Clone3ThenWrite => "clone3-then-write",
+            SpawnMethod::ForkThenWrite => "fork-then-write",
+        }
+    }
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Spec {
+    /// The program: a path if it holds a `/`, otherwise looked up in the PATH of `env`.
+    pub program: OsString,
+    /// The arguments, argv[0] included.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The working directory.
+    pub dir: PathBuf,
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
+    /// The limit on open files to run with; `None` leaves ours.
+    pub open_files: Option<OpenFiles>,
+    /// The cgroup's directory; `None` leaves it in ours.
+    pub cgroup: Option<PathBuf>,
+    /// Whether it gets a time namespace of its own as a mark.
+    pub mark: bool,
+    /// Whether it leads a session of its own.
+    pub new_session: bool,
+}
+
+/// A [`Spec`] with everything that can fail or allocate behind it.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) candidates: Vec<CString>,
+    pub(super) argv: Vec<CString>,
+    pub(super) env: Vec<CString>,
+    pub(super) dir: CString,
+    pub(super) stdio: [OwnedFd; 3],
+    pub(super) open_files: Option<OpenFiles>,
+    /// The cgroup's directory, or its cgroup.procs, whichever the method needs.
+    pub(super) cgroup: Option<OwnedFd>,
+    pub(super) method: SpawnMethod,
+    pub(super) mark: bool,
+    pub(super) new_session: bool,
+}
+
+/// Where programs are looked for when the environment has no PATH, as execvp(3) does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+impl Prepared {
+    /// Checks and converts everything, and opens the cgroup. EINVAL: a NUL byte in a string,
+    /// or an empty program.
+    pub fn new(spec: Spec, method: SpawnMethod) -> Result<Self, SysError> {
+        let env = spec.env.iter().map(|(key, value)| {
+            let mut entry = key.clone();
+            entry.push("=");
+            entry.push(value);
+            c_string(&entry)
+        });
+        let (flags, file) = match method {
+            SpawnMethod::Clone3Into => (OFlag::O_RDONLY | OFlag::O_DIRECTORY, ""),
+            _ => (OFlag::O_WRONLY, "cgroup.procs"),
+        };
+        let open_cgroup = |cgroup: &PathBuf| {
+            let path = if file.is_empty() {
+                cgroup.clone()
+            } else {
+                cgroup.join(file)
+            };
+            open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|e| SysError::at("open the cgroup", &path, e))
+        };
+        Ok(Self {
+            candidates: candidates(&spec.program, &spec.env)?,
+            argv: spec
+                .argv
+                .iter()
+                .map(|arg| c_string(arg))
+                .collect::<Result<_, _>>()?,
+            env: env.collect::<Result<_, _>>()?,
+            dir: c_string(spec.dir.as_os_str())?,
+            stdio: spec.stdio,
+            open_files: spec.open_files,
+            cgroup: spec.cgroup.as_ref().map(open_cgroup).transpose()?,
+            method,
+            mark: spec.mark,
+            new_session: spec.new_session,
+        })
+    }
+}
+
+fn c_string(text: &OsStr) -> Result<CString, SysError> {
+    CString::new(text.as_bytes()).map_err(|_| {
+        SysError::because(
+            "pass on",
+            format!("{:?}", procfs::lossy(text)),
+            "it holds a NUL byte",
+        )
+    })
+}
+
+/// Every path at which the program may be, in the order in which execvp(3) tries them.
+fn candidates(program: &OsStr, env: &[(OsString, OsString)]) -> Result<Vec<CString>, SysError> {
+    if program.is_empty() {
+        return Err(SysError::new(
+            "execute",
+            "an empty program name",
+            Errno::ENOENT,
+        ));
+    }
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(program)?]);
+    }
+    // The last of several wins in no shell; the first is what getenv(3) finds.
+    let path = env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, path)| path.as_os_str());
+    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+    path.as_bytes()
+        .split(|&b| b == b':')
+        .map(|dir| {
+            // An empty entry is the working directory, as in execvp(3).
+            let dir = if dir.is_empty() { b".".as_slice() } else { dir };
+            let mut candidate = OsString::from_vec(dir.to_vec());
+            candidate.push("/");
+            candidate.push(program);
+            c_string(&candidate)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(program: &str, path: Option<&str>) -> Vec<String> {
+        let env: Vec<_> = path.iter().map(|p| ("PATH".into(), p.into())).collect();
+        let found = candidates(OsStr::new(program), &env).unwrap();
+        found
+            .into_iter()
+            .map(|c| c.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn programs_are_looked_up_as_execvp_does() {
+        assert_eq!(tried("/a/b", Some("/x")), ["/a/b"]);
+        assert_eq!(tried("./b", None), ["./b"]);
+        assert_eq!(tried("b", Some("/x::/y")), ["/x/b", "./b", "/y/b"]);
+        assert_eq!(tried("b", None), ["/bin/b", "/usr/bin/b"]);
+        assert!(candidates(OsStr::new(""), &[]).is_err());
+    }
+
+    #[test]
+    fn a_nul_byte_is_refused_by_name() {
+        let error = c_string(OsStr::from_bytes(b"a\0b")).unwrap_err();
+        assert!(error.to_string().contains("NUL byte"), "{error}");
+    }
+}
