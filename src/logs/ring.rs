@@ -180,14 +180,14 @@ mod tests {
 
     fn head(seq: u64) -> Head {
         Head {
-            stream: if seq % 2 == 0 {
+            stream: if seq.is_multiple_of(2) {
                 Stream::Stdout
             } else {
                 Stream::Stderr
             },
             cut: Cut {
-                before: seq % 3 == 0,
-                after: seq % 5 == 0,
+                before: seq.is_multiple_of(3),
+                after: seq.is_multiple_of(5),
             },
             seq,
             wall_ms: u64::MAX - seq,
