@@ -1,0 +1,416 @@
+//! The pipes that services write into: made, read and closed here and nowhere else.
+//!
+//! All of them hang on one epoll instance of our own, which is the only descriptor tokio knows
+//! of, and one task reads them all. A registration and a task of its own for each pipe would
+//! cost an idle supervisor of 200 services more memory than everything else it has; and with one
+//! task, however many services flood, the rest of the loop gets its turn after every 64 KiB.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::time::{ClockId, clock_gettime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::split::Splitter;
+use super::{Command, Cut, From, Mode, START, Store, Stream};
+
+/// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
+const TURN_BYTES: usize = 64 * 1024;
+/// What a read costs of a turn at least: small ones take time too.
+const READ_COST: usize = 4 * 1024;
+/// Pipes looked at after one epoll_wait(2).
+const EVENTS: usize = 16;
+/// Bytes that closing still takes from one pipe: the largest pipe an ordinary user can make
+/// (`/proc/sys/fs/pipe-max-size`, pipe(7)). Only a process that goes on writing has more.
+const CLOSE_BYTES: usize = 1024 * 1024;
+
+/// The ends that a service's process gets. Blocking, close-on-exec: dup2(2) them to 1 and 2.
+#[derive(Debug)]
+pub struct WriteEnds {
+    /// For standard output.
+    pub stdout: OwnedFd,
+    /// For standard error.
+    pub stderr: OwnedFd,
+}
+
+/// The capture of one run of one command. Dropping it is the same as [`Output::close`].
+#[derive(Debug)]
+pub struct Output {
+    pipes: Arc<Pipes>,
+    keys: Vec<u64>,
+}
+
+/// What closing an [`Output`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Somebody still had a write end open: a process that escaped, or is kept. After the
+    /// generation was seen empty that is a witness that something of it, or given a descriptor
+    /// by it, still lives.
+    pub held: bool,
+}
+
+impl Output {
+    /// Ends the capture: takes what the pipes hold (at most 1 MiB each, without waiting), logs
+    /// a last line without line end too, and closes our ends.
+    ///
+    /// Nothing waits for whoever still holds the other end: from now on its writes fail with
+    /// EPIPE and raise SIGPIPE, which by default ends it. Close only when that is right: after
+    /// the verdict on the generation.
+    pub fn close(mut self) -> Closed {
+        self.end()
+    }
+
+    fn end(&mut self) -> Closed {
+        let mut state = lock(&self.pipes.state);
+        let mut held = false;
+        for key in self.keys.drain(..) {
+            held |= state.close(key);
+        }
+        Closed { held }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What could not be done.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) doing: &'static str,
+    pub(super) source: io::Error,
+}
+
+fn failed<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Failed {
+    move |source| Failed {
+        doing,
+        source: source.into(),
+    }
+}
+
+/// Every open pipe, and the task that reads them, which ends with this.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    store: Store,
+    /// By a number that is never used twice: an event for a pipe that has been closed since
+    /// finds nothing.
+    open: BTreeMap<u64, Pipe>,
+    next_key: u64,
+    /// One for all pipes, from the first read on.
+    buffer: Vec<u8>,
+    reader: Option<Reader>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    watch: Watch,
+    task: AbortHandle,
+}
+
+#[derive(Clone, Debug)]
+struct Watch(Arc<Epoll>);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.0.as_raw_fd()
+    }
+}
+
+#[derive(Debug)]
+struct Pipe {
+    end: PipeReader,
+    source: Arc<str>,
+    stream: Stream,
+    mode: Mode,
+    splitter: Splitter,
+}
+
+impl Pipes {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                store,
+                open: BTreeMap::new(),
+                next_key: 0,
+                buffer: Vec::new(),
+                reader: None,
+            })),
+        }
+    }
+
+    pub(super) fn with_store<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
+        act(&mut lock(&self.state).store)
+    }
+}
+
+impl Drop for Pipes {
+    fn drop(&mut self) {
+        if let Some(reader) = lock(&self.state).reader.take() {
+            reader.task.abort();
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the capture of one run of `source`.
+pub(super) fn open(
+    pipes: &Arc<Pipes>,
+    source: &Arc<str>,
+    command: Command,
+    mode: Mode,
+) -> Result<(WriteEnds, Output), Failed> {
+    let mut output = Output {
+        pipes: Arc::clone(pipes),
+        keys: Vec::new(),
+    };
+    if mode == Mode::None {
+        let stdout = File::from(null().map_err(failed("open /dev/null"))?);
+        let stderr = stdout
+            .try_clone()
+            .map_err(failed("duplicate /dev/null's descriptor"))?;
+        let ends = WriteEnds {
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        return Ok((ends, output));
+    }
+    let (from_stdout, stdout) = pipe()?;
+    let (from_stderr, stderr) = pipe()?;
+    // Declared after `output`, which takes the lock when it is dropped.
+    let mut state = lock(&pipes.state);
+    let watch = state.watch(&pipes.state)?;
+    for (end, stream) in [(from_stdout, Stream::Stdout), (from_stderr, Stream::Stderr)] {
+        let pipe = Pipe {
+            end,
+            source: Arc::clone(source),
+            stream,
+            mode,
+            splitter: Splitter::default(),
+        };
+        output.keys.push(state.add(&watch, pipe)?);
+    }
+    if command == Command::Main {
+        let from = From {
+            source,
+            stream: Stream::Stderr,
+            mode,
+            wall_ms: wall_ms(),
+        };
+        state.store.add(from, START.as_bytes(), Cut::default());
+    }
+    drop(state);
+    Ok((WriteEnds { stdout, stderr }, output))
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().write(true).open("/dev/null")?.into())
+}
+
+fn pipe() -> Result<(PipeReader, OwnedFd), Failed> {
+    let (ours, theirs) = io::pipe().map_err(failed("make a pipe"))?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(failed("make our end of a pipe non-blocking"))?;
+    Ok((ours, theirs.into()))
+}
+
+/// The wall clock, in milliseconds since the epoch; 0 when it stands before that.
+fn wall_ms() -> u64 {
+    clock_gettime(ClockId::CLOCK_REALTIME)
+        .ok()
+        .and_then(|now| u64::try_from(std::time::Duration::from(now).as_millis()).ok())
+        .unwrap_or(0)
+}
+
+impl State {
+    /// The epoll instance, made with its task when the first pipe comes.
+    fn watch(&mut self, shared: &Arc<Mutex<State>>) -> Result<Watch, Failed> {
+        if let Some(reader) = &self.reader {
+            return Ok(reader.watch.clone());
+        }
+        let runtime = Handle::try_current().map_err(|error| Failed {
+            doing: "find the tokio runtime",
+            source: io::Error::other(error),
+        })?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(failed("make an epoll instance"))?;
+        let watch = Watch(Arc::new(epoll));
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of types that may close their \
+                      descriptor early; `Watch` keeps its own open as long as it lives"
+        )]
+        let ready = AsyncFd::with_interest(watch.clone(), Interest::READABLE)
+            .map_err(failed("watch the epoll instance"))?;
+        let task = runtime.spawn(read_all(ready, Arc::downgrade(shared)));
+        self.reader = Some(Reader {
+            watch: watch.clone(),
+            task: task.abort_handle(),
+        });
+        Ok(watch)
+    }
+
+    fn add(&mut self, watch: &Watch, pipe: Pipe) -> Result<u64, Failed> {
+        let key = self.next_key;
+        watch
+            .0
+            .add(&pipe.end, EpollEvent::new(EpollFlags::EPOLLIN, key))
+            .map_err(failed("watch a pipe"))?;
+        self.next_key += 1;
+        self.open.insert(key, pipe);
+        Ok(key)
+    }
+
+    /// One read of one pipe; how many bytes came.
+    fn read(&mut self, key: u64) -> usize {
+        let Some(pipe) = self.open.get_mut(&key) else {
+            return 0;
+        };
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; TURN_BYTES];
+        }
+        match pipe.read(&mut self.buffer, &mut self.store) {
+            Took::Bytes(bytes) => bytes,
+            Took::Nothing => 0,
+            Took::End => {
+                self.drop_pipe(key);
+                0
+            }
+        }
+    }
+
+    /// Takes what is there and closes our end; whether somebody still had the other one open.
+    fn close(&mut self, key: u64) -> bool {
+        let mut taken = 0;
+        while taken < CLOSE_BYTES && self.open.contains_key(&key) {
+            match self.read(key) {
+                0 => break,
+                bytes => taken += bytes,
+            }
+        }
+        let held = self.open.contains_key(&key);
+        self.drop_pipe(key);
+        held
+    }
+
+    fn drop_pipe(&mut self, key: u64) {
+        let Some(mut pipe) = self.open.remove(&key) else {
+            return;
+        };
+        pipe.finish(&mut self.store);
+        if let Some(reader) = &self.reader {
+            // Closing alone would not do while a child between fork and exec has a copy. It
+            // fails only for a descriptor that is not watched.
+            let _ = reader.watch.0.delete(&pipe.end);
+        }
+    }
+}
+
+enum Took {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+impl Pipe {
+    fn read(&mut self, buffer: &mut [u8], store: &mut Store) -> Took {
+        match self.end.read(buffer) {
+            Ok(0) => Took::End,
+            Ok(bytes) => {
+                let Self {
+                    source,
+                    stream,
+                    mode,
+                    splitter,
+                    ..
+                } = self;
+                let from = From {
+                    source,
+                    stream: *stream,
+                    mode: *mode,
+                    wall_ms: wall_ms(),
+                };
+                let chunk = buffer.get(..bytes).unwrap_or_default();
+                splitter.feed(chunk, |text, cut| store.add(from, text, cut));
+                Took::Bytes(bytes)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Took::Nothing
+            }
+            // A pipe has no other errors; whatever it is, it would come again for ever.
+            Err(_) => Took::End,
+        }
+    }
+
+    fn finish(&mut self, store: &mut Store) {
+        let from = From {
+            source: &self.source,
+            stream: self.stream,
+            mode: self.mode,
+            wall_ms: wall_ms(),
+        };
+        self.splitter.finish(|text, cut| store.add(from, text, cut));
+    }
+}
+
+/// The task. Every event of a batch gets its read before the next epoll_wait(2), so that no
+/// flooding pipe comes twice before a quiet one came once.
+///
+/// It does not keep the state alive: an abort takes effect only when the runtime runs again.
+async fn read_all(ready: AsyncFd<Watch>, state: Weak<Mutex<State>>) {
+    let mut left = TURN_BYTES;
+    loop {
+        let Ok(mut guard) = ready.readable().await else {
+            // The runtime is going down.
+            return;
+        };
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let count = match ready.get_ref().0.wait(&mut events, EpollTimeout::ZERO) {
+            Ok(0) => {
+                guard.clear_ready();
+                left = TURN_BYTES;
+                continue;
+            }
+            Ok(count) => count,
+            Err(Errno::EINTR) => continue,
+            // EBADF, EFAULT, EINVAL: none can come from a descriptor that we own.
+            Err(_) => return,
+        };
+        guard.retain_ready();
+        for event in events.iter().take(count) {
+            let Some(state) = state.upgrade() else {
+                return;
+            };
+            let bytes = lock(&state).read(event.data());
+            drop(state);
+            left = left.saturating_sub(bytes.max(READ_COST));
+            if left == 0 {
+                tokio::task::yield_now().await;
+                left = TURN_BYTES;
+            }
+        }
+    }
+}
