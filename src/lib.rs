@@ -1,3 +1,4 @@
 //! nought: a cgroup-v2 service supervisor that proves nothing is left running.
 
+pub mod config;
 pub mod core;
