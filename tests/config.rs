@@ -269,7 +269,10 @@ fn what_is_no_service_file_says_so() {
             "exec: a: b\n",
             "web.yaml:1:8: error: this is not YAML: mapping values",
         ),
-        ("exec: a\n\tdir: /\n", "web.yaml:1:7: error: this is not YAML: while scanning"),
+        (
+            "exec: a\n\tdir: /\n",
+            "web.yaml:1:7: error: this is not YAML: while scanning",
+        ),
         (
             "exec: a\n---\nexec: b\n",
             "web.yaml:2:1: error: a second document begins here\n",
