@@ -18,13 +18,13 @@
 //! | `nought_log` | [`LogQuery`] | [`LogLines`] |
 
 mod frames;
-mod nought;
+mod methods;
 mod receipt;
 mod rpc;
 mod zinit;
 
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
-pub use nought::{
+pub use methods::{
     Done, Info, List, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart, ServiceState,
     ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, method,
 };
