@@ -1,5 +1,10 @@
 //! The wire types: every one round-trips, ignores what it does not know, and has stable names.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests may be blunt, in what they share too"
+)]
+
 use nought::api::{
     Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Info, List, LogLines, LogQuery,
     Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung, ServiceState,

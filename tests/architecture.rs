@@ -1,5 +1,10 @@
 //! The arrows between modules, and what may stand in which of them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests may be blunt, in what they share too"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

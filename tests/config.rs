@@ -1,5 +1,11 @@
 //! Service files: what they mean, every problem they can have, and that nothing in them panics.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests may be blunt, in what they share too"
+)]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;

@@ -4,14 +4,15 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// A value larger than this ends the connection (bytes).
+/// A request larger than this ends the connection (bytes).
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// Takes bytes as they come, gives whole JSON objects and arrays. White space between them is
 /// free, no separator is needed. Nothing is looked at twice, and no more than one value and the
 /// last read are held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Frames {
+    limit: usize,
     buffer: Vec<u8>,
     /// Where the current value begins.
     start: usize,
@@ -31,8 +32,8 @@ pub enum FrameError {
     NotJson,
     /// JSON, and neither an object nor an array (-32600).
     NotARequest,
-    /// A value of more than [`MAX_FRAME_BYTES`] (-32600).
-    TooLarge,
+    /// A value of more bytes than this (-32600).
+    TooLarge(usize),
 }
 
 impl fmt::Display for FrameError {
@@ -40,19 +41,37 @@ impl fmt::Display for FrameError {
         match self {
             FrameError::NotJson => f.write_str("what came is not JSON"),
             FrameError::NotARequest => f.write_str("what came is neither an object nor an array"),
-            FrameError::TooLarge => {
-                write!(f, "what came is larger than {MAX_FRAME_BYTES} bytes")
-            }
+            FrameError::TooLarge(limit) => write!(f, "what came is larger than {limit} bytes"),
         }
     }
 }
 
 impl std::error::Error for FrameError {}
 
+impl Default for Frames {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Frames {
-    /// An empty stream.
+    /// An empty stream whose values have at most [`MAX_FRAME_BYTES`].
     pub fn new() -> Self {
-        Self::default()
+        Self::with_limit(MAX_FRAME_BYTES)
+    }
+
+    /// An empty stream whose values have at most `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Frames {
+            limit,
+            buffer: Vec::new(),
+            start: 0,
+            seen: 0,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            broken: false,
+        }
     }
 
     /// Takes what was read.
@@ -106,8 +125,8 @@ impl Frames {
                 }
                 continue;
             }
-            if self.seen - self.start > MAX_FRAME_BYTES {
-                return Some(Err(FrameError::TooLarge));
+            if self.seen - self.start > self.limit {
+                return Some(Err(FrameError::TooLarge(self.limit)));
             }
             if self.closes(byte) {
                 let value = self.buffer.get(self.start..self.seen).unwrap_or_default();
@@ -199,7 +218,10 @@ mod tests {
         assert_eq!(fits.len(), MAX_FRAME_BYTES);
         assert!(matches!(all([fits.into_bytes()])[..], [Ok(_)]));
         let chunk = vec![b'['; 64 * 1024];
-        assert_eq!(all(vec![chunk; 40]), [Err(FrameError::TooLarge)]);
+        assert_eq!(
+            all(vec![chunk; 40]),
+            [Err(FrameError::TooLarge(MAX_FRAME_BYTES))]
+        );
         let mut frames = Frames::new();
         for _ in 0..100_000 {
             frames.push(b"{\"a\": 1} \n {\"b\"");

@@ -13,12 +13,12 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// What a duration looks like, for hints.
-pub(super) const EXAMPLES: &str = "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`, `1h30m` (us, ms, s, m, h, d)";
+pub(crate) const EXAMPLES: &str = "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`, `1h30m` (us, ms, s, m, h, d)";
 
 /// Parses `10` (seconds), `250ms`, `1.5s`, `2m`, `1h30m`. `None` for anything else, a negative
 /// number, a fraction without a unit, and what does not fit in 64 bits of nanoseconds
 /// (584 years).
-pub(crate) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         let nanos = text.parse::<u64>().ok()?.checked_mul(1_000_000_000)?;

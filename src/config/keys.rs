@@ -83,7 +83,8 @@ impl<'t> Fields<'t> {
                 None if key.0.starts_with("x-") => {}
                 None => {
                     let hint = meant(key.0, known);
-                    reader.error(key.1, format!("unknown key `{}`{inside}", key.0), hint);
+                    let name = key.0.escape_debug();
+                    reader.error(key.1, format!("unknown key `{name}`{inside}"), hint);
                 }
             }
         }
@@ -160,15 +161,14 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     let word = word.to_lowercase().replace('-', "_");
+    let distance = |known: &str| strsim::osa_distance(&word, &known.replace('-', "_"));
     known
         .iter()
-        .map(|known| {
-            (
-                strsim::osa_distance(&word, &known.replace('-', "_")),
-                *known,
-            )
+        .map(|known| (distance(known), *known))
+        // A third of the letters may be wrong, and of two names of one letter neither is meant.
+        .filter(|(distance, known)| {
+            *distance <= (known.len() / 3).max(1) && distance * 2 < known.len()
         })
-        .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }

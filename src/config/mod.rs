@@ -18,6 +18,7 @@ use std::path::Path;
 
 use crate::core::Spec;
 
+pub use duration::parse as parse_duration;
 pub use environment::{BadLine, Environment, parse_environment};
 pub use load::{Loaded, load_dir};
 pub use problem::{Position, Problem, Severity};

@@ -85,11 +85,7 @@ impl fmt::Display for Problem {
         write!(f, " {}: {}", self.severity.as_str(), self.message)?;
         if let Some(at) = &self.position {
             let start = at.column.saturating_sub(1);
-            let from = if start > SHOWN_CHARS / 2 {
-                start - SHOWN_CHARS / 2
-            } else {
-                0
-            };
+            let from = start.saturating_sub(SHOWN_CHARS / 2);
             let shown: String = at
                 .source
                 .chars()
