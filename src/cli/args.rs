@@ -50,9 +50,16 @@ pub(super) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+enum Command {
     /// Run the supervisor
     Init(Init),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// What asks a supervisor, or needs none.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClientCommand {
     /// List every service
     List,
     /// Show a service, or the supervisor
@@ -130,7 +137,7 @@ pub(super) struct Log {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Init {
+struct Init {
     /// The directory of service files
     #[arg(short, long, value_name = "DIR", default_value = DEFAULT_CONFIG_DIR)]
     config: PathBuf,
@@ -177,13 +184,13 @@ pub(super) struct Options {
 
 pub(super) enum Task {
     Init(InitArgs),
-    Client(Options, Command),
+    Client(Options, ClientCommand),
 }
 
 impl Cli {
     pub(super) fn split(self) -> Task {
         let socket = self.socket.unwrap_or_else(default_socket);
-        match self.command.unwrap_or(Command::List) {
+        match self.command.unwrap_or(Command::Client(ClientCommand::List)) {
             Command::Init(init) => Task::Init(InitArgs {
                 config_dir: init.config,
                 socket,
@@ -192,7 +199,7 @@ impl Cli {
                 state_dir: init.state_dir,
                 debug: self.debug,
             }),
-            command => {
+            Command::Client(command) => {
                 let options = Options {
                     socket,
                     debug: self.debug,
@@ -221,7 +228,7 @@ mod tests {
         Cli::try_parse_from(argv).unwrap().split()
     }
 
-    fn client(words: &[&str]) -> (Options, Command) {
+    fn client(words: &[&str]) -> (Options, ClientCommand) {
         match parsed(words) {
             Task::Client(options, command) => (options, command),
             Task::Init(args) => panic!("{args:?}"),
@@ -252,7 +259,7 @@ mod tests {
     fn after_log_it_is_snapshot() {
         let (options, command) = client(&["log", "-s", "web"]);
         assert_eq!(options.socket, default_socket());
-        let Command::Log(log) = command else {
+        let ClientCommand::Log(log) = command else {
             panic!("{command:?}");
         };
         assert_eq!((log.service.as_deref(), log.snapshot), (Some("web"), true));

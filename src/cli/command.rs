@@ -13,7 +13,7 @@ use crate::api::{
 };
 use crate::config;
 
-use super::args::{Command, Log, Options};
+use super::args::{ClientCommand, Log, Options};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::error::Error;
 use super::output::{Output, Style};
@@ -23,7 +23,7 @@ use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
 const REFUSAL: Duration = Duration::from_millis(50);
 
 /// Carries `command` out; the exit code.
-pub(super) fn run(options: &Options, command: Command) -> u8 {
+pub(super) fn run(options: &Options, command: ClientCommand) -> u8 {
     let mut session = Session {
         options,
         output: Output::new(options.json),
@@ -46,38 +46,36 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn command(&mut self, command: Command) -> Result<u8, Error> {
+    fn command(&mut self, command: ClientCommand) -> Result<u8, Error> {
         match command {
-            // `init` never comes here: `Cli::split` takes it out.
-            Command::Init(_) => Ok(EXIT_FAILED),
-            Command::List => self.list(),
-            Command::Status { service: None } => self.info(),
-            Command::Status {
+            ClientCommand::List => self.list(),
+            ClientCommand::Status { service: None } => self.info(),
+            ClientCommand::Status {
                 service: Some(name),
             } => self.status(name),
-            Command::Start { names, force } => {
+            ClientCommand::Start { names, force } => {
                 let wait = !names.no_wait;
                 let start = |name: String| Start { name, wait, force };
                 self.each(method::START, "start", names.names, None, start)
             }
-            Command::Stop { names, force } => {
+            ClientCommand::Stop { names, force } => {
                 let listen = names.no_wait.then_some(REFUSAL);
                 let stop = |name: String| Stop { name, force };
                 self.each(method::STOP, "stop", names.names, listen, stop)
             }
-            Command::Restart { names } => {
+            ClientCommand::Restart { names } => {
                 let wait = !names.no_wait;
                 let restart = |name: String| Restart { name, wait };
                 self.each(method::RESTART, "restart", names.names, None, restart)
             }
-            Command::Receipt { service, last } => self.receipts(ReceiptQuery {
+            ClientCommand::Receipt { service, last } => self.receipts(ReceiptQuery {
                 name: service,
                 last,
             }),
-            Command::Log(log) => self.log(log),
-            Command::Shutdown => self.shutdown(ShutdownKind::PowerOff),
-            Command::Reboot => self.shutdown(ShutdownKind::Reboot),
-            Command::Check { config } => Ok(self.check(&config)),
+            ClientCommand::Log(log) => self.log(log),
+            ClientCommand::Shutdown => self.shutdown(ShutdownKind::PowerOff),
+            ClientCommand::Reboot => self.shutdown(ShutdownKind::Reboot),
+            ClientCommand::Check { config } => Ok(self.check(&config)),
         }
     }
 

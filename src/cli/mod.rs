@@ -1,7 +1,7 @@
 //! The command line: arguments to requests, answers to text.
 //!
-//! [`args`] says what can be asked, [`client`] talks to the supervisor, [`command`] carries a
-//! command out, [`render`] makes text of data and does nothing else. A client command is
+//! `args` says what can be asked, `client` talks to the supervisor, `command` carries a
+//! command out, `render` makes text of data and does nothing else. A client command is
 //! synchronous and short: it connects, asks, prints, ends.
 
 mod args;

@@ -1,7 +1,7 @@
 //! Service files: text in, the core's [`Spec`]s out, and every problem of every file at once.
 //!
-//! A file is read in two steps: [`yaml`] turns text into a tree in which every node knows its
-//! place, and [`read`] turns that tree into a [`Spec`]. [`graph`] then looks at all files
+//! A file is read in two steps: `yaml` turns text into a tree in which every node knows its
+//! place, and `read` turns that tree into a [`Spec`]. `graph` then looks at all files
 //! together. One bad file never keeps the others from loading.
 
 mod duration;

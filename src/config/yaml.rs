@@ -83,8 +83,29 @@ pub(super) struct Bad {
     pub(super) hint: Option<&'static str>,
 }
 
+const START: Mark = Mark {
+    line: 1,
+    column: 1,
+    width: 1,
+};
+
 /// The one document of `text`; an empty text is a null.
 pub(super) fn parse(text: &str) -> Result<Node, Bad> {
+    guarded(|| document(text))
+}
+
+/// A panic of the parser is a problem of the one file: PID 1 reads these, and may not end.
+fn guarded(read: impl FnOnce() -> Result<Node, Bad> + std::panic::UnwindSafe) -> Result<Node, Bad> {
+    std::panic::catch_unwind(read).unwrap_or_else(|_| {
+        Err(Bad {
+            mark: START,
+            message: "the YAML parser failed on this file".into(),
+            hint: Some("write it more simply, and report the file as a bug"),
+        })
+    })
+}
+
+fn document(text: &str) -> Result<Node, Bad> {
     let mut tree = Tree::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -92,11 +113,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Bad> {
         tree.on_event(event, mark(span))?;
     }
     Ok(tree.root.unwrap_or(Node {
-        mark: Mark {
-            line: 1,
-            column: 1,
-            width: 1,
-        },
+        mark: START,
         kind: Kind::Scalar {
             text: String::new(),
             plain: true,
@@ -263,5 +280,17 @@ fn tagged_string(tag: Option<&Tag>, mark: Mark) -> Result<bool, Bad> {
             message: format!("the tag `{tag}` has no meaning here"),
             hint: Some("leave it out"),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_parser_stays_in_its_file() {
+        let bad = guarded(|| panic!("a bug of the parser")).unwrap_err();
+        assert_eq!(bad.message, "the YAML parser failed on this file");
+        assert!(guarded(|| document("exec: a")).is_ok());
     }
 }
