@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod driver;
+pub mod init;
 pub mod logs;
 pub mod state;
 pub mod sys;

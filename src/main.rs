@@ -1,13 +1,35 @@
 //! The command line's entry.
 
-fn main() -> std::process::ExitCode {
-    if let Some(code) = nought::sys::selftest::run_if_probe() {
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nought::cli::{self, InitArgs};
+use nought::driver::Options;
+use nought::{init, sys};
+
+/// A shutdown ends within this where a container engine waits for it.
+const DEADLINE_CONTAINER: Duration = Duration::from_secs(25);
+/// And within this elsewhere.
+const DEADLINE_HOST: Duration = Duration::from_secs(90);
+
+fn main() -> ExitCode {
+    if let Some(code) = sys::selftest::run_if_probe() {
         return code;
     }
-    let a: Vec<String> = std::env::args().collect();
-    let options = nought::driver::Options { config: a[1].clone().into(), socket: a[2].clone().into(), state_dir: None, deadline: std::time::Duration::from_secs(25), ring_lines: None, debug: a.len() > 3 };
-    match nought::driver::run(&options) {
-        Ok(o) => std::process::ExitCode::from(o.exit_code()),
-        Err(e) => { eprintln!("{e:?}"); std::process::ExitCode::FAILURE }
+    cli::run(std::env::args_os(), |args| {
+        let container = args.container;
+        init::run(&options(args), container)
+    })
+}
+
+fn options(args: InitArgs) -> Options {
+    let deadline = if args.container { DEADLINE_CONTAINER } else { DEADLINE_HOST };
+    Options {
+        config: args.config_dir,
+        socket: args.socket,
+        state_dir: args.state_dir,
+        deadline: args.deadline.unwrap_or(deadline),
+        ring_lines: args.ring_lines,
+        debug: args.debug,
     }
 }

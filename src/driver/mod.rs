@@ -60,8 +60,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// How long a shutdown may take in all.
     pub deadline: Duration,
-    /// Lines kept per service; `None`: the default.
-    pub ring_lines: Option<usize>,
+    /// Lines kept in memory for each service.
+    pub ring_lines: usize,
     /// Log at debug level.
     pub debug: bool,
 }
@@ -117,7 +117,7 @@ async fn supervise(
     let mut core = Supervisor::new(settings, now());
     core.load(now(), loaded, leftovers);
     let limits = Limits {
-        ring_lines: options.ring_lines.unwrap_or(Limits::default().ring_lines),
+        ring_lines: options.ring_lines,
         ..Limits::default()
     };
     let logs = Logs::new(limits, sink);

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pidfd;
 pub mod power;
 pub mod procfs;
+pub mod readiness;
 pub mod reap;
 pub mod rlimit;
 pub mod scan;

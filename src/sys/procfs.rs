@@ -433,6 +433,13 @@ fn gone_is_default<T: Default>(result: Result<T, SysError>) -> Result<T, SysErro
     }
 }
 
+/// The inode number of our pid namespace: pids mean something within one only.
+pub fn pid_namespace() -> Result<u64, SysError> {
+    let path = Path::new("/proc/self/ns/pid");
+    let stat = nix::sys::stat::stat(path).map_err(|e| SysError::at("look at", path, e))?;
+    Ok(stat.st_ino)
+}
+
 /// The inode number of our own time namespace.
 pub fn own_mark() -> Result<u64, SysError> {
     Proc::open()?.mark_at("self/ns/time")

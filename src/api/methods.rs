@@ -1,0 +1,308 @@
+//! nought's own methods: what they take and what they answer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::receipt::{Exit, Receipt};
+use super::rpc::Parameters;
+
+/// The methods' names.
+pub mod method {
+    /// What this supervisor is and can promise.
+    pub const INFO: &str = "nought_info";
+    /// Every service's status.
+    pub const LIST: &str = "nought_list";
+    /// One service's status.
+    pub const STATUS: &str = "nought_status";
+    /// Start a service.
+    pub const START: &str = "nought_start";
+    /// Stop a service; answers with its verdict.
+    pub const STOP: &str = "nought_stop";
+    /// Stop a service and start it again.
+    pub const RESTART: &str = "nought_restart";
+    /// A service's stored receipts.
+    pub const RECEIPT: &str = "nought_receipt";
+    /// Stop everything, then end.
+    pub const SHUTDOWN: &str = "nought_shutdown";
+    /// Log lines.
+    pub const LOG: &str = "nought_log";
+}
+
+/// `nought_info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// The supervisor's version.
+    pub version: String,
+    /// The supervisor's pid, as it sees it itself.
+    pub pid: u32,
+    /// What it can promise, both words: `cgroup-kill marked`.
+    pub guarantee: String,
+    /// The first word: `cgroup-kill`, `cgroup-signal`, `pid-namespace`, `subreaper`,
+    /// `process-group`.
+    pub containment: String,
+    /// The second word: `marked`, `descent`, `none`.
+    pub scan: String,
+    /// The directory of its cgroup; empty when it has none.
+    pub base: String,
+    /// What it found missing here, a sentence each.
+    pub notes: Vec<String>,
+    /// How many services there are.
+    pub services: u64,
+    /// Whether a shutdown is under way.
+    pub shutting_down: bool,
+}
+
+/// `nought_list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct List {
+    /// Every service, by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// The states a service can be in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceState {
+    /// Nothing runs, nothing is wanted.
+    Down,
+    /// Wanted, and waits for something; `detail` says what.
+    Blocked,
+    /// Its main process is being started, or is not ready yet.
+    Starting,
+    /// It runs and is ready.
+    Up,
+    /// On the stop ladder; `rung` says where.
+    Stopping,
+    /// Something of it survived its stop.
+    Lingering,
+    /// It ended and will be started again, in `next_start_ms`.
+    Backoff,
+    /// It ended or could not be started, and will not be started again by itself.
+    Failed,
+    /// A oneshot that succeeded.
+    Done,
+    /// One that this reader does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl ServiceState {
+    /// The state's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServiceState::Down => "down",
+            ServiceState::Blocked => "blocked",
+            ServiceState::Starting => "starting",
+            ServiceState::Up => "up",
+            ServiceState::Stopping => "stopping",
+            ServiceState::Lingering => "lingering",
+            ServiceState::Backoff => "backoff",
+            ServiceState::Failed => "failed",
+            ServiceState::Done => "done",
+            ServiceState::Unknown => "unknown",
+        }
+    }
+}
+
+/// `nought_status`, and each entry of `nought_list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceStatus {
+    /// The service's name.
+    pub name: String,
+    /// What it is doing.
+    pub state: ServiceState,
+    /// Why it is in that state, where there is a why; else empty.
+    pub detail: String,
+    /// What is wanted: `up` or `down`.
+    pub target: String,
+    /// The main process's pid; 0 for none.
+    pub pid: u32,
+    /// Which start this is, or the last was; counts over the supervisor's life. 0: none yet.
+    pub generation: u64,
+    /// How long it has been in this state, in milliseconds.
+    pub since_ms: u64,
+    /// How often it was started again by itself.
+    pub restarts: u64,
+    /// How many processes it has.
+    pub processes: u64,
+    /// What a stop of it can promise, both words.
+    pub guarantee: String,
+    /// How its main process last ended; null when it never did.
+    pub last_exit: Option<Exit>,
+    /// In how many milliseconds it is started again; null unless in `backoff`.
+    pub next_start_ms: Option<u64>,
+    /// Where on the stop ladder it is, a word of [`super::Rung::rung`]; null unless `stopping`.
+    pub rung: Option<String>,
+    /// The state of each service in its `after`.
+    pub after: BTreeMap<String, String>,
+    /// The state of each service in its `requires`.
+    pub requires: BTreeMap<String, String>,
+}
+
+/// A service's name: the parameters of `nought_status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The service.
+    pub name: String,
+}
+
+impl Parameters for Named {
+    const NAMES: &'static [&'static str] = &["name"];
+}
+
+/// The parameters of `nought_start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The service.
+    pub name: String,
+    /// Answer when it is ready, done, failed or cannot go on by itself (the default); else at
+    /// once.
+    #[serde(default = "yes")]
+    pub wait: bool,
+    /// Start it although an earlier generation lingers.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl Parameters for Start {
+    const NAMES: &'static [&'static str] = &["name", "wait", "force"];
+}
+
+/// The parameters of `nought_stop`. It always waits for the verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The service.
+    pub name: String,
+    /// Go on to the service although a dependent lingers.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl Parameters for Stop {
+    const NAMES: &'static [&'static str] = &["name", "force"];
+}
+
+/// The parameters of `nought_restart`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// The service.
+    pub name: String,
+    /// Answer when it is ready again (the default); else at once.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+impl Parameters for Restart {
+    const NAMES: &'static [&'static str] = &["name", "wait"];
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What `nought_start`, `nought_stop` and `nought_restart` answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Done {
+    /// The service.
+    pub service: String,
+    /// The state it is in now.
+    pub state: ServiceState,
+    /// Of a stop: there was nothing to stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub already_down: bool,
+    /// Of a stop that did something: what it proved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
+}
+
+/// The parameters of `nought_receipt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptQuery {
+    /// The service.
+    pub name: String,
+    /// At most this many, the newest.
+    #[serde(default = "one")]
+    pub last: u32,
+}
+
+impl Parameters for ReceiptQuery {
+    const NAMES: &'static [&'static str] = &["name", "last"];
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What `nought_receipt` answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receipts {
+    /// Oldest first.
+    pub receipts: Vec<Receipt>,
+}
+
+/// The parameters of `nought_shutdown`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shutdown {
+    /// What follows it, where the supervisor is PID 1 of a machine.
+    #[serde(default)]
+    pub kind: ShutdownKind,
+}
+
+impl Parameters for Shutdown {
+    const NAMES: &'static [&'static str] = &["kind"];
+}
+
+/// What follows a shutdown where the supervisor is PID 1 of a machine; elsewhere it exits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownKind {
+    /// Power off.
+    #[default]
+    PowerOff,
+    /// Reboot.
+    Reboot,
+}
+
+/// What `nought_shutdown` answers, once everything has its verdict.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShutdownDone {
+    /// Services whose last verdict is lingering.
+    pub lingering: Vec<String>,
+    /// Services whose last verdict is unverified.
+    pub unverified: Vec<String>,
+    /// How long it took, in milliseconds to the microsecond.
+    pub elapsed_ms: f64,
+}
+
+/// The parameters of `nought_log`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogQuery {
+    /// The service; none: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// At most this many lines, the newest; none: all that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u32>,
+}
+
+impl Parameters for LogQuery {
+    const NAMES: &'static [&'static str] = &["name", "lines"];
+}
+
+/// What `nought_log` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLines {
+    /// Oldest first: `[+] NAME: line` for stdout, `[-] NAME: line` for stderr.
+    pub lines: Vec<String>,
+    /// How many lines were dropped because they were not kept long enough.
+    pub lost: u64,
+}

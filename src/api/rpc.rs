@@ -1,0 +1,522 @@
+//! JSON-RPC 2.0: requests, responses, errors, and parameters by position or by name.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Receipt;
+
+/// What a client calls its request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// A number, or what the standard calls one.
+    Number(i64),
+    /// A string.
+    String(String),
+    /// Null: allowed, and what an answer carries when the id could not be read.
+    Null,
+}
+
+/// A request as a client writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Always `2.0`.
+    pub jsonrpc: String,
+    /// Names the answer.
+    pub id: Id,
+    /// What to do.
+    pub method: String,
+    /// With what; an object or an array, absent for nothing.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub params: Value,
+}
+
+impl Request {
+    /// The request `method` with `params`, to be answered with `id`.
+    pub fn new(id: i64, method: &str, params: Value) -> Self {
+        Request {
+            jsonrpc: "2.0".into(),
+            id: Id::Number(id),
+            method: method.into(),
+            params,
+        }
+    }
+}
+
+/// An answer: exactly one of `result` and `error`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// Always `2.0`.
+    pub jsonrpc: String,
+    /// The request's.
+    pub id: Id,
+    /// What came of it; `null` is a result too.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub result: Option<Value>,
+    /// Why nothing came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<RpcError>,
+}
+
+/// A field that is there is `Some`, null included.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
+impl Response {
+    /// The answer to `id`.
+    pub fn new(id: Id, outcome: Result<Value, RpcError>) -> Self {
+        let (result, error) = match outcome {
+            Ok(result) => (Some(result), None),
+            Err(error) => (None, Some(error)),
+        };
+        Response {
+            jsonrpc: "2.0".into(),
+            id,
+            result,
+            error,
+        }
+    }
+}
+
+/// The codes an error can have. Those up to [`ErrorCode::ServiceFileError`] and the standard's
+/// are zinit's; the rest are ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// -32700: not JSON.
+    ParseError,
+    /// -32600: JSON, and no request.
+    InvalidRequest,
+    /// -32601: no such method.
+    MethodNotFound,
+    /// -32602: parameters missing, of the wrong type, unknown, or a name that cannot be one.
+    InvalidParams,
+    /// -32603: we failed.
+    InternalError,
+    /// -32000: no such service.
+    ServiceNotFound,
+    /// -32001: the service is looked after already.
+    ServiceAlreadyMonitored,
+    /// -32002: the service is up, and must not be for this.
+    ServiceIsUp,
+    /// -32003: the service is down, and must not be for this.
+    ServiceIsDown,
+    /// -32004: no such signal.
+    InvalidSignal,
+    /// -32005: the service's file is wrong.
+    ConfigError,
+    /// -32006: a shutdown is under way.
+    ShuttingDown,
+    /// -32007: there is a service of that name.
+    ServiceAlreadyExists,
+    /// -32008: the service's file could not be read or written.
+    ServiceFileError,
+    /// -32010: the service lingers; the receipt is in `data`.
+    Lingering,
+    /// -32011: a dependent lingers, so the service was left running; the dependent's receipt is
+    /// in `data`.
+    DependentLingers,
+    /// -32012: the service cannot be started as it is.
+    Refused,
+    /// -32013: the service waits for something that will not come by itself.
+    Blocked,
+    /// -32014: the service failed.
+    Failed,
+    /// -32015: a later request asked for the opposite.
+    Superseded,
+}
+
+const CODES: [(ErrorCode, i64, &str); 20] = [
+    (ErrorCode::ParseError, -32700, "ParseError"),
+    (ErrorCode::InvalidRequest, -32600, "InvalidRequest"),
+    (ErrorCode::MethodNotFound, -32601, "MethodNotFound"),
+    (ErrorCode::InvalidParams, -32602, "InvalidParams"),
+    (ErrorCode::InternalError, -32603, "InternalError"),
+    (ErrorCode::ServiceNotFound, -32000, "ServiceNotFound"),
+    (
+        ErrorCode::ServiceAlreadyMonitored,
+        -32001,
+        "ServiceAlreadyMonitored",
+    ),
+    (ErrorCode::ServiceIsUp, -32002, "ServiceIsUp"),
+    (ErrorCode::ServiceIsDown, -32003, "ServiceIsDown"),
+    (ErrorCode::InvalidSignal, -32004, "InvalidSignal"),
+    (ErrorCode::ConfigError, -32005, "ConfigError"),
+    (ErrorCode::ShuttingDown, -32006, "ShuttingDown"),
+    (
+        ErrorCode::ServiceAlreadyExists,
+        -32007,
+        "ServiceAlreadyExists",
+    ),
+    (ErrorCode::ServiceFileError, -32008, "ServiceFileError"),
+    (ErrorCode::Lingering, -32010, "Lingering"),
+    (ErrorCode::DependentLingers, -32011, "DependentLingers"),
+    (ErrorCode::Refused, -32012, "Refused"),
+    (ErrorCode::Blocked, -32013, "Blocked"),
+    (ErrorCode::Failed, -32014, "Failed"),
+    (ErrorCode::Superseded, -32015, "Superseded"),
+];
+
+impl ErrorCode {
+    fn row(self) -> (i64, &'static str) {
+        let row = CODES.iter().find(|(code, ..)| *code == self);
+        row.map_or((-32603, "InternalError"), |(_, number, name)| {
+            (*number, name)
+        })
+    }
+
+    /// The code's number.
+    pub fn number(self) -> i64 {
+        self.row().0
+    }
+
+    /// The code's name, `code_name` in an error's data.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The code with this number, if it is one of these.
+    pub fn from_number(number: i64) -> Option<ErrorCode> {
+        let row = CODES.iter().find(|(_, known, _)| *known == number);
+        row.map(|(code, ..)| *code)
+    }
+
+    /// Whether the same request may succeed later without anybody mending anything.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::Lingering | ErrorCode::DependentLingers | ErrorCode::Blocked
+        )
+    }
+}
+
+/// An error as JSON-RPC has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RpcError {
+    /// One of [`ErrorCode`]'s numbers.
+    pub code: i64,
+    /// What went wrong, in a sentence.
+    pub message: String,
+    /// What else is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<ErrorData>>,
+}
+
+/// What an error's `data` holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorData {
+    /// The code's name: `ServiceNotFound`.
+    pub code_name: String,
+    /// The service it is about.
+    pub service: Option<String>,
+    /// What was being done: `stop`.
+    pub action: Option<String>,
+    /// Whether the same request may succeed later without anybody mending anything.
+    pub retryable: bool,
+    /// Why, each the cause of the one before it; the message is not repeated.
+    pub cause_chain: Vec<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// The receipt of what lingers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
+}
+
+impl RpcError {
+    /// An error with its name and whether it can be retried filled in.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        RpcError {
+            code: code.number(),
+            message: message.into(),
+            data: Some(Box::new(ErrorData {
+                code_name: code.name().into(),
+                retryable: code.retryable(),
+                ..ErrorData::default()
+            })),
+        }
+    }
+
+    /// Says which service it is about and what was being done to it.
+    #[must_use]
+    pub fn about(mut self, service: impl Into<String>, action: impl Into<String>) -> Self {
+        let data = self.data.get_or_insert_default();
+        data.service = Some(service.into());
+        data.action = Some(action.into());
+        self
+    }
+
+    /// Adds a cause, below those it has.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        let data = self.data.get_or_insert_default();
+        data.cause_chain.push(cause.into());
+        self
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.data.get_or_insert_default().hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the receipt of what lingers.
+    #[must_use]
+    pub fn receipt(mut self, receipt: Receipt) -> Self {
+        self.data.get_or_insert_default().receipt = Some(receipt);
+        self
+    }
+}
+
+impl fmt::Display for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RpcError {}
+
+/// One call that arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// What the answer carries; `None`: a notification, which gets no answer at all.
+    pub id: Option<Id>,
+    /// What to do.
+    pub method: String,
+    /// With what.
+    pub params: Params,
+}
+
+/// What one JSON value from a client is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// One call, or the answer to what is none.
+    Single(Result<Call, Response>),
+    /// Several; their answers go into one array, in any order, none for notifications, and no
+    /// array at all when there are none.
+    Batch(Vec<Result<Call, Response>>),
+}
+
+/// Reads what a client sent. An empty batch is a single invalid request (JSON-RPC 2.0,
+/// section 6).
+pub fn incoming(value: Value) -> Incoming {
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            Incoming::Batch(items.into_iter().map(call).collect())
+        }
+        other => Incoming::Single(call(other)),
+    }
+}
+
+fn call(value: Value) -> Result<Call, Response> {
+    let invalid = |id: Id, why: &str| {
+        let error = RpcError::new(ErrorCode::InvalidRequest, why);
+        Response::new(id, Err(error))
+    };
+    let Value::Object(mut map) = value else {
+        return Err(invalid(Id::Null, "a request is an object"));
+    };
+    let id = match map.remove("id").map(serde_json::from_value::<Id>) {
+        None => None,
+        Some(Ok(id)) => Some(id),
+        Some(Err(_)) => return Err(invalid(Id::Null, "`id` is a number, a string or null")),
+    };
+    let or_null = || id.clone().unwrap_or(Id::Null);
+    if map.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+        return Err(invalid(or_null(), "`jsonrpc` must be \"2.0\""));
+    }
+    let Some(Value::String(method)) = map.remove("method") else {
+        return Err(invalid(or_null(), "`method` must be a string"));
+    };
+    let params = match map.remove("params") {
+        None | Some(Value::Null) => Params::None,
+        Some(Value::Array(values)) => Params::ByPosition(values),
+        Some(Value::Object(values)) => Params::ByName(values),
+        Some(_) => return Err(invalid(or_null(), "`params` is an array or an object")),
+    };
+    Ok(Call { id, method, params })
+}
+
+/// A call's parameters as they came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Params {
+    /// None were given.
+    #[default]
+    None,
+    /// An array.
+    ByPosition(Vec<Value>),
+    /// An object.
+    ByName(Map<String, Value>),
+}
+
+/// A method's parameters, typed; their order is that of the names.
+pub trait Parameters: DeserializeOwned {
+    /// Every parameter, in its position.
+    const NAMES: &'static [&'static str];
+}
+
+impl Params {
+    /// Reads them as `P`, whichever way they came. One that is absent or null has its default,
+    /// where it has one.
+    ///
+    /// # Errors
+    /// -32602 when one is missing, unknown, one too many, or of the wrong type; its message
+    /// names it.
+    pub fn read<P: Parameters>(self) -> Result<P, RpcError> {
+        let invalid = |why: String| {
+            RpcError::new(
+                ErrorCode::InvalidParams,
+                format!("invalid parameters: {why}"),
+            )
+            .hint(format!("they are, in this order: {}", listed(P::NAMES)))
+        };
+        let mut named = match self {
+            Params::None => Map::new(),
+            Params::ByName(map) => map,
+            Params::ByPosition(values) if values.len() > P::NAMES.len() => {
+                let (most, given) = (P::NAMES.len(), values.len());
+                return Err(invalid(format!("{given} were given, the most is {most}")));
+            }
+            Params::ByPosition(values) => {
+                let names = P::NAMES.iter().map(|name| (*name).to_string());
+                names.zip(values).collect()
+            }
+        };
+        if let Some(unknown) = named.keys().find(|name| !P::NAMES.contains(&name.as_str())) {
+            return Err(invalid(format!("`{unknown}` is not one")));
+        }
+        named.retain(|_, value| !value.is_null());
+        serde_json::from_value(Value::Object(named)).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "none".into();
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Named, Start};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn calls_notifications_and_batches_are_told_apart() {
+        let ok = |value| match incoming(value) {
+            Incoming::Single(Ok(call)) => call,
+            other => panic!("{other:?}"),
+        };
+        let call = ok(json!({"jsonrpc": "2.0", "id": 7, "method": "m", "more": 1}));
+        assert_eq!((call.id, call.params), (Some(Id::Number(7)), Params::None));
+        let call = ok(json!({"jsonrpc": "2.0", "id": null, "method": "m"}));
+        assert_eq!(call.id, Some(Id::Null));
+        let call = ok(json!({"jsonrpc": "2.0", "method": "m", "params": ["a"]}));
+        assert_eq!(
+            (call.id, call.params),
+            (None, Params::ByPosition(vec![json!("a")]))
+        );
+        let one = json!({"jsonrpc": "2.0", "id": "x", "method": "m"});
+        let Incoming::Batch(items) = incoming(json!([one, 1, one])) else {
+            panic!("no batch");
+        };
+        assert_eq!(
+            items.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, false, true]
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_with_the_id_it_has() {
+        for (value, id) in [
+            (json!([]), Id::Null),
+            (json!({}), Id::Null),
+            (json!({"id": 3, "method": "m"}), Id::Number(3)),
+            (
+                json!({"jsonrpc": "1.0", "id": 3, "method": "m"}),
+                Id::Number(3),
+            ),
+            (
+                json!({"jsonrpc": "2.0", "id": 3, "method": 5}),
+                Id::Number(3),
+            ),
+            (
+                json!({"jsonrpc": "2.0", "id": 3, "method": "m", "params": 1}),
+                Id::Number(3),
+            ),
+            (json!({"jsonrpc": "2.0", "id": [], "method": "m"}), Id::Null),
+        ] {
+            let Incoming::Single(Err(response)) = incoming(value.clone()) else {
+                panic!("{value}");
+            };
+            assert_eq!(response.id, id, "{value}");
+            assert_eq!(response.error.unwrap().code, -32600, "{value}");
+        }
+    }
+
+    #[test]
+    fn parameters_come_by_position_and_by_name() {
+        let start = Start {
+            name: "web".into(),
+            wait: true,
+            force: false,
+        };
+        for params in [
+            Params::ByPosition(vec![json!("web")]),
+            Params::ByPosition(vec![json!("web"), json!(null), json!(false)]),
+            Params::ByName([("name".to_string(), json!("web"))].into_iter().collect()),
+        ] {
+            assert_eq!(params.read::<Start>().unwrap(), start);
+        }
+        for (params, why) in [
+            (Params::None, "missing field `name`"),
+            (
+                Params::ByPosition(vec![json!(1)]),
+                "invalid type: integer `1`, expected a string",
+            ),
+            (
+                Params::ByPosition(vec![json!("a"), json!("b")]),
+                "2 were given, the most is 1",
+            ),
+            (
+                Params::ByName([("nam".to_string(), json!("web"))].into_iter().collect()),
+                "`nam` is not one",
+            ),
+        ] {
+            let error = params.read::<Named>().unwrap_err();
+            assert_eq!(error.code, -32602);
+            assert_eq!(error.message, format!("invalid parameters: {why}"));
+            assert_eq!(
+                error.data.unwrap().hint.as_deref(),
+                Some("they are, in this order: name")
+            );
+        }
+    }
+
+    #[test]
+    fn a_null_result_stays_one() {
+        let response = Response::new(Id::Number(1), Ok(Value::Null));
+        let text = serde_json::to_string(&response).unwrap();
+        assert_eq!(text, r#"{"jsonrpc":"2.0","id":1,"result":null}"#);
+        assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);
+    }
+
+    #[test]
+    fn every_code_has_its_number() {
+        for (code, number, name) in CODES {
+            assert_eq!(ErrorCode::from_number(number), Some(code));
+            assert_eq!((code.number(), code.name()), (number, name));
+        }
+        assert_eq!(ErrorCode::from_number(-1), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes wrong on the client's side, how it is told, and which exit code it has.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::api::{ErrorCode, RpcError};
+
+use super::output::{self, Style};
+use super::render;
+use super::{EXIT_FAILED, EXIT_LINGERING};
+
+/// Why a command got no answer, or a bad one.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// No connection could be made.
+    Connect { socket: PathBuf, source: io::Error },
+    /// Connected, and then nothing within this time.
+    NoAnswer { socket: PathBuf, waited: Duration },
+    /// The connection ended before the answer.
+    Gone { socket: PathBuf },
+    /// What came is no answer.
+    Protocol { socket: PathBuf, why: String },
+    /// It takes longer than `--timeout` allows.
+    TimedOut { what: String, waited: Duration },
+    /// The supervisor says no.
+    Refused(RpcError),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Connect { socket, .. } => {
+                write!(f, "cannot reach a supervisor at {}", socket.display())
+            }
+            Error::NoAnswer { socket, waited } => write!(
+                f,
+                "the supervisor at {} did not answer within {}",
+                socket.display(),
+                render::duration(*waited)
+            ),
+            Error::Gone { socket } => write!(
+                f,
+                "the supervisor at {} closed the connection before it answered",
+                socket.display()
+            ),
+            Error::Protocol { socket, .. } => {
+                write!(f, "what answers at {} is no supervisor", socket.display())
+            }
+            Error::TimedOut { what, waited } => {
+                write!(f, "{what} took longer than {}", render::duration(*waited))
+            }
+            Error::Refused(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Connect { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// One word for its kind.
+    fn kind(&self) -> String {
+        match self {
+            Error::Connect { .. } => "NotReachable".into(),
+            Error::NoAnswer { .. } => "NoAnswer".into(),
+            Error::Gone { .. } => "Gone".into(),
+            Error::Protocol { .. } => "Protocol".into(),
+            Error::TimedOut { .. } => "TimedOut".into(),
+            Error::Refused(error) => {
+                let told = error.data.as_ref().map(|data| data.code_name.clone());
+                told.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+                    let code = ErrorCode::from_number(error.code);
+                    code.map_or_else(|| error.code.to_string(), |code| code.name().into())
+                })
+            }
+        }
+    }
+
+    fn causes(&self) -> Vec<String> {
+        match self {
+            Error::Connect { source, .. } => vec![source.to_string()],
+            Error::Protocol { why, .. } => vec![why.clone()],
+            Error::Refused(error) => {
+                let data = error.data.as_ref();
+                data.map(|data| data.cause_chain.clone())
+                    .unwrap_or_default()
+            }
+            Error::NoAnswer { .. } | Error::Gone { .. } | Error::TimedOut { .. } => Vec::new(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => {
+                    "is `nought init` running? With another socket, name it: -s PATH, or NOUGHT_SOCKET"
+                }
+                io::ErrorKind::ConnectionRefused => {
+                    "the supervisor that made this socket has ended: start it again, it finds what is left"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "the socket is its owner's alone: run this as the user the supervisor runs as"
+                }
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    "it takes no connections: is it stopped, or very busy? See its state in /proc"
+                }
+                _ => "name the socket with -s PATH, or NOUGHT_SOCKET",
+            },
+            Error::NoAnswer { .. } => {
+                "is it stopped (SIGSTOP) or very busy? See its state in /proc; --timeout D waits longer"
+            }
+            Error::Gone { .. } => {
+                "it ended, or was killed; what was asked may have been done: start it again and see `nought list`"
+            }
+            Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
+            Error::TimedOut { .. } => "it goes on all the same: see `nought status`",
+            Error::Refused(error) => return error.data.as_ref()?.hint.clone(),
+        };
+        Some(hint.into())
+    }
+
+    /// The exit code it has.
+    pub(super) fn exit_code(&self) -> u8 {
+        let Error::Refused(error) = self else {
+            return EXIT_FAILED;
+        };
+        match ErrorCode::from_number(error.code) {
+            Some(ErrorCode::Lingering | ErrorCode::DependentLingers) => EXIT_LINGERING,
+            _ => EXIT_FAILED,
+        }
+    }
+
+    /// For stderr: kind, message, causes once, what survives, what to do next.
+    pub(super) fn render(&self, style: Style) -> String {
+        let mut out = block(&self.kind(), &self.to_string(), &self.causes(), style);
+        if let Error::Refused(error) = self
+            && let Some(receipt) = error.data.as_ref().and_then(|data| data.receipt.as_ref())
+        {
+            out.push_str(&render::survivors(receipt));
+        }
+        if let Some(hint) = self.hint() {
+            out.push_str(&format!("  hint: {}\n", render::clean(&hint)));
+        }
+        out
+    }
+
+    /// For stdout with `--json`.
+    pub(super) fn to_json(&self, service: Option<&str>) -> serde_json::Value {
+        let error = match self {
+            Error::Refused(error) => serde_json::json!(error),
+            other => serde_json::json!({
+                "message": other.to_string(),
+                "data": {
+                    "code_name": other.kind(),
+                    "cause_chain": other.causes(),
+                    "hint": other.hint(),
+                },
+            }),
+        };
+        serde_json::json!({"service": service, "error": error})
+    }
+}
+
+fn block(kind: &str, message: &str, causes: &[String], style: Style) -> String {
+    let kind = if kind.is_empty() {
+        "error".to_string()
+    } else {
+        format!("error[{}]", render::clean(kind))
+    };
+    let mut out = format!("{}: {}\n", style.bad(&kind), render::clean(message));
+    let mut said = message.to_string();
+    for cause in causes {
+        if *cause != said {
+            out.push_str(&format!("  because: {}\n", render::clean(cause)));
+        }
+        said.clone_from(cause);
+    }
+    out
+}
+
+/// Prints an error and each of its causes once on stderr.
+pub fn report_chain(error: &anyhow::Error) {
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    let text = block("", &error.to_string(), &causes, Style::of_stderr());
+    output::to_stderr(&text);
+}

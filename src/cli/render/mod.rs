@@ -1,0 +1,191 @@
+//! Data to text, and nothing else: no file, no socket, no clock, no terminal.
+
+mod receipt;
+mod service;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::output::Style;
+
+pub(super) use receipt::{receipt, stopped, survivors};
+pub(super) use service::{info, list, shut_down, status, waiting};
+
+/// `text` with everything escaped that could drive a terminal: names, command lines and log
+/// lines come from processes that nobody vouches for.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    let hostile =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(hostile) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if hostile(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// `3.1 ms`, `5.02 s`, `2m 5s`, `3h 10m`, `4d 2h`.
+pub(super) fn duration(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    match secs {
+        0 => {
+            let ms = duration.as_secs_f64() * 1000.0;
+            if ms < 10.0 {
+                format!("{} ms", trimmed(ms, 2))
+            } else {
+                format!("{} ms", trimmed(ms, 1))
+            }
+        }
+        1..60 => format!("{} s", trimmed(duration.as_secs_f64(), 2)),
+        60..3600 => format!("{}m {}s", secs / 60, secs % 60),
+        3600..86_400 => format!("{}h {}m", secs / 3600, secs % 3600 / 60),
+        _ => format!("{}d {}h", secs / 86_400, secs % 86_400 / 3600),
+    }
+}
+
+fn trimmed(number: f64, places: usize) -> String {
+    let text = format!("{number:.places$}");
+    let trimmed = text.trim_end_matches('0').trim_end_matches('.');
+    trimmed.to_string()
+}
+
+/// As [`duration`], of milliseconds.
+fn millis(ms: f64) -> String {
+    // What is negative or no number at all comes from a broken answer; it must not panic.
+    Duration::try_from_secs_f64(ms / 1000.0).map_or_else(|_| "? ms".into(), duration)
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// A table whose columns are as wide as they must be; `right` columns are aligned right.
+struct Table {
+    right: &'static [usize],
+    rows: Vec<Vec<Cell>>,
+}
+
+/// A cell's text and the same text coloured.
+struct Cell {
+    plain: String,
+    shown: String,
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell {
+            shown: text.clone(),
+            plain: text,
+        }
+    }
+}
+
+impl Table {
+    fn new(right: &'static [usize]) -> Self {
+        Table {
+            right,
+            rows: Vec::new(),
+        }
+    }
+
+    fn render(&self, indent: &str) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells
+                .map(|cell| cell.plain.chars().count())
+                .max()
+                .unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::from(indent);
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let pad = " ".repeat(width.saturating_sub(cell.plain.chars().count()));
+                let gap = if column == 0 { "" } else { "  " };
+                let (left, right) = if self.right.contains(&column) {
+                    (pad.as_str(), "")
+                } else {
+                    ("", pad.as_str())
+                };
+                line.extend([gap, left, &cell.shown, right]);
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn colored(style: Style, word: &str) -> Cell {
+    let shown = match word {
+        "up" | "done" | "verified" => style.good(word),
+        "lingering" | "failed" => style.bad(word),
+        "unverified" | "blocked" | "starting" | "stopping" | "backoff" => style.warn(word),
+        _ => word.to_string(),
+    };
+    Cell {
+        plain: word.to_string(),
+        shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well_at_every_size() {
+        for (nanos, text) in [
+            (0, "0 ms"),
+            (12_345, "0.01 ms"),
+            (3_100_000, "3.1 ms"),
+            (250_000_000, "250 ms"),
+            (5_020_000_000, "5.02 s"),
+            (125_000_000_000, "2m 5s"),
+            (11_400_000_000_000, "3h 10m"),
+            (352_800_000_000_000, "4d 2h"),
+        ] {
+            assert_eq!(duration(Duration::from_nanos(nanos)), text);
+        }
+        assert_eq!(millis(-1.0), "? ms");
+        assert_eq!(millis(f64::NAN), "? ms");
+    }
+
+    #[test]
+    fn nothing_drives_the_terminal() {
+        assert_eq!(clean("a b é"), "a b é");
+        assert_eq!(clean("\x1b[2J\r\u{202e}x\n"), "\\u{1b}[2J\\r\\u{202e}x\\n");
+    }
+
+    #[test]
+    fn colours_do_not_shift_columns() {
+        let table = |style| {
+            let mut table = Table::new(&[2]);
+            for (name, state, pid) in [("a", "up", "1"), ("long", "lingering", "22")] {
+                table.rows.push(vec![
+                    name.to_string().into(),
+                    colored(style, state),
+                    pid.to_string().into(),
+                ]);
+            }
+            table.render("")
+        };
+        let plain = table(Style { color: false });
+        assert_eq!(plain, "a     up          1\nlong  lingering  22\n");
+        let color = table(Style { color: true });
+        let stripped = color
+            .replace("\x1b[32m", "")
+            .replace("\x1b[1;31m", "")
+            .replace("\x1b[0m", "");
+        assert_ne!(color, plain);
+        assert_eq!(stripped, plain);
+    }
+}

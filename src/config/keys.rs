@@ -1,0 +1,174 @@
+//! A mapping's keys: which are known, which occur twice, which were probably meant.
+
+use super::read::Reader;
+use super::yaml::{Kind, Mark, Node};
+
+/// Every key of a service file.
+pub(super) const SERVICE: &[&str] = &[
+    "exec",
+    "test",
+    "oneshot",
+    "after",
+    "requires",
+    "stop",
+    "signal",
+    "shutdown_timeout",
+    "exit_grace",
+    "kill_timeout",
+    "start_timeout",
+    "restart",
+    "log",
+    "env",
+    "dir",
+];
+/// Keys of `test`, when it is a mapping.
+pub(super) const TEST: &[&str] = &["exec", "interval", "timeout", "retries"];
+/// Keys of `signal`.
+pub(super) const SIGNAL: &[&str] = &["stop", "to"];
+/// Keys of `restart`.
+pub(super) const RESTART: &[&str] = &[
+    "policy",
+    "delay",
+    "max_delay",
+    "stable_after",
+    "burst",
+    "window",
+];
+
+/// What other supervisors call it.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("command", "exec"),
+    ("cmd", "exec"),
+    ("execstart", "exec"),
+    ("run", "exec"),
+    ("depends_on", "requires"),
+    ("depends", "requires"),
+    ("wants", "after"),
+    ("environment", "env"),
+    ("working_dir", "dir"),
+    ("workdir", "dir"),
+    ("cwd", "dir"),
+    ("healthcheck", "test"),
+    ("readiness", "test"),
+    ("stop_signal", "signal: {stop: …}"),
+    ("stop_command", "stop"),
+    ("grace", "shutdown_timeout"),
+    ("stop_grace_period", "shutdown_timeout"),
+    ("stop_timeout", "shutdown_timeout"),
+    ("logging", "log"),
+    ("stdout", "log"),
+    ("once", "oneshot"),
+];
+
+/// The known keys of one mapping, each with its value.
+pub(super) struct Fields<'t> {
+    pairs: Vec<(&'t str, Mark, &'t Node)>,
+}
+
+impl<'t> Fields<'t> {
+    /// Reads the keys of `pairs`; unknown and repeated ones become problems. `what` is the key
+    /// the mapping belongs to, none for the file itself.
+    pub(super) fn new(
+        reader: &mut Reader<'_>,
+        pairs: &'t [(Node, Node)],
+        known: &'static [&'static str],
+        what: Option<&str>,
+    ) -> Self {
+        let mut fields = Fields { pairs: Vec::new() };
+        let inside = what.map_or_else(String::new, |what| format!(" in `{what}`"));
+        for (key, value) in unique(reader, pairs) {
+            let known_key = known.iter().find(|known| **known == key.0);
+            match known_key {
+                Some(_) => fields.pairs.push((key.0, key.1, value)),
+                None if key.0.starts_with("x-") => {}
+                None => {
+                    let hint = meant(key.0, known);
+                    let name = key.0.escape_debug();
+                    reader.error(key.1, format!("unknown key `{name}`{inside}"), hint);
+                }
+            }
+        }
+        fields
+    }
+
+    /// The value of `key`, unless it is missing or null.
+    pub(super) fn get(&self, key: &str) -> Option<&'t Node> {
+        self.raw(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key`, null included.
+    pub(super) fn raw(&self, key: &str) -> Option<&'t Node> {
+        let found = self.pairs.iter().find(|(name, ..)| *name == key);
+        found.map(|(_, _, value)| *value)
+    }
+
+    /// Where `key` itself stands.
+    pub(super) fn key_mark(&self, key: &str) -> Option<Mark> {
+        let found = self.pairs.iter().find(|(name, ..)| *name == key);
+        found.map(|(_, mark, _)| *mark)
+    }
+}
+
+/// Every pair whose key is a scalar and has not occurred before; the others become problems.
+pub(super) fn unique<'t>(
+    reader: &mut Reader<'_>,
+    pairs: &'t [(Node, Node)],
+) -> Vec<((&'t str, Mark), &'t Node)> {
+    let mut seen = std::collections::BTreeMap::new();
+    let mut out = Vec::new();
+    for (key, value) in pairs {
+        let Kind::Scalar { text, .. } = &key.kind else {
+            let message = format!("a key must be a word, this is {}", key.describe());
+            reader.error(key.mark, message, None);
+            continue;
+        };
+        match seen.get(text.as_str()) {
+            Some(line) => reader.error(
+                key.mark,
+                format!(
+                    "`{}` occurs twice, first on line {line}",
+                    text.escape_debug()
+                ),
+                Some("keep one of the two".into()),
+            ),
+            None => {
+                seen.insert(text.as_str(), key.mark.line);
+                out.push(((text.as_str(), key.mark), value));
+            }
+        }
+    }
+    out
+}
+
+fn meant(key: &str, known: &[&str]) -> Option<String> {
+    let plain = key.to_lowercase().replace('-', "_");
+    let elsewhere = ELSEWHERE.iter().find(|(name, ours)| {
+        *name == plain && known.contains(&ours.split(':').next().unwrap_or(ours))
+    });
+    match (nearest(key, known), elsewhere) {
+        (Some(near), _) => Some(format!("did you mean `{near}`?")),
+        (None, Some((_, ours))) => Some(format!("here it is called `{ours}`")),
+        (None, None) => Some(format!(
+            "the keys are {}; one of your own may begin with `x-`",
+            known.join(", ")
+        )),
+    }
+}
+
+/// The one of `known` that `word` is probably a slip of.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase().replace('-', "_");
+    let distance = |known: &str| strsim::osa_distance(&word, &known.replace('-', "_"));
+    known
+        .iter()
+        .map(|known| (distance(known), *known))
+        // A third of the letters may be wrong, and of two names of one letter neither is meant.
+        .filter(|(distance, known)| {
+            *distance <= (known.len() / 3).max(1) && distance * 2 < known.len()
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}

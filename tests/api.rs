@@ -1,0 +1,297 @@
+//! The wire types: every one round-trips, ignores what it does not know, and has stable names.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests may be blunt, in what they share too"
+)]
+
+use nought::api::{
+    Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Info, List, LogLines, LogQuery,
+    Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung, ServiceState,
+    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Survivor, Verdict,
+    ZinitStatus, millis_from_nanos,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn process(pid: u32) -> Process {
+    Process {
+        pid,
+        ppid: 1,
+        comm: "sleep".into(),
+    }
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        service: "web".into(),
+        generation: 3,
+        pid: Some(42),
+        cause: "stop".into(),
+        verdict: Verdict::Lingering,
+        reason: Some("one survives".into()),
+        guarantee: GuaranteeWords {
+            containment: "cgroup-kill".into(),
+            scan: "marked".into(),
+        },
+        started_at: Some("2026-01-02T03:04:05.678Z".into()),
+        began_at: Some("2026-01-02T03:05:05.678Z".into()),
+        ended_at: None,
+        started_mono_ms: Some(1.5),
+        began_mono_ms: 60_001.5,
+        ended_mono_ms: 65_002.001,
+        elapsed_ms: millis_from_nanos(5_000_501_999),
+        exit: Some(Exit::Signal {
+            signal: "SIGTERM".into(),
+            number: 15,
+            core: false,
+        }),
+        rungs: vec![
+            Rung {
+                rung: "signal".into(),
+                at_ms: 0.012,
+                signal: Some("SIGTERM".into()),
+                to: Some("group".into()),
+                grace_ms: Some(10_000.0),
+                ..Rung::default()
+            },
+            Rung {
+                rung: "trouble".into(),
+                at_ms: 1.0,
+                error: Some(Failure {
+                    doing: "remove the cgroup".into(),
+                    what: "/sys/fs/cgroup/x".into(),
+                    errno: 16,
+                    why: "Device or resource busy".into(),
+                }),
+                ..Rung::default()
+            },
+        ],
+        killed: vec![process(43)],
+        escaped: vec![process(44)],
+        foreign: vec![ForeignProcess {
+            pid: 45,
+            ppid: 1,
+            comm: "sh".into(),
+            why: "marked, and its parent is not ours".into(),
+        }],
+        kept: vec![process(46)],
+        survivors: vec![Survivor {
+            pid: 47,
+            ppid: 1,
+            argv: vec!["cat".into(), "/mnt/x".into()],
+            state: "D".into(),
+            wchan: "fuse_wait".into(),
+            stack: vec!["fuse_wait+0x1".into()],
+            tracer: 0,
+            cgroup: "/nought/web/3/main".into(),
+            mounts: vec!["/mnt".into()],
+        }],
+        late: true,
+    }
+}
+
+fn status() -> ServiceStatus {
+    ServiceStatus {
+        name: "web".into(),
+        state: ServiceState::Backoff,
+        detail: "exit code 1".into(),
+        target: "up".into(),
+        pid: 0,
+        generation: 3,
+        since_ms: 12,
+        restarts: 2,
+        processes: 0,
+        guarantee: "cgroup-kill marked".into(),
+        last_exit: Some(Exit::Code { code: 1 }),
+        next_start_ms: Some(238),
+        rung: None,
+        after: [("db".to_string(), "up".to_string())].into(),
+        requires: [("net".to_string(), "done".to_string())].into(),
+    }
+}
+
+/// Writes, reads, compares; then again with a field that no reader knows.
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let mut json = serde_json::to_value(value).unwrap();
+    assert_eq!(&serde_json::from_value::<T>(json.clone()).unwrap(), value);
+    add_unknown(&mut json);
+    assert_eq!(&serde_json::from_value::<T>(json).unwrap(), value);
+}
+
+/// A new field in every object, maps from names to states apart.
+fn add_unknown(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map.iter_mut() {
+                if key != "after" && key != "requires" {
+                    add_unknown(inner);
+                }
+            }
+            map.insert("of_tomorrow".into(), json!([{"x": null}]));
+        }
+        Value::Array(items) => items.iter_mut().for_each(add_unknown),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_type_round_trips_and_ignores_what_it_does_not_know() {
+    round_trip(&receipt());
+    round_trip(&Receipt::default());
+    round_trip(&status());
+    round_trip(&ServiceStatus::default());
+    round_trip(&Info {
+        version: "0.1.0".into(),
+        pid: 1,
+        guarantee: "cgroup-kill marked".into(),
+        containment: "cgroup-kill".into(),
+        scan: "marked".into(),
+        base: "/sys/fs/cgroup".into(),
+        notes: vec!["no memory controller".into()],
+        services: 4,
+        shutting_down: true,
+    });
+    round_trip(&List {
+        services: vec![status()],
+    });
+    round_trip(&Done {
+        service: "web".into(),
+        state: ServiceState::Lingering,
+        already_down: false,
+        receipt: Some(receipt()),
+    });
+    round_trip(&Done {
+        already_down: true,
+        ..Done::default()
+    });
+    round_trip(&Receipts {
+        receipts: vec![receipt()],
+    });
+    round_trip(&ShutdownDone {
+        lingering: vec!["web".into()],
+        unverified: vec!["db".into()],
+        elapsed_ms: 12.345,
+    });
+    round_trip(&LogLines {
+        lines: vec!["[+] web: hello".into()],
+        lost: 3,
+    });
+    round_trip(&ZinitStatus {
+        name: "web".into(),
+        pid: 42,
+        state: "Running".into(),
+        target: "Up".into(),
+        after: [("db".to_string(), "Running".to_string())].into(),
+    });
+    round_trip(&Named { name: "web".into() });
+    round_trip(&Start {
+        name: "web".into(),
+        wait: false,
+        force: true,
+    });
+    round_trip(&Stop {
+        name: "web".into(),
+        force: true,
+    });
+    round_trip(&Restart {
+        name: "web".into(),
+        wait: false,
+    });
+    round_trip(&ReceiptQuery {
+        name: "web".into(),
+        last: 5,
+    });
+    round_trip(&Shutdown {
+        kind: ShutdownKind::Reboot,
+    });
+    round_trip(&LogQuery {
+        name: Some("web".into()),
+        lines: Some(10),
+    });
+    round_trip(
+        &RpcError::new(ErrorCode::Lingering, "web lingers")
+            .about("web", "stop")
+            .because("a process is in D")
+            .hint("end it")
+            .receipt(receipt()),
+    );
+}
+
+#[test]
+fn the_receipts_names_are_stable() {
+    let json = serde_json::to_value(receipt()).unwrap();
+    let names: Vec<&str> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let mut expected = vec![
+        "service",
+        "generation",
+        "pid",
+        "cause",
+        "verdict",
+        "reason",
+        "guarantee",
+        "started_at",
+        "began_at",
+        "ended_at",
+        "started_mono_ms",
+        "began_mono_ms",
+        "ended_mono_ms",
+        "elapsed_ms",
+        "exit",
+        "rungs",
+        "killed",
+        "escaped",
+        "foreign",
+        "kept",
+        "survivors",
+        "late",
+    ];
+    expected.sort_unstable();
+    let mut names = names;
+    names.sort_unstable();
+    assert_eq!(names, expected);
+    assert_eq!(json["verdict"], "lingering");
+    assert_eq!(
+        json["guarantee"],
+        json!({"containment": "cgroup-kill", "scan": "marked"})
+    );
+    assert_eq!(json["elapsed_ms"], 5000.501);
+    assert_eq!(
+        json["rungs"][0],
+        json!({"rung": "signal", "at_ms": 0.012, "signal": "SIGTERM", "to": "group", "grace_ms": 10000.0})
+    );
+    assert_eq!(
+        json["exit"],
+        json!({"signal": "SIGTERM", "number": 15, "core": false})
+    );
+    assert_eq!(
+        json["foreign"][0]["why"],
+        "marked, and its parent is not ours"
+    );
+}
+
+#[test]
+fn words_of_tomorrow_are_read_with_care() {
+    assert_eq!(
+        serde_json::from_value::<ServiceState>(json!("hibernating")).unwrap(),
+        ServiceState::Unknown
+    );
+    assert_eq!(
+        serde_json::from_value::<Verdict>(json!("probably")).unwrap(),
+        Verdict::Unverified
+    );
+    for kind in ["poweroff", "reboot"] {
+        assert_eq!(
+            serde_json::to_value(serde_json::from_value::<ShutdownKind>(json!(kind)).unwrap())
+                .unwrap(),
+            kind
+        );
+    }
+    assert!(serde_json::from_value::<ShutdownKind>(json!("explode")).is_err());
+}

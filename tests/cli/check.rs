@@ -1,0 +1,73 @@
+//! Commands that need no supervisor: check.
+
+use serde_json::Value;
+
+use crate::fake::{check, directory, output, program};
+
+#[test]
+fn check_lists_every_problem_of_every_file() {
+    let dir = directory();
+    std::fs::write(dir.join("a.yaml"), "exec: /bin/a\nafter: [c]\n").unwrap();
+    std::fs::write(dir.join("b.yaml"), "exce: /bin/b\n").unwrap();
+    let path = dir.display().to_string();
+    let run = |json: bool| {
+        let mut command = program();
+        command.args(["check", "-c"]).arg(&dir);
+        if json {
+            command.arg("--json");
+        }
+        output(command, &dir)
+    };
+    check(
+        &run(false),
+        1,
+        "\
+SOCKET/a.yaml:2:9: warning: there is no service `c`: `a` will wait for it
+    after: [c]
+            ^
+    hint: add c.yaml, or take the name out
+SOCKET/b.yaml:1:1: error: unknown key `exce`
+    exce: /bin/b
+    ^^^^
+    hint: did you mean `exec`?
+SOCKET/b.yaml:1:1: error: `exec` is missing
+    exce: /bin/b
+    ^
+    hint: add `exec: COMMAND`, the command to run
+SOCKET: 1 service, 2 errors, 1 warning
+",
+        "",
+    );
+    let json = run(true);
+    let lines: Vec<Value> = json
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(
+        (&lines[1]["line"], &lines[1]["severity"], &lines[1]["hint"]),
+        (
+            &Value::from(1),
+            &Value::from("error"),
+            &Value::from("did you mean `exec`?")
+        )
+    );
+    std::fs::write(dir.join("b.yaml"), "exec: /bin/b\n").unwrap();
+    std::fs::remove_file(dir.join("a.yaml")).unwrap();
+    check(
+        &run(false),
+        0,
+        "SOCKET: 1 service, 0 errors, 0 warnings\n",
+        "",
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+    let said = run(false);
+    assert_eq!(said.code, 1, "{path}");
+    assert!(
+        said.stdout
+            .starts_with("SOCKET: error: cannot read the directory"),
+        "{}",
+        said.stdout
+    );
+}

@@ -1,0 +1,14 @@
+//! The command line against a supervisor that only recites: whole outputs and exit codes.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests run the program as its users do, and may be blunt"
+)]
+
+mod check;
+mod commands;
+mod fake;
+
+mod trouble;

@@ -1,0 +1,348 @@
+//! When nobody answers, something else answers, or the command line is wrong.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::fake::{Answer, Fake, check, directory, output, program, run};
+
+#[test]
+fn no_supervisor_at_all() {
+    let dir = directory();
+    let socket = dir.join("s");
+    let missing = "\
+error[NotReachable]: cannot reach a supervisor at SOCKET
+  because: No such file or directory (os error 2)
+  hint: is `nought init` running? With another socket, name it: -s PATH, or NOUGHT_SOCKET
+";
+    for words in [
+        "list",
+        "status",
+        "status a",
+        "start a b",
+        "stop a",
+        "restart a",
+        "receipt a",
+        "log",
+        "shutdown",
+        "reboot",
+    ] {
+        check(&run(&socket, words), 1, "", missing);
+    }
+    drop(UnixListener::bind(&socket).unwrap());
+    check(
+        &run(&socket, "list"),
+        1,
+        "",
+        "\
+error[NotReachable]: cannot reach a supervisor at SOCKET
+  because: Connection refused (os error 111)
+  hint: the supervisor that made this socket has ended: start it again, it finds what is left
+",
+    );
+    let json = run(&socket, "--json list");
+    let document: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(document["service"], Value::Null);
+    assert_eq!(document["error"]["data"]["code_name"], "NotReachable");
+    let long = dir.join("x".repeat(200));
+    let said = run(&long, "list");
+    assert_eq!(said.code, 1);
+    assert!(
+        said.stderr.contains("name the socket with -s PATH"),
+        "{}",
+        said.stderr
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_supervisor_that_is_busy_or_stopped() {
+    let fake = Fake::new(&[
+        ("nought_list", Answer::Silence),
+        ("nought_stop", Answer::Silence),
+    ]);
+    check(
+        &fake.run("list --timeout 100ms"),
+        1,
+        "",
+        "\
+error[NoAnswer]: the supervisor at SOCKET did not answer within 100 ms
+  hint: is it stopped (SIGSTOP) or very busy? See its state in /proc; --timeout D waits longer
+",
+    );
+    check(
+        &fake.run("stop a --timeout 100ms"),
+        1,
+        "",
+        "\
+error[TimedOut]: to stop a took longer than 100 ms
+  hint: it goes on all the same: see `nought status`
+",
+    );
+}
+
+/// Its backlog is full and nobody accepts: connecting is bounded too.
+#[test]
+fn a_supervisor_that_accepts_nothing() {
+    let dir = directory();
+    let socket = dir.join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut waiting = Vec::new();
+    let full = loop {
+        let client = socket2_connect(&socket);
+        match client {
+            Some(stream) => waiting.push(stream),
+            None => break waiting.len(),
+        }
+    };
+    assert!(full > 0);
+    let began = Instant::now();
+    let said = run(&socket, "list");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    check(
+        &said,
+        1,
+        "",
+        "\
+error[NotReachable]: cannot reach a supervisor at SOCKET
+  because: Resource temporarily unavailable (os error 11)
+  hint: it takes no connections: is it stopped, or very busy? See its state in /proc
+",
+    );
+    drop((listener, waiting));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A connection that does not wait; none when the backlog is full.
+fn socket2_connect(path: &std::path::Path) -> Option<std::os::fd::OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use std::os::fd::AsRawFd as _;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+    match connect(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()) {
+        Ok(()) => Some(fd),
+        Err(nix::errno::Errno::EAGAIN) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_supervisor_that_dies_meanwhile() {
+    let gone = "\
+error[Gone]: the supervisor at SOCKET closed the connection before it answered
+  hint: it ended, or was killed; what was asked may have been done: start it again and see `nought list`
+";
+    for method in ["nought_stop", "nought_start", "nought_restart"] {
+        let fake = Fake::new(&[(method, Answer::Close)]);
+        let words = format!("{} a", method.trim_start_matches("nought_"));
+        check(&fake.run(&words), 1, "", gone);
+    }
+    let up = json!({"service": "a", "state": "up"});
+    let fake = Fake::new(&[
+        ("nought_start", Answer::Result(up)),
+        ("nought_start", Answer::Close),
+    ]);
+    check(&fake.run("start a b"), 1, "a: up\n", gone);
+}
+
+/// The connection stays, nothing comes, and nobody answers on a second one: not alive.
+#[test]
+fn a_supervisor_that_stops_answering_while_it_works() {
+    let fake = Fake::new(&[
+        ("nought_stop", Answer::Silence),
+        ("nought_info", Answer::Close),
+    ]);
+    let said = fake.run("stop a");
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.starts_with("error[Gone]"), "{}", said.stderr);
+    assert_eq!(fake.asked().last().unwrap(), "nought_info null");
+}
+
+#[test]
+fn something_else_answers() {
+    for (bytes, why) in [
+        (
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            "what came is not JSON",
+        ),
+        (b"[1]", "invalid type"),
+        (
+            b"{\"jsonrpc\":\"2.0\",\"id\":\"x\",\"result\":1}",
+            "it answers what was not asked",
+        ),
+        (
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":5}",
+            "invalid type: integer `5`",
+        ),
+    ] {
+        let fake = Fake::new(&[("nought_list", Answer::Bytes(bytes))]);
+        let said = fake.run("list");
+        let start =
+            format!("error[Protocol]: what answers at SOCKET is no supervisor\n  because: {why}");
+        assert!(said.stderr.starts_with(&start), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .ends_with("  hint: is another program's socket named with -s or NOUGHT_SOCKET?\n")
+        );
+        assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    }
+}
+
+#[test]
+fn an_error_shows_its_causes_once_and_its_hint() {
+    let error = json!({
+        "code": -32014, "message": "web failed to start",
+        "data": {"code_name": "Failed", "service": "web", "action": "start", "retryable": false,
+                 "cause_chain": ["failed to execute /bin/web", "No such file or directory", "No such file or directory"],
+                 "hint": "check `exec` in web.yaml"},
+    });
+    let fake = Fake::new(&[
+        ("nought_start", Answer::Error(error)),
+        (
+            "nought_status",
+            Answer::Error(json!({"code": -32000, "message": "there is no service `\u{1b}c`"})),
+        ),
+        (
+            "nought_log",
+            Answer::Error(json!({"code": -1, "message": "?"})),
+        ),
+    ]);
+    check(
+        &fake.run("start web"),
+        1,
+        "",
+        "\
+error[Failed]: web failed to start
+  because: failed to execute /bin/web
+  because: No such file or directory
+  hint: check `exec` in web.yaml
+",
+    );
+    check(
+        &fake.run("status x"),
+        1,
+        "",
+        "error[ServiceNotFound]: there is no service `\\u{1b}c`\n",
+    );
+    check(&fake.run("log"), 1, "", "error[-1]: ?\n");
+    check(
+        &fake.run("list"),
+        1,
+        "",
+        "error[MethodNotFound]: there is no method `nought_list`\n",
+    );
+}
+
+#[test]
+fn wrong_usage_is_2_and_help_is_0() {
+    let dir = directory();
+    let socket = dir.join("s");
+    for words in [
+        "stop",
+        "frobnicate",
+        "status a b",
+        "receipt a --last 0",
+        "stop a --timeout soon",
+        "restart --force a",
+        "init --deadline x",
+    ] {
+        let said = run(&socket, words);
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{words}");
+        assert!(
+            said.stderr.starts_with("error: "),
+            "{words}: {}",
+            said.stderr
+        );
+    }
+    assert!(run(&socket, "stpo a").stderr.contains("stop"));
+    for words in ["--help", "help", "stop --help", "--version", "log -h"] {
+        let said = run(&socket, words);
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{words}");
+    }
+    assert_eq!(
+        run(&socket, "--version").stdout,
+        format!("nought {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let fake = Fake::new(&[("nought_list", Answer::Result(json!({"services": []})))]);
+    let (reader, writer) = UnixStream::pair().unwrap();
+    drop(reader);
+    let mut command = program();
+    command.env("NOUGHT_SOCKET", &fake.socket).arg("list");
+    command.stdout(std::os::fd::OwnedFd::from(writer));
+    let said = output(command, &fake.socket);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let mut command = program();
+    command.env("NOUGHT_SOCKET", &fake.socket).arg("list");
+    command.stdout(
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap(),
+    );
+    let said = output(command, &fake.socket);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.stderr
+            .starts_with("error: cannot write to stdout\n  because: No space left")
+    );
+}
+
+/// Runs the program on a terminal of its own: script(1) is on every Debian. What it shows.
+fn on_a_terminal(fake: &Fake, words: &str, no_color: &str) -> (i32, String) {
+    let mut command = std::process::Command::new("script");
+    let program = env!("CARGO_BIN_EXE_nought");
+    command
+        .args(["-qec", &format!("{program} {words}"), "/dev/null"])
+        .env("NOUGHT_SOCKET", &fake.socket)
+        .env("TERM", "xterm-256color")
+        .env("NO_COLOR", no_color)
+        .stdin(std::process::Stdio::null());
+    let shown = output(command, &fake.socket);
+    (shown.code, shown.stdout)
+}
+
+#[test]
+fn colour_only_where_somebody_sees_it() {
+    let up = Answer::Result(json!({"service": "a", "state": "up"}));
+    let fake = Fake::new(&[("nought_start", up)]);
+    assert_eq!(fake.run("start a").stdout, "a: up\n");
+    assert_eq!(
+        on_a_terminal(&fake, "start a", ""),
+        (0, "a: \x1b[32mup\x1b[0m\r\n".into())
+    );
+    assert_eq!(
+        on_a_terminal(&fake, "start a", "1"),
+        (0, "a: up\r\n".into())
+    );
+}
+
+#[test]
+fn a_terminal_is_told_what_is_waited_for_and_not_driven_by_log_lines() {
+    let status = json!({"name": "a", "state": "stopping", "target": "down", "rung": "signal"});
+    let fake = Fake::new(&[
+        ("nought_stop", Answer::Silence),
+        ("nought_status", Answer::Result(status)),
+        (
+            "nought_log",
+            Answer::Result(json!({"lines": ["[+] a: \u{1b}[2Jx"]})),
+        ),
+    ]);
+    let (code, shown) = on_a_terminal(&fake, "stop a --timeout 1500ms", "1");
+    let line =
+        "\r\x1b[Ka: stopping (signal), waited 1 s; Ctrl-C stops waiting, not the work\r\x1b[K";
+    assert!(
+        shown.starts_with(&format!(
+            "{line}error[TimedOut]: to stop a took longer than 1.5 s"
+        )),
+        "{shown:?}"
+    );
+    assert_eq!(code, 1);
+    let (code, shown) = on_a_terminal(&fake, "log a", "1");
+    assert_eq!((code, shown.as_str()), (0, "[+] a: \\u{1b}[2Jx\r\n"));
+}
