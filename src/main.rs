@@ -23,7 +23,11 @@ fn main() -> ExitCode {
 }
 
 fn options(args: InitArgs) -> Options {
-    let deadline = if args.container { DEADLINE_CONTAINER } else { DEADLINE_HOST };
+    let deadline = if args.container {
+        DEADLINE_CONTAINER
+    } else {
+        DEADLINE_HOST
+    };
     Options {
         config: args.config_dir,
         socket: args.socket,

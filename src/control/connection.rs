@@ -39,7 +39,9 @@ pub async fn serve(
     let context = Context { asks, logs };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return Ok(());
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 tokio::spawn(connection(stream, context.clone(), place));
@@ -58,7 +60,11 @@ async fn connection(stream: UnixStream, context: Context, _place: OwnedSemaphore
     match socket::peer(&stream) {
         Ok(peer) if peer.uid == 0 || peer.uid == nix::unistd::geteuid().as_raw() => {}
         Ok(peer) => {
-            tracing::warn!("refused a connection of user {}, process {}", peer.uid, peer.pid);
+            tracing::warn!(
+                "refused a connection of user {}, process {}",
+                peer.uid,
+                peer.pid
+            );
             return;
         }
         Err(error) => {
@@ -95,7 +101,9 @@ async fn read(mut stream: OwnedReadHalf, context: &Context, answers: mpsc::Sende
                 Ok(value) => value,
                 Err(error) => return send(&answers, &refuse(error)).await,
             };
-            let Ok(place) = Arc::clone(&calls).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&calls).acquire_owned().await else {
+                return;
+            };
             let (context, answers) = (context.clone(), answers.clone());
             tokio::spawn(async move {
                 if let Some(answer) = carry_out(&context, incoming(value)).await {
@@ -151,7 +159,10 @@ async fn one(context: &Context, call: Result<Call, Response>) -> Option<Value> {
     });
     let outcome = task.await.unwrap_or_else(|error| {
         tracing::error!("a call ended in a panic: {error}");
-        Err(RpcError::new(ErrorCode::InternalError, "the call failed inside the supervisor"))
+        Err(RpcError::new(
+            ErrorCode::InternalError,
+            "the call failed inside the supervisor",
+        ))
     });
     id.map(|id| respond(id, outcome))
 }

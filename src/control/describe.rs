@@ -43,7 +43,10 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
     let states = core.dependency_states(&view.spec.name);
     let of = |names: &[String]| -> BTreeMap<String, String> {
         let state = |name: &String| states.get(name).copied().unwrap_or("unknown").to_owned();
-        names.iter().map(|name| (name.clone(), state(name))).collect()
+        names
+            .iter()
+            .map(|name| (name.clone(), state(name)))
+            .collect()
     };
     let status = api::ServiceStatus {
         name: view.spec.name.clone(),
@@ -65,18 +68,27 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
     let lingering = view.receipt.filter(|_| view.state == "lingering");
     let survivor = lingering.and_then(|r| r.survivors.iter().map(|s| s.pid).find(|pid| *pid != 0));
     let after = view.spec.dependencies().map(|name| {
-        let state = core.view(name).map_or("Unknown".into(), |dep| zinit_state(&dep));
+        let state = core
+            .view(name)
+            .map_or("Unknown".into(), |dep| zinit_state(&dep));
         (name.to_owned(), state)
     });
     let zinit = api::ZinitStatus {
         name: view.spec.name.clone(),
         // A lingering service never looks stopped: clients take pid 0 and target Down for that.
-        pid: view.pid.or(survivor).unwrap_or(u32::from(lingering.is_some())),
+        pid: view
+            .pid
+            .or(survivor)
+            .unwrap_or(u32::from(lingering.is_some())),
         state: zinit_state(view),
         target: target(view.target).into(),
         after: after.collect(),
     };
-    Seen { status, zinit, ghost: view.ghost }
+    Seen {
+        status,
+        zinit,
+        ghost: view.ghost,
+    }
 }
 
 fn target(target: Target) -> &'static str {
@@ -90,10 +102,19 @@ fn target(target: Target) -> &'static str {
 pub(super) fn state(word: &str) -> api::ServiceState {
     use api::ServiceState as S;
     let all = [
-        S::Down, S::Blocked, S::Starting, S::Up, S::Stopping, S::Lingering, S::Backoff, S::Failed,
+        S::Down,
+        S::Blocked,
+        S::Starting,
+        S::Up,
+        S::Stopping,
+        S::Lingering,
+        S::Backoff,
+        S::Failed,
         S::Done,
     ];
-    all.into_iter().find(|state| state.as_str() == word).unwrap_or(S::Unknown)
+    all.into_iter()
+        .find(|state| state.as_str() == word)
+        .unwrap_or(S::Unknown)
 }
 
 /// The state as zinit's Debug prints its own.
@@ -112,7 +133,11 @@ fn zinit_state(view: &ServiceView<'_>) -> String {
 
 fn ended_state(view: &ServiceView<'_>) -> String {
     let Some(last) = view.last else {
-        return if view.state == "failed" { "Failure".into() } else { "Unknown".into() };
+        return if view.state == "failed" {
+            "Failure".into()
+        } else {
+            "Unknown".into()
+        };
     };
     let pid = last.pid.unwrap_or(0);
     match last.exit {
@@ -120,7 +145,8 @@ fn ended_state(view: &ServiceView<'_>) -> String {
         Some(Exit::Code(0)) => "Success".into(),
         Some(Exit::Code(code)) => format!("Error(Exited(Pid({pid}), {code}))"),
         Some(Exit::Signal { signal, core }) => {
-            let name = Signal::from_number(signal).map_or_else(|| signal.to_string(), |s| s.to_string());
+            let name =
+                Signal::from_number(signal).map_or_else(|| signal.to_string(), |s| s.to_string());
             format!("Error(Signaled(Pid({pid}), {name}, {core}))")
         }
         None => "Unknown".into(),
@@ -160,7 +186,11 @@ pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
         ended_mono_ms: millis_from_nanos(receipt.ended.as_nanos()),
         elapsed_ms: millis_f64(receipt.ended.since(receipt.began)),
         exit: receipt.exit.map(exit),
-        rungs: receipt.steps.iter().map(|step| rung(&step.rung, step.at.since(receipt.began))).collect(),
+        rungs: receipt
+            .steps
+            .iter()
+            .map(|step| rung(&step.rung, step.at.since(receipt.began)))
+            .collect(),
         killed: receipt.killed.iter().map(process).collect(),
         escaped: receipt.escaped.iter().map(process).collect(),
         foreign: receipt.foreign.iter().map(foreigner).collect(),
@@ -174,15 +204,23 @@ fn exit(exit: Exit) -> api::Exit {
     match exit {
         Exit::Code(code) => api::Exit::Code { code },
         Exit::Signal { signal, core } => {
-            let name = Signal::from_number(signal).map_or_else(|| signal.to_string(), |s| s.to_string());
-            api::Exit::Signal { signal: name, number: signal, core }
+            let name =
+                Signal::from_number(signal).map_or_else(|| signal.to_string(), |s| s.to_string());
+            api::Exit::Signal {
+                signal: name,
+                number: signal,
+                core,
+            }
         }
     }
 }
 
 fn rung(rung: &Rung, at: Duration) -> api::Rung {
-    let mut wire =
-        api::Rung { rung: rung.as_str().into(), at_ms: millis_f64(at), ..api::Rung::default() };
+    let mut wire = api::Rung {
+        rung: rung.as_str().into(),
+        at_ms: millis_f64(at),
+        ..api::Rung::default()
+    };
     match rung {
         Rung::Signal { signal, to, grace } => {
             wire.signal = Some(signal.to_string());
@@ -191,7 +229,10 @@ fn rung(rung: &Rung, at: Duration) -> api::Rung {
         }
         Rung::MainExited { exit: how } => wire.exit = Some(exit(*how)),
         Rung::StopCommandEnded { exit: how } => wire.exit = how.map(exit),
-        Rung::Scan { escaped, conclusive } => {
+        Rung::Scan {
+            escaped,
+            conclusive,
+        } => {
             wire.escaped = u64::try_from(*escaped).ok();
             wire.conclusive = Some(*conclusive);
         }
@@ -217,15 +258,44 @@ fn failure(failed: &Failed) -> api::Failure {
 }
 
 fn process(process: &Proc) -> api::Process {
-    api::Process { pid: process.pid, ppid: process.ppid, comm: process.comm.clone() }
+    api::Process {
+        pid: process.pid,
+        ppid: process.ppid,
+        comm: process.comm.clone(),
+    }
 }
 
 fn foreigner(foreigner: &Foreigner) -> api::ForeignProcess {
     let Proc { pid, ppid, comm } = foreigner.process.clone();
-    api::ForeignProcess { pid, ppid, comm, why: foreigner.why.clone() }
+    api::ForeignProcess {
+        pid,
+        ppid,
+        comm,
+        why: foreigner.why.clone(),
+    }
 }
 
 fn survivor(survivor: &Survivor) -> api::Survivor {
-    let Survivor { pid, ppid, argv, state, wchan, stack, tracer, cgroup, mounts } = survivor.clone();
-    api::Survivor { pid, ppid, argv, state: state.to_string(), wchan, stack, tracer, cgroup, mounts }
+    let Survivor {
+        pid,
+        ppid,
+        argv,
+        state,
+        wchan,
+        stack,
+        tracer,
+        cgroup,
+        mounts,
+    } = survivor.clone();
+    api::Survivor {
+        pid,
+        ppid,
+        argv,
+        state: state.to_string(),
+        wchan,
+        stack,
+        tracer,
+        cgroup,
+        mounts,
+    }
 }

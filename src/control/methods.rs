@@ -30,11 +30,22 @@ pub(super) async fn call(context: &Context, call: Call) -> Answer {
         "service_status" => service_status(context, params.read()?).await,
         "service_start" => {
             let Named { name } = params.read()?;
-            start(context, Start { name, wait: false, force: false }).await.map(|_| Value::Null)
+            start(
+                context,
+                Start {
+                    name,
+                    wait: false,
+                    force: false,
+                },
+            )
+            .await
+            .map(|_| Value::Null)
         }
         "service_stop" => {
             let Named { name } = params.read()?;
-            stop(context, Stop { name, force: false }).await.map(|_| Value::Null)
+            stop(context, Stop { name, force: false })
+                .await
+                .map(|_| Value::Null)
         }
         "system_shutdown" => zinit_shutdown(context, params, ShutdownKind::PowerOff).await,
         "system_reboot" => zinit_shutdown(context, params, ShutdownKind::Reboot).await,
@@ -87,18 +98,27 @@ impl Context {
 }
 
 fn to_value<T: serde::Serialize>(result: &T) -> Answer {
-    serde_json::to_value(result)
-        .map_err(|error| RpcError::new(ErrorCode::InternalError, format!("failed to write the answer: {error}")))
+    serde_json::to_value(result).map_err(|error| {
+        RpcError::new(
+            ErrorCode::InternalError,
+            format!("failed to write the answer: {error}"),
+        )
+    })
 }
 
 fn clocks() -> Clocks {
-    Clocks { boot: Time::from_nanos(clock::boot_now()), wall_ms: clock::wall_now_ms() }
+    Clocks {
+        boot: Time::from_nanos(clock::boot_now()),
+        wall_ms: clock::wall_now_ms(),
+    }
 }
 
 async fn look(context: &Context, name: &str, action: &str) -> Result<Seen, RpcError> {
     let named = name.to_owned();
     let seen = context.ask(|answer| Ask::Look(Some(named), answer)).await?;
-    seen.into_iter().find(|seen| !seen.ghost).ok_or_else(|| refusal::not_found(name, action))
+    seen.into_iter()
+        .find(|seen| !seen.ghost)
+        .ok_or_else(|| refusal::not_found(name, action))
 }
 
 async fn service_list(context: &Context) -> Answer {
@@ -114,19 +134,29 @@ async fn service_status(context: &Context, named: Named) -> Answer {
 
 async fn start(context: &Context, start: Start) -> Result<Done, RpcError> {
     let Start { name, wait, force } = start;
-    let request = Request::Start { service: name.clone(), wait, force };
+    let request = Request::Start {
+        service: name.clone(),
+        wait,
+        force,
+    };
     done(context, name, "start", request).await
 }
 
 async fn restart(context: &Context, restart: Restart) -> Result<Done, RpcError> {
     let Restart { name, wait } = restart;
-    let request = Request::Restart { service: name.clone(), wait };
+    let request = Request::Restart {
+        service: name.clone(),
+        wait,
+    };
     done(context, name, "restart", request).await
 }
 
 async fn stop(context: &Context, stop: Stop) -> Result<Done, RpcError> {
     let Stop { name, force } = stop;
-    let request = Request::Stop { service: name.clone(), force };
+    let request = Request::Stop {
+        service: name.clone(),
+        force,
+    };
     done(context, name, "stop", request).await
 }
 
@@ -136,7 +166,10 @@ async fn done(
     action: &str,
     request: Request,
 ) -> Result<Done, RpcError> {
-    let mut done = Done { service, ..Done::default() };
+    let mut done = Done {
+        service,
+        ..Done::default()
+    };
     match context.request(request).await? {
         Reply::Reached { state } => done.state = describe::state(state),
         Reply::AlreadyDown => {
@@ -157,10 +190,15 @@ async fn done(
 
 async fn receipts(context: &Context, query: ReceiptQuery) -> Answer {
     let last = usize::try_from(query.last).unwrap_or(usize::MAX);
-    let lines = context.ask(|answer| Ask::Receipts(query.name.clone(), last, answer)).await?;
+    let lines = context
+        .ask(|answer| Ask::Receipts(query.name.clone(), last, answer))
+        .await?;
     let lines = lines.ok_or_else(|| refusal::not_found(&query.name, "show the receipts of"))?;
     // What an earlier version or a torn write left unreadable is not a receipt.
-    let receipts = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let receipts = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     to_value(&Receipts { receipts })
 }
 
@@ -171,10 +209,17 @@ async fn shutdown(context: &Context, shutdown: Shutdown) -> Answer {
     };
     let began = clocks().boot;
     match context.request(Request::Shutdown { kind }).await? {
-        Reply::ShutDown { lingering, unverified } => {
+        Reply::ShutDown {
+            lingering,
+            unverified,
+        } => {
             let elapsed = clocks().boot.since(began);
             let elapsed_ms = describe::millis_f64(elapsed);
-            to_value(&ShutdownDone { lingering, unverified, elapsed_ms })
+            to_value(&ShutdownDone {
+                lingering,
+                unverified,
+                elapsed_ms,
+            })
         }
         Reply::Error(error) => Err(refusal::error(error, "shut down", clocks())),
         _ => Ok(Value::Null),
@@ -195,9 +240,15 @@ async fn log(context: &Context, query: LogQuery) -> Answer {
         let service = name.split('/').next().unwrap_or(name);
         look(context, service, "show the log of").await?;
     }
-    let last = query.lines.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let last = query
+        .lines
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX);
     let lines = context.logs.snapshot(query.name.as_deref(), last);
     let lines = lines.iter().map(ToString::to_string).collect();
-    let lost = query.name.as_deref().map_or(0, |name| context.logs.lost(name));
+    let lost = query
+        .name
+        .as_deref()
+        .map_or(0, |name| context.logs.lost(name));
     to_value(&LogLines { lines, lost })
 }

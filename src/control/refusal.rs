@@ -8,13 +8,18 @@ use crate::core::RequestError;
 pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcError {
     match error {
         RequestError::NotFound { service } => not_found(&service, action),
-        RequestError::ShuttingDown => {
-            RpcError::new(ErrorCode::ShuttingDown, format!("failed to {action}: a shutdown is under way"))
-                .hint("nothing is started any more; start the supervisor again when it has ended")
-        }
+        RequestError::ShuttingDown => RpcError::new(
+            ErrorCode::ShuttingDown,
+            format!("failed to {action}: a shutdown is under way"),
+        )
+        .hint("nothing is started any more; start the supervisor again when it has ended"),
         RequestError::Lingering(receipt) => {
             let receipt = describe::receipt(&receipt, clocks);
-            let pids: Vec<String> = receipt.survivors.iter().map(|s| s.pid.to_string()).collect();
+            let pids: Vec<String> = receipt
+                .survivors
+                .iter()
+                .map(|s| s.pid.to_string())
+                .collect();
             let service = receipt.service.clone();
             let message = format!("{service} lingers: {} process(es) survive", pids.len());
             RpcError::new(ErrorCode::Lingering, message)
@@ -30,21 +35,25 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
         RequestError::DependentLingers(receipt) => {
             let receipt = describe::receipt(&receipt, clocks);
             let dependent = receipt.service.clone();
-            let message = format!("{dependent}, which requires it, lingers, so it was left running");
+            let message =
+                format!("{dependent}, which requires it, lingers, so it was left running");
             RpcError::new(ErrorCode::DependentLingers, message)
                 .about(&dependent, action)
                 .hint("`--force` stops it all the same")
                 .receipt(receipt)
         }
-        RequestError::Refused { service, why } => {
-            RpcError::new(ErrorCode::Refused, format!("failed to {action} {service}: {why}"))
-                .about(service, action)
-                .hint("mend the services' `after` and `requires`, then start the supervisor again")
-        }
+        RequestError::Refused { service, why } => RpcError::new(
+            ErrorCode::Refused,
+            format!("failed to {action} {service}: {why}"),
+        )
+        .about(service, action)
+        .hint("mend the services' `after` and `requires`, then start the supervisor again"),
         RequestError::Blocked { service, why } => {
             RpcError::new(ErrorCode::Blocked, format!("{service} is blocked: {why}"))
                 .about(&service, action)
-                .hint(format!("it starts by itself when that is there; see `nought status {service}`"))
+                .hint(format!(
+                    "it starts by itself when that is there; see `nought status {service}`"
+                ))
         }
         RequestError::Failed { service, why } => {
             RpcError::new(ErrorCode::Failed, format!("{service} failed: {why}"))
@@ -52,7 +61,8 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
                 .hint(format!("see `nought log {service}`"))
         }
         RequestError::Superseded { service } => {
-            let message = format!("failed to {action} {service}: a later request asked for the opposite");
+            let message =
+                format!("failed to {action} {service}: a later request asked for the opposite");
             RpcError::new(ErrorCode::Superseded, message).about(service, action)
         }
     }
@@ -60,7 +70,10 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
 
 /// There is no such service.
 pub(super) fn not_found(service: &str, action: &str) -> RpcError {
-    RpcError::new(ErrorCode::ServiceNotFound, format!("there is no service {service:?}"))
-        .about(service, action)
-        .hint("`nought list` shows those there are")
+    RpcError::new(
+        ErrorCode::ServiceNotFound,
+        format!("there is no service {service:?}"),
+    )
+    .about(service, action)
+    .hint("`nought list` shows those there are")
 }

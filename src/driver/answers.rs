@@ -12,6 +12,8 @@ use crate::sys::cgroup;
 
 impl Driver {
     pub(super) fn on_ask(&mut self, ask: Ask) {
+        // What is seen is seen now, however long ago the core last heard of the time.
+        self.core.handle_timeout(now());
         match ask {
             Ask::Do(request, answer) => {
                 self.next_request += 1;
@@ -45,9 +47,14 @@ impl Driver {
             guarantee: guarantee.to_string(),
             containment: guarantee.containment.as_str().into(),
             scan: guarantee.scan.as_str().into(),
-            base: self.place.base().map(|base| base.display().to_string()).unwrap_or_default(),
+            base: self
+                .place
+                .base()
+                .map(|base| base.display().to_string())
+                .unwrap_or_default(),
             notes: self.place.notes.clone(),
-            services: u64::try_from(self.core.views().iter().filter(|v| !v.ghost).count()).unwrap_or(0),
+            services: u64::try_from(self.core.views().iter().filter(|v| !v.ghost).count())
+                .unwrap_or(0),
             shutting_down: self.core.shutting_down(),
         }
     }
@@ -65,12 +72,18 @@ impl Driver {
                 let mut seen = control::see(&self.core, view);
                 // Without a cgroup, what is known is the main process.
                 seen.status.processes = u64::from(generation.is_some_and(|g| g.main.is_some()));
-                (seen, generation.and_then(|generation| generation.dir.clone()))
+                (
+                    seen,
+                    generation.and_then(|generation| generation.dir.clone()),
+                )
             })
             .collect();
         tokio::task::spawn_blocking(move || {
             for (seen, dir) in &mut seen {
-                if let Some(pids) = dir.as_deref().and_then(|dir| cgroup::procs_recursive(dir).ok()) {
+                if let Some(pids) = dir
+                    .as_deref()
+                    .and_then(|dir| cgroup::procs_recursive(dir).ok())
+                {
                     seen.status.processes = u64::try_from(pids.len()).unwrap_or(u64::MAX);
                 }
             }

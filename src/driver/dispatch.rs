@@ -18,8 +18,8 @@ use crate::core::{
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
-use crate::sys::kill::kill_tree;
 use crate::sys::inspect::SurvivorInfo;
+use crate::sys::kill::kill_tree;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
 
@@ -66,7 +66,9 @@ impl Driver {
     // ---- starting -----------------------------------------------------------------------
 
     fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
-        let Some(spec) = self.core.spec(service).cloned() else { return };
+        let Some(spec) = self.core.spec(service).cloned() else {
+            return;
+        };
         let dir = self.place.generation_dir(&spec.name, r#gen);
         let marker = self.place.marker(&spec.name, r#gen);
         let mut generation =
@@ -80,7 +82,13 @@ impl Driver {
         };
         self.gens.insert(r#gen, generation);
         self.starting += 1;
-        let what = self.program(&spec, &spec.exec, stdio, &marker, dir.as_ref().map(|d| d.join("main")));
+        let what = self.program(
+            &spec,
+            &spec.exec,
+            stdio,
+            &marker,
+            dir.as_ref().map(|d| d.join("main")),
+        );
         let record = self.place.record(&spec, r#gen, dir.clone(), &marker);
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
         self.starts.push(move || {
@@ -92,7 +100,8 @@ impl Driver {
                     // Started all the same: what is unrecorded is still found through its cgroup.
                     tracing::warn!("{}: its start is not recorded: {error}", record.service);
                 }
-                let prepared = Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
+                let prepared =
+                    Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 spawn::spawn(&prepared, |born| {
                     if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
                         tracing::warn!("{}: its start is not recorded: {error}", record.service);
@@ -110,19 +119,23 @@ impl Driver {
         command: Command,
         outputs: &mut Vec<crate::logs::Output>,
     ) -> Result<[OwnedFd; 3], Failed> {
-        let null = std::fs::File::open("/dev/null").map(OwnedFd::from).map_err(|error| Failed {
-            doing: "open".into(),
-            what: "/dev/null".into(),
-            errno: error.raw_os_error().unwrap_or(0),
-            why: error.to_string(),
-        })?;
+        let null = std::fs::File::open("/dev/null")
+            .map(OwnedFd::from)
+            .map_err(|error| Failed {
+                doing: "open".into(),
+                what: "/dev/null".into(),
+                errno: error.raw_os_error().unwrap_or(0),
+                why: error.to_string(),
+            })?;
         let mode = match spec.log {
             crate::core::LogMode::Ring => Mode::Ring,
             crate::core::LogMode::Stdout => Mode::Stdout,
             crate::core::LogMode::None => Mode::None,
         };
-        let (WriteEnds { stdout, stderr }, output) =
-            self.logs.output(&spec.name, command, mode).map_err(|error| Failed {
+        let (WriteEnds { stdout, stderr }, output) = self
+            .logs
+            .output(&spec.name, command, mode)
+            .map_err(|error| Failed {
                 doing: "capture the output of".into(),
                 what: spec.name.clone(),
                 errno: error.errno(),
@@ -141,7 +154,10 @@ impl Driver {
         cgroup: Option<PathBuf>,
     ) -> spawn::Spec {
         let mut env = self.environment.clone();
-        let own = spec.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let own = spec
+            .env
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
         for (key, value) in own.chain([(MARKER, marker)]) {
             env.retain(|(known, _)| known != key);
             env.push((OsString::from(key), OsString::from(value)));
@@ -160,15 +176,24 @@ impl Driver {
     }
 
     fn run_aux(&mut self, r#gen: GenId, aux: OpId, kind: AuxKind) {
-        let Some(generation) = self.gens.get(&r#gen) else { return };
-        let Some(spec) = self.core.spec(generation.service).cloned() else { return };
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(spec) = self.core.spec(generation.service).cloned() else {
+            return;
+        };
         let (argv, command) = match kind {
-            AuxKind::Test => (spec.test.as_ref().map(|test| test.exec.clone()), Command::Test),
+            AuxKind::Test => (
+                spec.test.as_ref().map(|test| test.exec.clone()),
+                Command::Test,
+            ),
             AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
         };
         let marker = generation.marker.clone();
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
-        let dir = control.as_ref().map(|control| control.join(aux.0.to_string()));
+        let dir = control
+            .as_ref()
+            .map(|control| control.join(aux.0.to_string()));
         let mut outputs = Vec::new();
         let stdio = self.stdio(&spec, command, &mut outputs);
         let mut run = Aux {
@@ -187,17 +212,28 @@ impl Driver {
         }
         let stdio = match stdio {
             Ok(stdio) => stdio,
-            Err(error) => return self.core.handle(now(), Event::AuxFailed { r#gen, aux, error }),
+            Err(error) => {
+                return self
+                    .core
+                    .handle(now(), Event::AuxFailed { r#gen, aux, error });
+            }
         };
         self.starting += 1;
-        let what = self.program(&spec, &argv.unwrap_or_default(), stdio, &marker, dir.clone());
+        let what = self.program(
+            &spec,
+            &argv.unwrap_or_default(),
+            stdio,
+            &marker,
+            dir.clone(),
+        );
         let place = Arc::clone(&self.place);
         self.starts.push(move || {
             let result = (|| {
                 for dir in control.iter().chain(&dir) {
                     place.make_dir(dir).map_err(SpawnError::NotBorn)?;
                 }
-                let prepared = Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
+                let prepared =
+                    Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 let born = spawn::spawn(&prepared, |_| Ok(()))?;
                 Ok(AuxBorn { born, dir })
             })();
@@ -207,7 +243,11 @@ impl Driver {
 
     /// Ends whatever is left of an auxiliary command: at once, or when its start has come back.
     pub(super) fn end_aux(&mut self, r#gen: GenId, aux: OpId) {
-        let Some(run) = self.gens.get_mut(&r#gen).and_then(|g| g.auxes.get_mut(&aux)) else {
+        let Some(run) = self
+            .gens
+            .get_mut(&r#gen)
+            .and_then(|g| g.auxes.get_mut(&aux))
+        else {
             return;
         };
         if run.starting {
@@ -224,14 +264,20 @@ impl Driver {
                 (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
                 (None, None) => None,
             };
-            Message::Event(Event::AuxEnded { r#gen, aux, error: error.as_ref().map(failed) })
+            Message::Event(Event::AuxEnded {
+                r#gen,
+                aux,
+                error: error.as_ref().map(failed),
+            })
         });
     }
 
     // ---- the ladder ---------------------------------------------------------------------
 
     fn signal(&mut self, r#gen: GenId, signal: Signal, to: To) {
-        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
         generation.stopping = true;
         let number = signal.number();
         let leader = generation.leader;
@@ -254,7 +300,9 @@ impl Driver {
                     other => other.map(|_| ()),
                 }
             }
-            (To::Reach(_), _, Some(dir)) => return self.signal_members(r#gen, dir, number, None, None),
+            (To::Reach(_), _, Some(dir)) => {
+                return self.signal_members(r#gen, dir, number, None, None);
+            }
             (To::Rest(Reach::Main), _, Some(dir)) => {
                 return self.signal_members(r#gen, dir, number, leader, None);
             }
@@ -268,7 +316,13 @@ impl Driver {
             (_, _, None) => Ok(()),
         };
         if let Err(error) = sent {
-            self.core.handle(now(), Event::SignalFailed { r#gen, error: failed(&error) });
+            self.core.handle(
+                now(),
+                Event::SignalFailed {
+                    r#gen,
+                    error: failed(&error),
+                },
+            );
         }
         if !self.place.has_cgroups() {
             self.look_closely(r#gen);
@@ -290,9 +344,10 @@ impl Driver {
             });
             let gone = |error: &SysError| cgroup::is_gone(error);
             match sent.error.filter(|error| !gone(error)) {
-                Some(error) => {
-                    Message::Event(Event::SignalFailed { r#gen, error: failed(&error) })
-                }
+                Some(error) => Message::Event(Event::SignalFailed {
+                    r#gen,
+                    error: failed(&error),
+                }),
                 None => Message::Nothing,
             }
         });
@@ -301,20 +356,29 @@ impl Driver {
     /// Records who is in the generation and descends from it, so that whoever leaves its cgroup
     /// and replaces its mark can still be told.
     fn take_census(&self, r#gen: GenId) {
-        let Some(generation) = self.gens.get(&r#gen) else { return };
-        let Some(dir) = generation.dir.clone() else { return };
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(dir) = generation.dir.clone() else {
+            return;
+        };
         let known = Arc::clone(&generation.known);
         self.off_loop(move || {
             // One that fails leaves the mark to tell by.
             if let Ok(members) = cgroup::census(&dir) {
-                known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(members);
+                known
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .extend(members);
             }
             Message::Nothing
         });
     }
 
     fn kill(&mut self, r#gen: GenId, op: OpId) {
-        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
         generation.stopping = true;
         let Some(dir) = generation.dir.clone() else {
             return self.want_scan(r#gen, Wanted::Kill(op));
@@ -331,7 +395,10 @@ impl Driver {
     }
 
     fn fence(&mut self, r#gen: GenId, op: OpId) {
-        let dir = self.gens.get(&r#gen).and_then(|generation| generation.dir.clone());
+        let dir = self
+            .gens
+            .get(&r#gen)
+            .and_then(|generation| generation.dir.clone());
         let Some(dir) = dir else {
             let result = crate::core::Fence::Removed;
             return self.core.handle(now(), Event::Fenced { r#gen, op, result });
@@ -344,7 +411,9 @@ impl Driver {
     }
 
     fn inspect(&mut self, r#gen: GenId, op: OpId) {
-        let Some(generation) = self.gens.get(&r#gen) else { return };
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
         let dir = generation.dir.clone();
         let outside: Vec<u32> = generation.alive.iter().copied().collect();
         self.off_loop(move || {
@@ -356,7 +425,11 @@ impl Driver {
             pids.dedup();
             let found = with_argv(inspect::inspect(&pids));
             let survivors = found.into_iter().map(translate::survivor).collect();
-            Message::Event(Event::Inspected { r#gen, op, survivors })
+            Message::Event(Event::Inspected {
+                r#gen,
+                op,
+                survivors,
+            })
         });
     }
 
@@ -365,11 +438,17 @@ impl Driver {
         let wire = crate::control::receipt(receipt, report::clocks());
         match serde_json::to_string(&wire) {
             Ok(line) => self.store.receipt(receipt.service.clone(), line),
-            Err(error) => tracing::error!("{}: failed to write its receipt: {error}", receipt.service),
+            Err(error) => {
+                tracing::error!("{}: failed to write its receipt: {error}", receipt.service)
+            }
         }
         if receipt.verdict == Verdict::Lingering {
             self.watch(receipt.r#gen);
-            let pids = receipt.survivors.iter().map(|survivor| survivor.pid).collect();
+            let pids = receipt
+                .survivors
+                .iter()
+                .map(|survivor| survivor.pid)
+                .collect();
             self.await_survivors(receipt.r#gen, pids);
             // It may have emptied between the last look and the watch.
             self.read_again(receipt.r#gen);
@@ -383,7 +462,9 @@ impl Driver {
         self.unwatch(r#gen);
         self.rereads.retain(|(_, other)| *other != r#gen);
         self.store.remove(r#gen);
-        let Some(mut generation) = self.gens.remove(&r#gen) else { return };
+        let Some(mut generation) = self.gens.remove(&r#gen) else {
+            return;
+        };
         if let Some(pid) = generation.main.as_ref().map(|main| main.id.pid)
             && self.pids.get(&pid) == Some(&Owner::Main(r#gen))
         {
@@ -430,7 +511,11 @@ fn end_cgroup(dir: &std::path::Path, how: crate::sys::kill::KillHow) -> Result<(
         cgroup::Removal::Removed => Ok(()),
         cgroup::Removal::Failed(error) => Err(error),
         cgroup::Removal::Busy { path } => Err(killed.error.unwrap_or_else(|| {
-            SysError::because("end everything in", path.display().to_string(), "somebody survives")
+            SysError::because(
+                "end everything in",
+                path.display().to_string(),
+                "somebody survives",
+            )
         })),
     }
 }

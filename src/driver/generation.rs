@@ -68,7 +68,12 @@ pub(super) struct Aux {
 }
 
 impl Generation {
-    pub(super) fn new(service: ServiceId, name: String, dir: Option<PathBuf>, marker: String) -> Self {
+    pub(super) fn new(
+        service: ServiceId,
+        name: String,
+        dir: Option<PathBuf>,
+        marker: String,
+    ) -> Self {
         Self {
             service,
             name,

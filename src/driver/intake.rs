@@ -73,7 +73,13 @@ impl Driver {
             }
             Err(error) => {
                 self.forget_early(&error);
-                self.core.handle(now(), Event::SpawnFailed { r#gen, error: spawn_failed(&error) });
+                self.core.handle(
+                    now(),
+                    Event::SpawnFailed {
+                        r#gen,
+                        error: spawn_failed(&error),
+                    },
+                );
             }
         }
         self.drop_strangers();
@@ -86,7 +92,11 @@ impl Driver {
                 let pid = born.id.pid;
                 let ((process, _), pipe) = self.take_in(Owner::Aux(r#gen, aux), born);
                 let mut ending = false;
-                if let Some(run) = self.gens.get_mut(&r#gen).and_then(|g| g.auxes.get_mut(&aux)) {
+                if let Some(run) = self
+                    .gens
+                    .get_mut(&r#gen)
+                    .and_then(|g| g.auxes.get_mut(&aux))
+                {
                     run.process = Some(process);
                     run.dir = dir;
                     run.starting = false;
@@ -101,12 +111,17 @@ impl Driver {
             Err(error) => {
                 self.forget_early(&error);
                 let mut ending = false;
-                if let Some(run) = self.gens.get_mut(&r#gen).and_then(|g| g.auxes.get_mut(&aux)) {
+                if let Some(run) = self
+                    .gens
+                    .get_mut(&r#gen)
+                    .and_then(|g| g.auxes.get_mut(&aux))
+                {
                     run.starting = false;
                     ending = run.ending;
                 }
                 let error = spawn_failed(&error);
-                self.core.handle(now(), Event::AuxFailed { r#gen, aux, error });
+                self.core
+                    .handle(now(), Event::AuxFailed { r#gen, aux, error });
                 if ending {
                     self.end_aux(r#gen, aux);
                 }
@@ -115,14 +130,23 @@ impl Driver {
         self.drop_strangers();
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of one newborn, taken apart once")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the parts of one newborn, taken apart once"
+    )]
     fn take_in(
         &mut self,
         owner: Owner,
         born: Born,
-    ) -> ((Arc<Process>, Option<crate::sys::spawn::Mark>), (Owner, std::os::fd::OwnedFd)) {
+    ) -> (
+        (Arc<Process>, Option<crate::sys::spawn::Mark>),
+        (Owner, std::os::fd::OwnedFd),
+    ) {
         self.pids.insert(born.id.pid, owner);
-        let process = Arc::new(Process { id: born.id, pidfd: born.pidfd });
+        let process = Arc::new(Process {
+            id: born.id,
+            pidfd: born.pidfd,
+        });
         ((process, born.mark), (owner, born.exec_pipe))
     }
 
@@ -139,7 +163,9 @@ impl Driver {
         let readable = Arc::clone(&pipe);
         let task = tokio::spawn(async move {
             loop {
-                let Ok(mut ready) = readable.readable().await else { return };
+                let Ok(mut ready) = readable.readable().await else {
+                    return;
+                };
                 // Stays ready once the other end is closed; what there is to read then is all.
                 let last = ready.ready().is_read_closed();
                 ready.clear_ready();
@@ -148,18 +174,27 @@ impl Driver {
                 }
             }
         });
-        let exec = ExecPipe { owner, pipe, said: Vec::new(), task: task.abort_handle() };
+        let exec = ExecPipe {
+            owner,
+            pipe,
+            said: Vec::new(),
+            task: task.abort_handle(),
+        };
         self.execs.insert(pid, exec);
         self.on_exec_ready(pid);
     }
 
     fn on_exec_ready(&mut self, pid: u32) {
-        let Some(exec) = self.execs.get_mut(&pid) else { return };
+        let Some(exec) = self.execs.get_mut(&pid) else {
+            return;
+        };
         let mut buffer = [0; 64];
         let ended = loop {
             match nix::unistd::read(exec.pipe.get_ref(), &mut buffer) {
                 Ok(0) => break true,
-                Ok(count) => exec.said.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Ok(count) => exec
+                    .said
+                    .extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => break false,
                 Err(_) => break true,
@@ -197,7 +232,12 @@ impl Driver {
             _ => program,
         };
         let (doing, why) = (stage.doing().into(), errno.desc().into());
-        Failed { doing, what, errno: errno as i32, why }
+        Failed {
+            doing,
+            what,
+            errno: errno as i32,
+            why,
+        }
     }
 
     /// The working directory and the program that a process was to have.
@@ -209,16 +249,23 @@ impl Driver {
         };
         let aux = match owner {
             Owner::Main(_) => None,
-            Owner::Aux(_, aux) => {
-                self.gens.get(&r#gen).and_then(|g| g.auxes.get(&aux)).map(|run| run.kind)
-            }
+            Owner::Aux(_, aux) => self
+                .gens
+                .get(&r#gen)
+                .and_then(|g| g.auxes.get(&aux))
+                .map(|run| run.kind),
         };
         let argv = match aux {
             None => Some(&spec.exec),
             Some(AuxKind::Test) => spec.test.as_ref().map(|test| &test.exec),
             Some(AuxKind::Stop) => spec.stop_command.as_ref(),
         };
-        (spec.dir.clone(), argv.and_then(|argv| argv.first()).cloned().unwrap_or_default())
+        (
+            spec.dir.clone(),
+            argv.and_then(|argv| argv.first())
+                .cloned()
+                .unwrap_or_default(),
+        )
     }
 
     // ---- children that ended ------------------------------------------------------------
@@ -252,7 +299,9 @@ impl Driver {
         // What it said of its exec comes before its end.
         self.on_exec_ready(pid);
         self.execs.remove(&pid);
-        let Some(owner) = self.pids.remove(&pid) else { return };
+        let Some(owner) = self.pids.remove(&pid) else {
+            return;
+        };
         match owner {
             Owner::Main(r#gen) => {
                 if let Some(generation) = self.gens.get_mut(&r#gen) {
@@ -263,11 +312,20 @@ impl Driver {
                 self.core.handle(now(), Event::MainExited { r#gen, exit });
             }
             Owner::Aux(r#gen, aux) => {
-                if let Some(run) = self.gens.get_mut(&r#gen).and_then(|g| g.auxes.get_mut(&aux)) {
+                if let Some(run) = self
+                    .gens
+                    .get_mut(&r#gen)
+                    .and_then(|g| g.auxes.get_mut(&aux))
+                {
                     run.process = None;
                 }
-                self.core.handle(now(), Event::AuxExited { r#gen, aux, exit });
-                if self.gens.get(&r#gen).is_some_and(|generation| generation.stopping) {
+                self.core
+                    .handle(now(), Event::AuxExited { r#gen, aux, exit });
+                if self
+                    .gens
+                    .get(&r#gen)
+                    .is_some_and(|generation| generation.stopping)
+                {
                     self.look_closely(r#gen);
                 }
             }
@@ -298,9 +356,15 @@ impl Driver {
 
     /// Watches a generation's cgroups, where there are any.
     pub(super) fn watch(&mut self, r#gen: GenId) {
-        let Some(notify) = &mut self.notify else { return };
-        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
-        let Some(dir) = generation.dir.clone() else { return };
+        let Some(notify) = &mut self.notify else {
+            return;
+        };
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
+        let Some(dir) = generation.dir.clone() else {
+            return;
+        };
         if !generation.watches.is_empty() {
             return;
         }
@@ -311,7 +375,10 @@ impl Driver {
                     self.watches.insert(watch, r#gen);
                 }
                 Err(error) => {
-                    tracing::warn!("{}: failed to {error}: it is read again and again while it stops", generation.name);
+                    tracing::warn!(
+                        "{}: failed to {error}: it is read again and again while it stops",
+                        generation.name
+                    );
                 }
             }
         }
@@ -319,7 +386,10 @@ impl Driver {
 
     /// Takes the watches away: before the rmdir, or they leak.
     pub(super) fn unwatch(&mut self, r#gen: GenId) {
-        let watches = self.gens.get_mut(&r#gen).map(|g| std::mem::take(&mut g.watches));
+        let watches = self
+            .gens
+            .get_mut(&r#gen)
+            .map(|g| std::mem::take(&mut g.watches));
         for watch in watches.unwrap_or_default() {
             self.watches.remove(&watch);
             if let Some(notify) = &mut self.notify {
@@ -334,7 +404,12 @@ impl Driver {
                 let mut gens: Vec<GenId> = if drained.overflow {
                     self.gens.keys().copied().collect()
                 } else {
-                    drained.changed.iter().filter_map(|w| self.watches.get(w)).copied().collect()
+                    drained
+                        .changed
+                        .iter()
+                        .filter_map(|w| self.watches.get(w))
+                        .copied()
+                        .collect()
                 };
                 gens.sort_unstable();
                 gens.dedup();
@@ -343,7 +418,9 @@ impl Driver {
                 }
             }
             Err(error) => {
-                tracing::error!("failed to {error}: cgroups are read again and again while they stop");
+                tracing::error!(
+                    "failed to {error}: cgroups are read again and again while they stop"
+                );
                 self.notify = None;
                 self.watches.clear();
                 for generation in self.gens.values_mut() {
@@ -366,19 +443,25 @@ impl Driver {
     pub(super) fn read_again(&mut self, r#gen: GenId) {
         let populated = self.read(r#gen);
         let notified = self.notify.is_some();
-        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
         let notified = notified && !generation.watches.is_empty();
         let step = generation.rereads.unwrap_or(0);
         let pause = match REREADS_MS.get(step) {
             Some(ms) => Some(*ms),
             None if notified || !generation.stopping => None,
-            None => POLL_MS.get(step - REREADS_MS.len()).or(POLL_MS.last()).copied(),
+            None => POLL_MS
+                .get(step - REREADS_MS.len())
+                .or(POLL_MS.last())
+                .copied(),
         };
         if populated == Some(false) {
             generation.rereads = None;
         } else if let Some(ms) = pause {
             generation.rereads = Some(step + 1);
-            self.rereads.insert((now() + Duration::from_millis(ms), r#gen));
+            self.rereads
+                .insert((now() + Duration::from_millis(ms), r#gen));
         }
     }
 
@@ -399,7 +482,8 @@ impl Driver {
                 return None;
             }
         };
-        self.core.handle(now(), Event::Cgroup { r#gen, main, whole });
+        self.core
+            .handle(now(), Event::Cgroup { r#gen, main, whole });
         Some(whole)
     }
 
@@ -407,7 +491,14 @@ impl Driver {
         match error {
             None => {
                 let alive = count > 0;
-                self.core.handle(now(), Event::Cgroup { r#gen, main: alive, whole: alive });
+                self.core.handle(
+                    now(),
+                    Event::Cgroup {
+                        r#gen,
+                        main: alive,
+                        whole: alive,
+                    },
+                );
                 if !alive && let Some(generation) = self.gens.get_mut(&r#gen) {
                     generation.rereads = None;
                     self.rereads.retain(|(_, other)| *other != r#gen);
@@ -418,7 +509,10 @@ impl Driver {
     }
 
     pub(super) fn trouble(&self, r#gen: GenId, what: &str) {
-        let name = self.gens.get(&r#gen).map_or("?", |generation: &Generation| &generation.name);
+        let name = self
+            .gens
+            .get(&r#gen)
+            .map_or("?", |generation: &Generation| &generation.name);
         tracing::warn!("{name}: {what}");
     }
 }

@@ -29,8 +29,15 @@ struct Shared {
 impl Lane {
     /// A lane of at most `most` threads.
     pub(super) fn new(most: usize, inbox: UnboundedSender<Message>) -> Self {
-        let shared = Shared { queue: VecDeque::new(), busy: 0, most };
-        Self { shared: Arc::new(Mutex::new(shared)), inbox }
+        let shared = Shared {
+            queue: VecDeque::new(),
+            busy: 0,
+            most,
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+            inbox,
+        }
     }
 
     /// Queues a job.
@@ -47,7 +54,12 @@ impl Lane {
     fn work(&self) {
         let _busy = Busy(&self.shared);
         loop {
-            let job = self.shared.lock().unwrap_or_else(PoisonError::into_inner).queue.pop_front();
+            let job = self
+                .shared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .queue
+                .pop_front();
             let Some(job) = job else { return };
             // Fails only when the loop has ended.
             let _ = self.inbox.send(job());

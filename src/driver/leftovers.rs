@@ -38,8 +38,14 @@ pub(super) fn find(
             leftover.record.service,
             leftover.record.r#gen.0
         );
-        gens.insert(leftover.record.r#gen, generation(&leftover, place, same_pids));
-        leftovers.push(core::Leftover { r#gen: leftover.record.r#gen, spec: spec(&leftover) });
+        gens.insert(
+            leftover.record.r#gen,
+            generation(&leftover, place, same_pids),
+        );
+        leftovers.push(core::Leftover {
+            r#gen: leftover.record.r#gen,
+            spec: spec(&leftover),
+        });
     }
     (leftovers, gens)
 }
@@ -58,7 +64,10 @@ fn spec(leftover: &Leftover) -> Spec {
 
 fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation {
     let record = &leftover.record;
-    let marker = record.env_marker.as_deref().and_then(|marker| marker.split_once('='));
+    let marker = record
+        .env_marker
+        .as_deref()
+        .and_then(|marker| marker.split_once('='));
     let marker = marker.map_or("", |(_, value)| value).to_owned();
     // A path of a tree that we cannot reach any more is as good as none.
     let dir = record.cgroup.clone().filter(|_| place.has_cgroups());
@@ -67,14 +76,25 @@ fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation
     generation.stopping = true;
     // Nothing of a foreign pid namespace can be told by numbers.
     if let Some(completion) = leftover.completion.as_ref().filter(|_| same_pids) {
-        let main = ProcId { pid: completion.pid, start_time: completion.start_time };
+        let main = ProcId {
+            pid: completion.pid,
+            start_time: completion.start_time,
+        };
         generation.main_id = Some(main);
         generation.mark = completion.mark_inode;
         let members = leftover.members.iter();
-        let mut known: Vec<ProcId> =
-            members.map(|m| ProcId { pid: m.pid, start_time: m.start_time }).collect();
+        let mut known: Vec<ProcId> = members
+            .map(|m| ProcId {
+                pid: m.pid,
+                start_time: m.start_time,
+            })
+            .collect();
         known.push(main);
-        generation.known.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+        generation
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(known);
     }
     generation
 }
@@ -128,7 +148,9 @@ fn remove_tree(tree: &Path, how: crate::sys::kill::KillHow) {
     }
     match cgroup::remove_tree(tree) {
         cgroup::Removal::Removed => {}
-        cgroup::Removal::Busy { path } => tracing::warn!("failed to remove {}: somebody lives there", path.display()),
+        cgroup::Removal::Busy { path } => {
+            tracing::warn!("failed to remove {}: somebody lives there", path.display())
+        }
         cgroup::Removal::Failed(error) => tracing::warn!("failed to {error}"),
     }
 }

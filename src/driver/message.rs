@@ -12,9 +12,16 @@ pub(super) enum Message {
     /// Something the core waits for.
     Event(Event),
     /// The main process of a generation exists, or does not.
-    Started { r#gen: GenId, result: Result<Born, SpawnError> },
+    Started {
+        r#gen: GenId,
+        result: Result<Born, SpawnError>,
+    },
     /// An auxiliary command's process exists, or does not.
-    AuxStarted { r#gen: GenId, aux: OpId, result: Result<AuxBorn, SpawnError> },
+    AuxStarted {
+        r#gen: GenId,
+        aux: OpId,
+        result: Result<AuxBorn, SpawnError>,
+    },
     /// A process's exec pipe has something to say.
     ExecReady { pid: u32 },
     /// What passes over /proc found for each generation that waited for one.

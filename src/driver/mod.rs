@@ -122,7 +122,11 @@ async fn supervise(
     };
     let logs = Logs::new(limits, sink);
     let (asks, asked) = mpsc::unbounded_channel();
-    let server = tokio::spawn(control::serve(listening.listener.try_clone()?, asks, logs.clone()));
+    let server = tokio::spawn(control::serve(
+        listening.listener.try_clone()?,
+        asks,
+        logs.clone(),
+    ));
     let driver = Driver::new(Parts {
         core,
         previous: dir.previous_instance().cloned(),
@@ -179,7 +183,9 @@ fn load(dir: &Path) -> Vec<crate::core::Spec> {
 /// Our environment, and what /etc/environment adds to it.
 fn environment() -> Vec<(OsString, OsString)> {
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    let Ok(text) = std::fs::read_to_string("/etc/environment") else { return environment };
+    let Ok(text) = std::fs::read_to_string("/etc/environment") else {
+        return environment;
+    };
     for (key, value) in config::parse_environment(&text).vars {
         environment.retain(|(known, _)| *known != *key);
         environment.push((key.into(), value.into()));

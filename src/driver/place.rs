@@ -37,16 +37,24 @@ impl Place {
                 None
             }
         };
-        let tree = base.as_ref().and_then(|base| match make_tree(base, &instance) {
-            Ok(tree) => Some(tree),
-            Err(error) => {
-                notes.push(format!("no cgroup of our own: failed to {error}"));
-                None
-            }
-        });
+        let tree = base
+            .as_ref()
+            .and_then(|base| match make_tree(base, &instance) {
+                Ok(tree) => Some(tree),
+                Err(error) => {
+                    notes.push(format!("no cgroup of our own: failed to {error}"));
+                    None
+                }
+            });
         let abilities = selftest::find_abilities(tree.as_deref(), Path::new("/proc/self/exe"));
         notes.extend(abilities.notes.iter().cloned());
-        let mut place = Self { base, tree, abilities, instance, notes };
+        let mut place = Self {
+            base,
+            tree,
+            abilities,
+            instance,
+            notes,
+        };
         if !place.has_cgroups()
             && let Some(tree) = place.tree.take()
         {
@@ -145,7 +153,8 @@ impl Place {
         cgroup: Option<PathBuf>,
         marker: &str,
     ) -> Record {
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ms =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Record {
             r#gen,
             service: spec.name.clone(),
@@ -168,7 +177,9 @@ impl Place {
     /// Moves us back to where we were started and removes our directory; what could not be
     /// removed.
     pub(super) fn leave(&self, tree: &Path) -> Vec<String> {
-        let Some(base) = &self.base else { return Vec::new() };
+        let Some(base) = &self.base else {
+            return Vec::new();
+        };
         // Where controllers are enabled nobody may live in the base: then our leaf stays until
         // we are gone, and the next start removes it.
         let moved = cgroup::move_self_to(&base.dir);
@@ -202,7 +213,11 @@ fn make_tree(base: &CgroupBase, instance: &str) -> Result<PathBuf, SysError> {
 /// A service's directory: its name, unless that is one of ours or of the kernel's. The kernel's
 /// files all hold a dot, which no service's name does.
 fn directory_name(service: &str) -> String {
-    if service == SUPERVISOR { format!("{service}.service") } else { service.to_owned() }
+    if service == SUPERVISOR {
+        format!("{service}.service")
+    } else {
+        service.to_owned()
+    }
 }
 
 /// Tells whether a service's definition has changed: FNV-1a over its words.

@@ -5,25 +5,40 @@ use crate::core::{Cause, Notice, Outcome, Receipt, ShutdownKind, Supervisor, Sur
 use crate::sys::clock;
 
 pub(super) fn clocks() -> Clocks {
-    Clocks { boot: super::run::now(), wall_ms: clock::wall_now_ms() }
+    Clocks {
+        boot: super::run::now(),
+        wall_ms: clock::wall_now_ms(),
+    }
 }
 
 /// A line for what the core noticed.
 pub(super) fn notice(core: &Supervisor, notice: &Notice) {
     let name = |service| core.spec(service).map_or("?", |spec| spec.name.as_str());
     match notice {
-        Notice::State { service, state, detail } => {
+        Notice::State {
+            service,
+            state,
+            detail,
+        } => {
             let service = name(*service);
-            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            let detail = if detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {detail}")
+            };
             match *state {
                 // Receipts tell of these with all they know.
-                "down" | "lingering" | "blocked" | "stopping" => tracing::debug!("{service}: {state}{detail}"),
+                "down" | "lingering" | "blocked" | "stopping" => {
+                    tracing::debug!("{service}: {state}{detail}")
+                }
                 "failed" => tracing::error!("{service}: {state}{detail}"),
                 "backoff" => tracing::warn!("{service}: {state}{detail}"),
                 _ => tracing::info!("{service}: {state}{detail}"),
             }
         }
-        Notice::Trouble { service, detail } => tracing::warn!("{}: failed to {detail}", name(*service)),
+        Notice::Trouble { service, detail } => {
+            tracing::warn!("{}: failed to {detail}", name(*service))
+        }
         Notice::ShutdownBegan { kind, running } => {
             let what = match kind {
                 ShutdownKind::PowerOff => "shutdown",
@@ -54,7 +69,10 @@ pub(super) fn receipt(receipt: &Receipt) {
         Cause::Dependency => " (a service it requires went down)",
         Cause::Stop | Cause::Restart | Cause::Shutdown => "",
     };
-    let line = format!("{service}: {verdict}{late} in {ms:.1} ms{cause}: {}", parts.join(", "));
+    let line = format!(
+        "{service}: {verdict}{late} in {ms:.1} ms{cause}: {}",
+        parts.join(", ")
+    );
     match receipt.verdict {
         Verdict::Verified => tracing::info!("{line}"),
         Verdict::Unverified => tracing::warn!("{line}"),
@@ -66,10 +84,29 @@ pub(super) fn receipt(receipt: &Receipt) {
 }
 
 fn survivor(survivor: &Survivor) {
-    let Survivor { pid, argv, state, wchan, tracer, cgroup, .. } = survivor;
-    let traced = if *tracer > 0 { format!(", traced by {tracer}") } else { String::new() };
-    let waits = if wchan.is_empty() { String::new() } else { format!(" in {wchan}") };
-    tracing::error!("  survivor {pid}: {}: state {state}{waits}{traced}, cgroup {cgroup}", argv.join(" "));
+    let Survivor {
+        pid,
+        argv,
+        state,
+        wchan,
+        tracer,
+        cgroup,
+        ..
+    } = survivor;
+    let traced = if *tracer > 0 {
+        format!(", traced by {tracer}")
+    } else {
+        String::new()
+    };
+    let waits = if wchan.is_empty() {
+        String::new()
+    } else {
+        format!(" in {wchan}")
+    };
+    tracing::error!(
+        "  survivor {pid}: {}: state {state}{waits}{traced}, cgroup {cgroup}",
+        argv.join(" ")
+    );
 }
 
 /// The last lines: what is proven of the whole.
@@ -86,7 +123,11 @@ pub(super) fn outcome(outcome: &Outcome, core_guarantee: &str) {
     let (lingering, unverified) = (&outcome.lingering, &outcome.unverified);
     match outcome.exit_code() {
         0 => tracing::info!("verified: every service is gone, nothing is left ({core_guarantee})"),
-        70 => tracing::error!("lingering: {}: {} process(es) are left", lingering.join(", "), outcome.survivors.len()),
+        70 => tracing::error!(
+            "lingering: {}: {} process(es) are left",
+            lingering.join(", "),
+            outcome.survivors.len()
+        ),
         _ => tracing::warn!("unverified: {} ({core_guarantee})", unverified.join(", ")),
     }
 }

@@ -136,7 +136,10 @@ impl Ends {
             hup: signal(SignalKind::hangup())?,
             quit: signal(SignalKind::quit())?,
         };
-        Ok(Self { asked, child: signal(SignalKind::child())? })
+        Ok(Self {
+            asked,
+            child: signal(SignalKind::child())?,
+        })
     }
 }
 
@@ -160,7 +163,9 @@ impl Driver {
         let notify = match CgroupEvents::new() {
             Ok(events) => Some(readiness::readable(events).map_err(asynchronous)?),
             Err(error) => {
-                tracing::warn!("failed to {error}: cgroups are read again and again while they stop");
+                tracing::warn!(
+                    "failed to {error}: cgroups are read again and again while they stop"
+                );
                 None
             }
         };
@@ -208,7 +213,10 @@ impl Driver {
             self.watch(r#gen);
             self.read_again(r#gen);
         }
-        let Ends { mut asked, mut child } = ends;
+        let Ends {
+            mut asked,
+            mut child,
+        } = ends;
         loop {
             self.carry_out();
             if let Some(outcome) = self.outcome.take() {
@@ -287,13 +295,19 @@ impl Driver {
 async fn changed(
     notify: Option<&mut AsyncFd<CgroupEvents>>,
 ) -> Result<crate::sys::notify::Drained, SysError> {
-    let Some(notify) = notify else { return std::future::pending().await };
+    let Some(notify) = notify else {
+        return std::future::pending().await;
+    };
     match notify.readable_mut().await {
         Ok(mut ready) => {
             let drained = ready.get_inner_mut().drain();
             ready.clear_ready();
             drained
         }
-        Err(error) => Err(SysError::io("watch", std::path::Path::new("inotify"), &error)),
+        Err(error) => Err(SysError::io(
+            "watch",
+            std::path::Path::new("inotify"),
+            &error,
+        )),
     }
 }

@@ -49,7 +49,12 @@ impl Driver {
         let context = self.scan_context(batch.iter().map(|(r#gen, _)| *r#gen).collect());
         let mut targets = Vec::new();
         for (r#gen, wanted) in &batch {
-            targets.push(self.gens.get(r#gen).map(|g| self.scan_target(g, *wanted)).unwrap_or_default());
+            targets.push(
+                self.gens
+                    .get(r#gen)
+                    .map(|g| self.scan_target(g, *wanted))
+                    .unwrap_or_default(),
+            );
         }
         self.off_loop(move || {
             let results = scan::scan_passes(&targets, &context);
@@ -71,12 +76,17 @@ impl Driver {
             match wanted {
                 Wanted::Scan(op) => {
                     let report = translate::scanned(result, containment);
-                    self.core.handle(now(), Event::Scanned { r#gen, op, report });
+                    self.core
+                        .handle(now(), Event::Scanned { r#gen, op, report });
                 }
                 Wanted::Kill(op) => {
                     let report = KillReport {
                         populated: result.error.is_none().then_some(!result.alive.is_empty()),
-                        killed: result.escaped.iter().map(|e| translate::process(&e.process)).collect(),
+                        killed: result
+                            .escaped
+                            .iter()
+                            .map(|e| translate::process(&e.process))
+                            .collect(),
                         error: result.error.as_ref().map(failed),
                     };
                     self.core.handle(now(), Event::Killed { r#gen, op, report });
@@ -89,14 +99,25 @@ impl Driver {
 
     /// What the final sweep looks for of a generation that has no last verdict.
     pub(super) fn final_target(&self, generation: &Generation) -> ScanTarget {
-        ScanTarget { cgroup: None, cgroup_path: None, ..self.scan_target(generation, Wanted::Count) }
+        ScanTarget {
+            cgroup: None,
+            cgroup_path: None,
+            ..self.scan_target(generation, Wanted::Count)
+        }
     }
 
     fn scan_target(&self, generation: &Generation, wanted: Wanted) -> ScanTarget {
-        let recorded = generation.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let recorded = generation
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         ScanTarget {
             cgroup: generation.dir.clone(),
-            cgroup_path: generation.dir.as_deref().and_then(|dir| self.place.path_in_proc(dir)),
+            cgroup_path: generation
+                .dir
+                .as_deref()
+                .and_then(|dir| self.place.path_in_proc(dir)),
             mark: generation.mark,
             recorded,
             main: generation.main_id,
@@ -106,10 +127,19 @@ impl Driver {
     }
 
     fn scan_context(&self, targets: BTreeSet<GenId>) -> ScanContext {
-        let others = || self.gens.iter().filter(|(r#gen, _)| !targets.contains(r#gen));
+        let others = || {
+            self.gens
+                .iter()
+                .filter(|(r#gen, _)| !targets.contains(r#gen))
+        };
         ScanContext {
-            tree: self.place.tree().and_then(|tree| self.place.path_in_proc(tree)),
-            known_marks: others().filter_map(|(_, generation)| generation.mark).collect(),
+            tree: self
+                .place
+                .tree()
+                .and_then(|tree| self.place.path_in_proc(tree)),
+            known_marks: others()
+                .filter_map(|(_, generation)| generation.mark)
+                .collect(),
             known_children: self
                 .pids
                 .iter()
@@ -124,7 +154,9 @@ impl Driver {
     /// Waits for the end of survivors, those outside the cgroup first of all: nothing else
     /// would tell of it.
     pub(super) fn await_survivors(&mut self, r#gen: GenId, pids: Vec<u32>) {
-        let Some(generation) = self.gens.get_mut(&r#gen) else { return };
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
         for task in generation.survivors.drain(..) {
             task.abort();
         }
@@ -133,7 +165,9 @@ impl Driver {
                 Ok(Some(pidfd)) => pidfd,
                 Ok(None) | Err(_) => {
                     // Gone already, or it cannot be watched: look once more in any case.
-                    let _ = self.inbox.send(Message::Event(Event::SurvivorGone { r#gen }));
+                    let _ = self
+                        .inbox
+                        .send(Message::Event(Event::SurvivorGone { r#gen }));
                     continue;
                 }
             };

@@ -63,7 +63,10 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
         }
     }
     let pids: Vec<u32> = left.iter().copied().collect();
-    report.survivors = inspect::inspect(&pids).into_iter().map(translate::survivor).collect();
+    report.survivors = inspect::inspect(&pids)
+        .into_iter()
+        .map(translate::survivor)
+        .collect();
     match strangers(&left) {
         Ok(strangers) => report.foreign = strangers,
         Err(error) => {
@@ -74,7 +77,11 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
 }
 
 /// Kills and removes every cgroup of a service that still stands.
-fn end_services(place: &Place, tree: &std::path::Path, left: &mut BTreeSet<u32>) -> Result<(), SysError> {
+fn end_services(
+    place: &Place,
+    tree: &std::path::Path,
+    left: &mut BTreeSet<u32>,
+) -> Result<(), SysError> {
     let entries = std::fs::read_dir(tree).map_err(|error| SysError::io("list", tree, &error))?;
     for entry in entries.flatten() {
         let dir = entry.path();
@@ -101,7 +108,10 @@ fn strangers(left: &BTreeSet<u32>) -> Result<Vec<Foreigner>, SysError> {
             && !left.contains(&pid)
         {
             let why = "an orphan that we inherited, and no service's".to_owned();
-            strangers.push(Foreigner { process: translate::process(&stat), why });
+            strangers.push(Foreigner {
+                process: translate::process(&stat),
+                why,
+            });
         }
     }
     Ok(strangers)

@@ -4,13 +4,13 @@ use crate::core::{
     Containment, Failed, Fence, Foreigner, Guarantee, KillReport, Proc, ScanQuality, ScanReport,
     Survivor,
 };
+use crate::sys::SysError;
 use crate::sys::cgroup::Removal;
 use crate::sys::inspect::SurvivorInfo;
 use crate::sys::kill::KillResult;
 use crate::sys::procfs::ProcStat;
 use crate::sys::scan::{PassResult, Quality};
 use crate::sys::spawn::SpawnError;
-use crate::sys::SysError;
 
 pub(super) fn failed(error: &SysError) -> Failed {
     Failed {
@@ -28,13 +28,21 @@ pub(super) fn spawn_failed(error: &SpawnError) -> Failed {
 }
 
 pub(super) fn process(stat: &ProcStat) -> Proc {
-    Proc { pid: stat.pid, ppid: stat.ppid, comm: stat.comm.clone() }
+    Proc {
+        pid: stat.pid,
+        ppid: stat.ppid,
+        comm: stat.comm.clone(),
+    }
 }
 
 pub(super) fn killed(result: KillResult) -> KillReport {
     let killed = result.killed.into_iter().map(|listed| match listed.stat {
         Some(stat) => process(&stat),
-        None => Proc { pid: listed.pid, ppid: 0, comm: String::new() },
+        None => Proc {
+            pid: listed.pid,
+            ppid: 0,
+            comm: String::new(),
+        },
     });
     KillReport {
         populated: result.populated,
@@ -50,15 +58,26 @@ pub(super) fn scanned(result: PassResult, containment: Containment) -> ScanRepor
         Quality::None => ScanQuality::None,
     };
     // A pass that looked no further than a populated cgroup says nothing of its quality.
-    let scan = if result.populated == Some(true) { ScanQuality::Marked } else { quality };
+    let scan = if result.populated == Some(true) {
+        ScanQuality::Marked
+    } else {
+        quality
+    };
     ScanReport {
         populated: result.populated,
-        escaped: result.escaped.iter().map(|escapee| process(&escapee.process)).collect(),
+        escaped: result
+            .escaped
+            .iter()
+            .map(|escapee| process(&escapee.process))
+            .collect(),
         alive: result.alive.iter().map(process).collect(),
         foreign: result
             .foreign
             .into_iter()
-            .map(|stranger| Foreigner { process: process(&stranger.process), why: stranger.why })
+            .map(|stranger| Foreigner {
+                process: process(&stranger.process),
+                why: stranger.why,
+            })
             .collect(),
         kept: result.kept.iter().map(process).collect(),
         conclusive: result.conclusive,
@@ -76,6 +95,26 @@ pub(super) fn fenced(removal: Removal) -> Fence {
 }
 
 pub(super) fn survivor(info: SurvivorInfo) -> Survivor {
-    let SurvivorInfo { pid, ppid, argv, state, wchan, stack, tracer, cgroup, mounts } = info;
-    Survivor { pid, ppid, argv, state, wchan, stack, tracer, cgroup, mounts }
+    let SurvivorInfo {
+        pid,
+        ppid,
+        argv,
+        state,
+        wchan,
+        stack,
+        tracer,
+        cgroup,
+        mounts,
+    } = info;
+    Survivor {
+        pid,
+        ppid,
+        argv,
+        state,
+        wchan,
+        stack,
+        tracer,
+        cgroup,
+        mounts,
+    }
 }
