@@ -4,15 +4,10 @@
     clippy::unwrap_used,
     reason = "a test may be blunt, spawn a process and read a clock for its bound"
 )]
-#![expect(
-    clippy::await_holding_lock,
-    reason = "each test has a thread and a runtime of its own; the lock is between tests"
-)]
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use nought::logs::{
@@ -21,13 +16,6 @@ use nought::logs::{
 use tracing::level_filters::LevelFilter;
 
 const BOUND: Duration = Duration::from_secs(20);
-
-/// The test that counts this process's descriptors takes it alone.
-static DESCRIPTORS: RwLock<()> = RwLock::new(());
-
-fn shared() -> RwLockReadGuard<'static, ()> {
-    DESCRIPTORS.read().unwrap_or_else(|e| e.into_inner())
-}
 
 fn null() -> OwnedFd {
     File::create("/dev/null").unwrap().into()
@@ -60,7 +48,6 @@ const START: &str = "[-] web: ------------ [start] ------------";
 
 #[tokio::test]
 async fn lines_come_out_in_zinits_form_and_in_order() {
-    let _shared = shared();
     let logs = quiet_logs(Limits::default());
     let (ends, output) = logs.output("web", Command::Main, Mode::Ring).unwrap();
     let (mut out, mut err) = files(ends);
@@ -98,7 +85,6 @@ async fn lines_come_out_in_zinits_form_and_in_order() {
 
 #[tokio::test]
 async fn a_test_and_a_stop_command_are_sources_of_their_own() {
-    let _shared = shared();
     let logs = quiet_logs(Limits::default());
     for (command, text) in [(Command::Test, "probing"), (Command::Stop, "stopping")] {
         let (ends, output) = logs.output("web", command, Mode::Ring).unwrap();
@@ -119,7 +105,6 @@ async fn a_test_and_a_stop_command_are_sources_of_their_own() {
 
 #[tokio::test]
 async fn a_flood_on_one_pipe_delays_the_others_by_a_bounded_number_of_turns() {
-    let _shared = shared();
     const FLOOD: usize = 50 * 1024 * 1024;
     let logs = quiet_logs(Limits::default());
     let mut floods = Vec::new();
@@ -177,7 +162,6 @@ async fn a_flood_on_one_pipe_delays_the_others_by_a_bounded_number_of_turns() {
 
 #[tokio::test]
 async fn a_chatty_service_evicts_only_its_own_lines() {
-    let _shared = shared();
     let logs = quiet_logs(Limits {
         ring_bytes: 4096,
         ring_lines: 10,
@@ -209,7 +193,6 @@ async fn a_chatty_service_evicts_only_its_own_lines() {
 
 #[tokio::test]
 async fn a_held_pipe_delays_no_close_and_is_reported() {
-    let _shared = shared();
     let logs = quiet_logs(Limits::default());
     let (ends, output) = logs.output("web", Command::Main, Mode::Ring).unwrap();
     let (mut out, err) = files(ends);
@@ -232,7 +215,6 @@ async fn a_held_pipe_delays_no_close_and_is_reported() {
 
 #[tokio::test]
 async fn a_writer_that_never_stops_delays_no_close_either() {
-    let _shared = shared();
     let logs = quiet_logs(Limits::default());
     let (ends, output) = logs.output("web", Command::Main, Mode::Ring).unwrap();
     let (mut out, _err) = files(ends);
@@ -245,7 +227,6 @@ async fn a_writer_that_never_stops_delays_no_close_either() {
 
 #[tokio::test]
 async fn log_none_captures_nothing_and_needs_no_pipe() {
-    let _shared = shared();
     let logs = quiet_logs(Limits::default());
     let (ends, output) = logs.output("web", Command::Main, Mode::None).unwrap();
     let (mut out, mut err) = files(ends);
@@ -257,7 +238,6 @@ async fn log_none_captures_nothing_and_needs_no_pipe() {
 
 #[tokio::test]
 async fn log_stdout_writes_to_the_supervisors_stdout_as_well() {
-    let _shared = shared();
     let (mut read, write) = std::io::pipe().unwrap();
     let sink = Sink::new(write.into(), null());
     let logs = Logs::new(Limits::default(), sink.clone());
@@ -291,9 +271,31 @@ fn descriptors() -> Vec<String> {
     all
 }
 
+/// Counting descriptors takes a process where no other test opens any.
+fn alone(test: &str) {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", test])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+}
+
 #[test]
 fn no_task_and_no_descriptor_is_left() {
-    let _alone = DESCRIPTORS.write().unwrap_or_else(|e| e.into_inner());
+    alone("no_task_and_no_descriptor_is_left_alone");
+}
+
+#[test]
+#[ignore = "run in a process of its own by the test above"]
+fn no_task_and_no_descriptor_is_left_alone() {
+    // The first runtime of a process leaves tokio's own signal sockets behind.
+    drop(
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+    );
     let outside = descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -327,7 +329,12 @@ fn no_task_and_no_descriptor_is_left() {
 
 #[test]
 fn without_a_runtime_the_error_says_so_and_leaves_nothing_open() {
-    let _alone = DESCRIPTORS.write().unwrap_or_else(|e| e.into_inner());
+    alone("without_a_runtime_alone");
+}
+
+#[test]
+#[ignore = "run in a process of its own by the test above"]
+fn without_a_runtime_alone() {
     let logs = quiet_logs(Limits::default());
     let before = descriptors();
     let error = logs.output("web", Command::Main, Mode::Ring).unwrap_err();
@@ -350,7 +357,6 @@ fn full_pipe() -> (std::io::PipeReader, OwnedFd, usize) {
 
 #[test]
 fn a_full_stdout_blocks_nobody_and_the_loss_is_said_where_it_happened() {
-    let _shared = shared();
     let (mut read, write, size) = full_pipe();
     let sink = Sink::new(write, null());
     const LINES: u64 = 20_000;
@@ -395,7 +401,6 @@ fn a_full_stdout_blocks_nobody_and_the_loss_is_said_where_it_happened() {
 
 #[test]
 fn a_closed_stdout_ends_nothing_and_stderr_goes_on() {
-    let _shared = shared();
     let (gone, closed) = std::io::pipe().unwrap();
     drop(gone);
     let (mut read, write) = std::io::pipe().unwrap();
@@ -414,7 +419,6 @@ fn a_closed_stdout_ends_nothing_and_stderr_goes_on() {
 
 #[test]
 fn a_non_blocking_stdout_gets_every_line() {
-    let _shared = shared();
     let (mut read, write) = std::io::pipe().unwrap();
     nix::fcntl::fcntl(
         &write,
@@ -439,7 +443,6 @@ fn a_non_blocking_stdout_gets_every_line() {
 
 #[test]
 fn an_unused_sink_starts_no_thread_and_is_flushed_at_once() {
-    let _shared = shared();
     let (read, write) = std::io::pipe().unwrap();
     let inode = write.as_raw_fd();
     let sink = Sink::new(write.into(), null());
@@ -455,7 +458,6 @@ fn an_unused_sink_starts_no_thread_and_is_flushed_at_once() {
 
 #[test]
 fn what_the_supervisor_says_is_one_line_each() {
-    let _shared = shared();
     let (mut read, write) = std::io::pipe().unwrap();
     let sink = Sink::new(null(), write.into());
     let subscriber = Trace::new(sink.clone(), LevelFilter::INFO);

@@ -152,7 +152,7 @@ fn a_second_supervisor_is_refused_by_pid_until_the_first_is_killed() {
     let holder = Holder::start(&scratch.state());
     let pid = holder.0.id();
     let error = StateDir::open(&scratch.state()).unwrap_err();
-    assert!(matches!(error, StateError::Busy { pid: Some(held), .. } if held == pid));
+    assert!(matches!(error, StateError::Busy { pid: Some(held), gone: false, .. } if held == pid));
     assert_eq!(
         error.to_string(),
         format!(
@@ -163,6 +163,42 @@ fn a_second_supervisor_is_refused_by_pid_until_the_first_is_killed() {
     );
     holder.kill();
     StateDir::open(&scratch.state()).unwrap();
+}
+
+#[test]
+fn a_lock_that_only_a_dead_supervisors_child_holds_is_waited_for() {
+    let scratch = Scratch::new();
+    drop(StateDir::open(&scratch.state()).unwrap());
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let path = scratch.state().join("lock");
+    fs::write(&path, dead.id().to_string()).unwrap();
+    let lock = fs::File::open(&path).unwrap();
+    lock.lock().unwrap();
+    let mut child = Command::new("sleep")
+        .arg("1000")
+        .stdin(lock)
+        .spawn()
+        .unwrap();
+
+    let refused = StateDir::open(&scratch.state());
+    assert_eq!(child.try_wait().unwrap(), None, "somebody ended the child");
+    let error = refused.unwrap_err();
+    let end = std::thread::spawn(move || {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+    let opened = StateDir::open(&scratch.state());
+    end.join().unwrap();
+    assert!(
+        matches!(error, StateError::Busy { gone: true, .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("something it started"),
+        "{error}"
+    );
+    opened.unwrap();
 }
 
 #[test]

@@ -252,7 +252,7 @@ struct Store {
 
 /// What a line is about, besides its text.
 #[derive(Clone, Copy)]
-struct From<'a> {
+struct Origin<'a> {
     source: &'a Arc<str>,
     stream: Stream,
     mode: Mode,
@@ -269,31 +269,32 @@ impl Store {
         }
     }
 
-    fn add(&mut self, from: From<'_>, text: &[u8], cut: Cut) {
-        if from.mode == Mode::None {
+    fn add(&mut self, origin: Origin<'_>, text: &[u8], cut: Cut) {
+        if origin.mode == Mode::None {
             return;
         }
         let head = Head {
-            stream: from.stream,
+            stream: origin.stream,
             cut,
             seq: self.next_seq,
-            wall_ms: from.wall_ms,
+            wall_ms: origin.wall_ms,
         };
         self.next_seq += 1;
-        if !self.rings.contains_key(from.source) {
-            self.rings.insert(Arc::clone(from.source), Ring::default());
+        if !self.rings.contains_key(origin.source) {
+            self.rings
+                .insert(Arc::clone(origin.source), Ring::default());
         }
-        if let Some(ring) = self.rings.get_mut(from.source) {
+        if let Some(ring) = self.rings.get_mut(origin.source) {
             ring.push(self.limits, head, text);
         }
-        if from.mode == Mode::Stdout {
+        if origin.mode == Mode::Stdout {
             let before = if cut.before { CUT_BEFORE } else { "" };
             let after = if cut.after { CUT_AFTER } else { "" };
             self.sink.line(
                 Stream::Stdout,
                 &[
-                    from.stream.sign().as_bytes(),
-                    from.source.as_bytes(),
+                    origin.stream.sign().as_bytes(),
+                    origin.source.as_bytes(),
                     b": ",
                     before.as_bytes(),
                     text,

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::split::Splitter;
-use super::{Command, Cut, From, Mode, START, Store, Stream};
+use super::{Command, Cut, Mode, Origin, START, Store, Stream};
 
 /// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
 const TURN_BYTES: usize = 64 * 1024;
@@ -209,13 +209,13 @@ pub(super) fn open(
         output.keys.push(state.add(&watch, pipe)?);
     }
     if command == Command::Main {
-        let from = From {
+        let origin = Origin {
             source,
             stream: Stream::Stderr,
             mode,
             wall_ms: wall_ms(),
         };
-        state.store.add(from, START.as_bytes(), Cut::default());
+        state.store.add(origin, START.as_bytes(), Cut::default());
     }
     drop(state);
     Ok((WriteEnds { stdout, stderr }, output))
@@ -342,14 +342,14 @@ impl Pipe {
                     splitter,
                     ..
                 } = self;
-                let from = From {
+                let origin = Origin {
                     source,
                     stream: *stream,
                     mode: *mode,
                     wall_ms: wall_ms(),
                 };
                 let chunk = buffer.get(..bytes).unwrap_or_default();
-                splitter.feed(chunk, |text, cut| store.add(from, text, cut));
+                splitter.feed(chunk, |text, cut| store.add(origin, text, cut));
                 Took::Bytes(bytes)
             }
             Err(error)
@@ -366,13 +366,14 @@ impl Pipe {
     }
 
     fn finish(&mut self, store: &mut Store) {
-        let from = From {
+        let origin = Origin {
             source: &self.source,
             stream: self.stream,
             mode: self.mode,
             wall_ms: wall_ms(),
         };
-        self.splitter.finish(|text, cut| store.add(from, text, cut));
+        self.splitter
+            .finish(|text, cut| store.add(origin, text, cut));
     }
 }
 

@@ -1,19 +1,23 @@
 //! Making, checking and locking the directory, and dropping what another boot left in it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::poll::poll;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 use super::{Remark, StateError, file};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// How often the lock is tried anew when somebody removes the file under us.
-const LOCK_ATTEMPTS: usize = 10;
+/// How often the lock is tried anew when it is not to be had for a passing reason, and the pause
+/// between two attempts: a second in all.
+const LOCK_ATTEMPTS: usize = 200;
+const LOCK_PAUSE_MS: u8 = 5;
 
 /// Makes `path` where there is nothing, and refuses it unless it is a directory that we own and
 /// nobody else can write to.
@@ -47,11 +51,16 @@ pub(super) fn prepare(path: &Path) -> Result<(), StateError> {
     })
 }
 
-/// Takes the lock and writes our pid into its file. Std opens with O_CLOEXEC, so that no
-/// service inherits the lock and keeps it beyond our death.
-pub(super) fn lock(path: &Path) -> Result<Flock<File>, StateError> {
+/// Takes the lock, which lasts until the file is closed, and writes our pid into it.
+///
+/// The lock is flock(2)'s (what std uses on Linux), so a copy of the descriptor keeps it too:
+/// std opens with O_CLOEXEC, but a supervisor killed while it spawns leaves a child that has not
+/// come to exec(2) or to closing its descriptors. That passes, and is waited for; there is no
+/// event to wait on, and nothing else runs yet.
+pub(super) fn lock(path: &Path) -> Result<File, StateError> {
+    let mut holder = None;
     for _ in 0..LOCK_ATTEMPTS {
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -60,31 +69,40 @@ pub(super) fn lock(path: &Path) -> Result<Flock<File>, StateError> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
             .map_err(StateError::io("open", path))?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((file, Errno::EWOULDBLOCK)) => {
-                return Err(StateError::Busy {
-                    path: path.into(),
-                    pid: pid_in(&file),
-                });
+        match file.try_lock() {
+            Ok(()) if is_still(&file, path) => {
+                let pid = format!("{}\n", std::process::id());
+                // The lock excludes; the pid only explains: a full disk is no reason to fail.
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| file.write_all(pid.as_bytes()));
+                return Ok(file);
             }
-            Err((_, Errno::EINTR)) => continue,
-            Err((_, errno)) => return Err(StateError::io("lock", path)(errno.into())),
-        };
-        if !is_still(&lock, path) {
-            continue;
+            // Somebody put another file in its place.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                holder = pid_in(&file);
+                if !holder.is_some_and(is_gone) {
+                    break;
+                }
+                let _ = poll(&mut [], LOCK_PAUSE_MS);
+            }
+            Err(TryLockError::Error(error)) => return Err(StateError::io("lock", path)(error)),
         }
-        let pid = format!("{}\n", std::process::id());
-        // The lock excludes; the pid only explains, so that a full disk is no reason to fail.
-        let _ = lock
-            .set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(pid.as_bytes()));
-        return Ok(lock);
     }
-    Err(StateError::io("lock", path)(io::Error::other(
-        "somebody keeps replacing it",
-    )))
+    Err(StateError::Busy {
+        path: path.into(),
+        pid: holder,
+        gone: holder.is_some_and(is_gone),
+    })
+}
+
+/// Whether the process that wrote its pid into the lock cannot be what holds it.
+fn is_gone(pid: u32) -> bool {
+    let Ok(raw) = i32::try_from(pid) else {
+        return true;
+    };
+    pid == std::process::id() || kill(Pid::from_raw(raw), None) == Err(Errno::ESRCH)
 }
 
 fn is_still(file: &File, path: &Path) -> bool {

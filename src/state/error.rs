@@ -30,6 +30,9 @@ pub enum StateError {
         path: PathBuf,
         /// The pid written in it, where there is one.
         pid: Option<u32>,
+        /// That supervisor is gone; a process that it was starting when it was killed has a
+        /// copy of its lock.
+        gone: bool,
     },
     /// There is no default place for an ordinary user without `$XDG_RUNTIME_DIR`.
     NoDefault,
@@ -95,7 +98,17 @@ impl fmt::Display for StateError {
                 "refused the state directory {}: {why}; remove it, or give another with --state-dir",
                 path.display()
             ),
-            StateError::Busy { path, pid } => {
+            StateError::Busy {
+                path,
+                pid: Some(pid),
+                gone: true,
+            } => write!(
+                f,
+                "the supervisor (pid {pid}) that served this socket is gone, but something it \
+                 started still holds {0}: end that (lslocks, or fuser {0}), or use another socket",
+                path.display()
+            ),
+            StateError::Busy { path, pid, .. } => {
                 f.write_str("another supervisor ")?;
                 if let Some(pid) = pid {
                     write!(f, "(pid {pid}) ")?;

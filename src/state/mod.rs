@@ -27,8 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::fcntl::Flock;
-
 use crate::core::GenId;
 
 pub use error::{Remark, StateError};
@@ -53,7 +51,7 @@ pub struct StateDir {
     highest: AtomicU64,
     histories: Mutex<BTreeMap<String, History>>,
     receipts_kept: usize,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl StateDir {
