@@ -283,6 +283,7 @@ mod tests {
                 container: true,
                 deadline: Some(Duration::from_secs(60)),
                 state_dir: Some("/d".into()),
+                ring_lines: 100,
                 debug: true,
             }
         );

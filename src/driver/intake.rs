@@ -130,10 +130,6 @@ impl Driver {
         self.drop_strangers();
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the parts of one newborn, taken apart once"
-    )]
     fn take_in(
         &mut self,
         owner: Owner,

@@ -8,19 +8,20 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::split::Splitter;
+use crate::sys::readiness;
+
 use super::{Command, Cut, Mode, Origin, START, Store, Stream};
 
 /// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
@@ -125,6 +126,12 @@ struct Reader {
 
 #[derive(Clone, Debug)]
 struct Watch(Arc<Epoll>);
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
 
 impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
@@ -253,13 +260,8 @@ impl State {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(failed("make an epoll instance"))?;
         let watch = Watch(Arc::new(epoll));
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe for the sake of types that may close their \
-                      descriptor early; `Watch` keeps its own open as long as it lives"
-        )]
-        let ready = AsyncFd::with_interest(watch.clone(), Interest::READABLE)
-            .map_err(failed("watch the epoll instance"))?;
+        let ready =
+            readiness::readable(watch.clone()).map_err(failed("watch the epoll instance"))?;
         let task = runtime.spawn(read_all(ready, Arc::downgrade(shared)));
         self.reader = Some(Reader {
             watch: watch.clone(),
