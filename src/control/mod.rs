@@ -12,7 +12,7 @@ mod methods;
 mod refusal;
 
 pub use connection::serve;
-pub use describe::{Clocks, Seen, receipt, see};
+pub use describe::{Clocks, Seen, info, receipt, see};
 
 use tokio::sync::oneshot;
 

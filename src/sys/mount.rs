@@ -334,5 +334,4 @@ pub fn proc_is_complete() -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "mount_tests.rs"]
 mod tests;
