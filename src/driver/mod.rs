@@ -134,11 +134,12 @@ async fn supervise(
     };
     let logs = Logs::new(limits, sink);
     let (asks, asked) = mpsc::unbounded_channel();
-    let server = tokio::spawn(control::serve(
-        listening.listener.try_clone()?,
-        asks,
-        logs.clone(),
-    ));
+    let gauge = control::Gauge::default();
+    let listener = listening
+        .listener
+        .try_clone()
+        .context("failed to serve the socket")?;
+    let server = tokio::spawn(control::serve(listener, asks, logs.clone(), gauge.clone()));
     let driver = Driver::new(Parts {
         core,
         previous: dir.previous_instance().cloned(),
@@ -147,6 +148,7 @@ async fn supervise(
         gens,
         asks: asked,
         logs,
+        gauge,
         environment: environment(),
         open_files,
     })?;
