@@ -102,6 +102,28 @@ pub fn parse_stat(text: &[u8]) -> Option<ProcStat> {
     })
 }
 
+/// What a process's mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It is in the time namespace with this inode number.
+    With(u64),
+    /// It is past its namespaces on its way out: it runs nothing any more, forks nothing, and
+    /// may still hang on a file that it closes (do_exit, kernel/exit.c).
+    Exiting,
+    /// There is no such process, or it is dead.
+    Gone,
+}
+
+impl Marked {
+    /// The mark, if there is one.
+    pub fn inode(self) -> Option<u64> {
+        match self {
+            Marked::With(mark) => Some(mark),
+            Marked::Exiting | Marked::Gone => None,
+        }
+    }
+}
+
 /// A cgroup as /proc/PID/cgroup names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupName {
@@ -194,37 +216,35 @@ impl Proc {
             .filter(|stat| stat.start_time == id.start_time))
     }
 
-    /// The inode number of the process's time namespace: the mark. `None`: it is gone, or has
-    /// none left because it is dead. One whose main thread has ended is asked through another.
+    /// The inode number of the process's time namespace: the mark. One whose main thread has
+    /// ended is asked through another.
     /// EACCES: not ours to look at (ptrace(2), access mode checks).
-    pub fn mark(&self, pid: u32) -> Result<Option<u64>, SysError> {
+    pub fn mark(&self, pid: u32) -> Result<Marked, SysError> {
         match self.mark_at(&format!("{pid}/ns/time")) {
-            Ok(mark) => Ok(Some(mark)),
-            // An ended main thread has no namespaces (ENOENT), and a process that vanishes
-            // during the call gives EACCES too (proc_ns_readlink, fs/proc/namespaces.c).
+            Ok(mark) => Ok(Marked::With(mark)),
+            // An ended thread has no namespaces (ENOENT), and a process that vanishes during
+            // the call gives EACCES too (proc_ns_readlink, fs/proc/namespaces.c).
             Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) || e.is(Errno::EACCES) => {
                 match self.stat(pid)? {
-                    None => Ok(None),
-                    Some(stat) if stat.is_dead() => Ok(None),
-                    Some(stat) if stat.state == 'Z' => self.mark_of_threads(pid),
-                    Some(_) if e.is(Errno::EACCES) => Err(e),
-                    // Alive, and no such file: the kernel has no time namespaces.
-                    Some(_) => Err(e),
+                    None => Ok(Marked::Gone),
+                    Some(stat) if stat.is_dead() => Ok(Marked::Gone),
+                    Some(stat) if e.is(Errno::EACCES) && stat.state != 'Z' => Err(e),
+                    Some(_) => self.mark_of_threads(pid),
                 }
             }
             Err(e) => Err(e),
         }
     }
 
-    fn mark_of_threads(&self, pid: u32) -> Result<Option<u64>, SysError> {
+    fn mark_of_threads(&self, pid: u32) -> Result<Marked, SysError> {
         for tid in self.threads(pid)? {
             match self.mark_at(&format!("{pid}/task/{tid}/ns/time")) {
-                Ok(mark) => return Ok(Some(mark)),
+                Ok(mark) => return Ok(Marked::With(mark)),
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(None)
+        Ok(Marked::Exiting)
     }
 
     fn mark_at(&self, path: &str) -> Result<u64, SysError> {

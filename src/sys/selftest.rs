@@ -332,7 +332,7 @@ fn check_mark(proc: &Proc, born: &Born, child: u32) -> Result<(), String> {
         return Err("the probe shares our own time namespace".to_owned());
     }
     for (who, pid) in [("the probe", born.id.pid), ("the probe's child", child)] {
-        if proc.mark(pid).map_err(in_words)? != mark {
+        if proc.mark(pid).map_err(in_words)?.inode() != mark {
             return Err(format!("{who} does not bear the mark"));
         }
     }
