@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nought::sys::mount::find_base;
 use nought::sys::procfs::own_mark;
 use nought::sys::scan::{ScanContext, ScanTarget, scan_pass, scan_passes};
 use nought::sys::{cgroup, clock, kill, reap, selftest};
@@ -47,6 +48,9 @@ fn run(args: &[&str]) {
         ["reap-all"] => reap_all(),
         ["no-clone3", dir] => no_clone3(Path::new(dir)),
         ["as-user"] => as_user(),
+        ["cgroup-namespace", dir] => cgroup_namespace(Path::new(dir)),
+        ["trace", pid] => trace(pid.parse().unwrap()),
+        ["leave-behind"] => leave_behind(),
         other => panic!("no fixture {other:?}"),
     }
 }
@@ -355,4 +359,46 @@ fn as_user() {
     }
     let abilities = selftest::find_abilities(None, Path::new("/proc/self/exe"));
     say(&format!("{abilities:?}"));
+}
+
+/// Where the base is found from within a cgroup namespace under an old mount.
+fn cgroup_namespace(dir: &Path) {
+    move_to(dir);
+    // SAFETY: one thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }, 0);
+    let base = find_base().unwrap();
+    say(&format!(
+        "{} {}",
+        base.dir.display(),
+        base.own_path.display()
+    ));
+}
+
+/// Keeps `pid` from ending: it stops at its exit, for us, and we do nothing.
+fn trace(pid: i32) {
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: PTRACE_SEIZE takes no address and its options as a number.
+    let seized =
+        unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, nothing, libc::PTRACE_O_TRACEEXIT) };
+    assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
+    stay("ready");
+}
+
+/// A supervisor that dies and leaves two marked sleepers, the first with its marker.
+fn leave_behind() {
+    let with = Start::new(&["sleep"])
+        .marked()
+        .env("NOUGHT_TEST", "left")
+        .start()
+        .ready();
+    let without = Start::new(&["sleep"]).marked().start().ready();
+    let inode = |child: &scene::Child| child.born.mark.as_ref().unwrap().inode;
+    say(&format!(
+        "{} {} {} {}",
+        with.pid(),
+        inode(&with),
+        without.pid(),
+        inode(&without)
+    ));
+    exit(0);
 }

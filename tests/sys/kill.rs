@@ -189,3 +189,23 @@ fn a_census_has_descendants_outside() {
         .collect();
     assert_eq!(census, members);
 }
+
+#[test]
+fn what_a_tracer_keeps_from_ending_is_told() {
+    let scene = Scene::new();
+    let (a, b) = (scene.make("a"), scene.make("b"));
+    let child = Start::new(&["sleep"]).cgroup(&a).start().ready();
+    let tracer = Start::new(&["trace", &child.pid().to_string()])
+        .cgroup(&b)
+        .start()
+        .ready();
+    let result = kill_tree(&a, KillHow::CgroupKill, Duration::from_millis(30));
+    assert_eq!((result.populated, result.error), (Some(true), None));
+    assert!(matches!(cgroup::remove_tree(&a), Removal::Busy { .. }));
+    let told = nought::sys::inspect::inspect(&[child.pid()]);
+    assert_eq!((told[0].state, told[0].tracer), ('t', tracer.pid()));
+    drop(tracer);
+    until("it is gone", || {
+        (!cgroup::is_populated(&a).unwrap()).then_some(())
+    });
+}

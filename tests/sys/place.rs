@@ -91,3 +91,12 @@ fn open_files_are_raised_to_the_hard_limit() {
     let now = rlimit::open_files().unwrap();
     assert_eq!((now.soft, now.hard), (old.hard, old.hard));
 }
+
+#[test]
+fn the_base_is_found_below_a_namespaces_root() {
+    let scene = Scene::new();
+    scene.make("a");
+    let inner = scene.make("a/b");
+    let mut child = Start::new(&["cgroup-namespace", inner.to_str().unwrap()]).start();
+    assert_eq!(child.line(), format!("{} /", inner.display()));
+}

@@ -44,6 +44,16 @@ impl Stage {
             .start()
     }
 
+    /// The one escapee, when those between it and the main process are gone.
+    fn daemon(&self) -> u32 {
+        until("one is left outside", || {
+            match cgroup::procs(&self.outside).unwrap()[..] {
+                [daemon] => Some(daemon),
+                _ => None,
+            }
+        })
+    }
+
     fn target(&self, child: &Child) -> ScanTarget {
         ScanTarget {
             cgroup: Some(self.inside.clone()),
@@ -80,10 +90,7 @@ fn a_daemon_with_wiped_environment_in_a_foreign_cgroup_is_found() {
     let stage = Stage::new();
     let mut child = stage.start(&["daemon"]);
     assert_eq!(child.line(), "ready");
-    let escaped = cgroup::procs(&stage.outside).unwrap();
-    let [daemon] = escaped[..] else {
-        panic!("{escaped:?}")
-    };
+    let daemon = stage.daemon();
     until("the main process ended", || {
         is_dead(child.pid()).then_some(())
     });
@@ -264,7 +271,7 @@ fn who_joined_the_mark_from_another_service_is_named_not_killed() {
     until("the main process ended", || {
         is_dead(child.pid()).then_some(())
     });
-    let daemon = cgroup::procs(&stage.outside).unwrap()[0];
+    let daemon = stage.daemon();
     let other = stage.scene.make("other");
     let mut joiner = Start::new(&["join", &daemon.to_string()])
         .cgroup(&other)
@@ -316,7 +323,7 @@ fn without_a_mark_descent_finds_what_it_can() {
     // A wiped environment and a session of its own: only the record tells.
     let mut child = start(&["daemon", outside]);
     assert_eq!(child.line(), "ready");
-    let daemon = cgroup::procs(&stage.outside).unwrap()[0];
+    let daemon = stage.daemon();
     until("the main process ended", || {
         is_dead(child.pid()).then_some(())
     });
@@ -339,7 +346,7 @@ fn one_look_serves_many_targets() {
     let stage = Stage::new();
     let mut ones = stage.start(&["daemon"]);
     assert_eq!(ones.line(), "ready");
-    let one = cgroup::procs(&stage.outside).unwrap()[0];
+    let one = stage.daemon();
     until("the main process ended", || {
         is_dead(ones.pid()).then_some(())
     });
@@ -411,4 +418,41 @@ fn survivors_are_told_in_full() {
         survivor.stack
     );
     assert!(survivor.mounts.is_empty());
+}
+
+#[test]
+fn a_killed_supervisors_leftovers_need_one_more_witness() {
+    let scene = Scene::new();
+    let mut supervisor = Start::new(&["leave-behind"]).cgroup(&scene.dir).start();
+    let line = supervisor.line();
+    let numbers: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+    let [with, mark, without, other_mark] = numbers[..] else {
+        panic!("{line}")
+    };
+    let (with, without) = (with as u32, without as u32);
+    let proc = Proc::open().unwrap();
+    for pid in [with, without] {
+        until("we have inherited it", || {
+            (proc.stat(pid).unwrap()?.ppid == std::process::id()).then_some(())
+        });
+    }
+    // As a new supervisor sees it that is not the one who inherits.
+    let context = ScanContext {
+        own_pid: u32::MAX,
+        orphan_reaper: Some(std::process::id()),
+        ..ScanContext::new()
+    };
+    let target = |mark| ScanTarget {
+        mark: Some(mark),
+        env_marker: Some(("NOUGHT_TEST".into(), "left".into())),
+        ..ScanTarget::default()
+    };
+    let results = scan_passes(&[target(mark), target(other_mark)], &context);
+    assert_eq!(results[0].escaped[0].process.pid, with);
+    assert!(results[1].escaped.is_empty());
+    assert_eq!(results[1].foreign[0].process.pid, without);
+    assert!(is_dead(with) && !is_dead(without));
+    reap::reap_pid(with).unwrap();
+    kill_tree(&scene.dir, KillHow::CgroupKill, SETTLE);
+    reap::reap_pid(without).unwrap();
 }

@@ -191,21 +191,29 @@ impl<'a> Whole<'a> {
             return Ok(());
         }
         // It stands still now: what is read is what it is.
-        if let Some(process) = self.living(pid)? {
-            let escapee = Escapee {
-                process,
-                evidence: Evidence::Marked,
-            };
-            self.held.insert(
-                pid,
-                Held {
-                    target: n,
-                    escapee,
-                    handle,
-                },
-            );
+        match self.living(pid) {
+            Ok(Some(process)) => {
+                let escapee = Escapee {
+                    process,
+                    evidence: Evidence::Marked,
+                };
+                self.held.insert(
+                    pid,
+                    Held {
+                        target: n,
+                        escapee,
+                        handle,
+                    },
+                );
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(e) => {
+                // Nobody would find it again to let it go on, and it is to be killed anyway.
+                handle.send(libc::SIGKILL)?;
+                Err(e)
+            }
         }
-        Ok(())
     }
 
     fn is_to_end(&self, pid: u32, handle: &PidFd, target: &ScanTarget) -> Result<bool, SysError> {
