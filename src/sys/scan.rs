@@ -9,7 +9,7 @@
 //! mark, who are reported.
 //!
 //! **A pass is conclusive** if the last pid given out did not move from the beginning to the
-//! end of one round of it ([`look`]): then whoever lives now lived when that round came by. One
+//! end of one round of it (`look.rs`): then whoever lives now lived when that round came by. One
 //! window is left: a fork that took its pid before the round began and shows only after the
 //! round went by that number. Its parent lives in that fork meanwhile, and a parent is mostly
 //! below its child: it is seen, and the pass is not empty. So a pass that found somebody is
@@ -19,7 +19,7 @@
 //! An *empty* pass that is not conclusive proves little: a fork relay was seen to slip through
 //! three in a row.
 //!
-//! Whose process it is: [`attribute`].
+//! Whose process it is: `attribute.rs`.
 
 mod attribute;
 mod descent;

@@ -24,7 +24,7 @@ use super::scan::Quality;
 use super::spawn::{self, Born, Prepared, SpawnMethod, Spec};
 use super::{SysError, cgroup, clock, kill, mount, procfs, reap};
 
-/// The name (argv[0]) under which our program is the probe.
+/// The name (`argv[0]`) under which our program is the probe.
 pub const PROBE_NAME: &str = "nought-probe";
 
 /// What holds a service's processes together here, strongest first.

@@ -2,7 +2,7 @@
 //! its program after the caller has written down who it is.
 //!
 //! Everything is prepared before the clone. The child shares no memory with us (fork-style:
-//! no CLONE_VM; docs/decisions/0001), makes only raw system calls ([`child`]), and reports
+//! no CLONE_VM; docs/decisions/0001), makes only raw system calls (child.rs), and reports
 //! through a pipe that its exec closes:
 //!
 //! ```text

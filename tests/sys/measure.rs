@@ -59,7 +59,7 @@ fn spawning() {
 fn killing() {
     for n in [1, 100, 1000] {
         let (mut floor, mut ours) = (Vec::new(), Vec::new());
-        for _ in 0..9 {
+        for _ in 0..15 {
             for bare in [true, false] {
                 let scene = Scene::new();
                 let args = ["children", &(n - 1).to_string()];
@@ -68,7 +68,7 @@ fn killing() {
                     if bare {
                         cgroup::write_kill(&scene.dir).unwrap();
                         while cgroup::is_populated(&scene.dir).unwrap() {
-                            std::thread::yield_now();
+                            std::hint::spin_loop();
                         }
                     } else {
                         let settle = Duration::from_secs(5);

@@ -82,6 +82,10 @@ impl Drop for Scene {
     fn drop(&mut self) {
         let result = kill_tree(&self.dir, KillHow::CgroupKill, BOUND);
         let removal = cgroup::remove_tree(&self.dir);
+        for listed in &result.killed {
+            // Those that became ours when their parents died; ECHILD for the others.
+            let _ = reap::reap_pid(listed.pid);
+        }
         if !std::thread::panicking() {
             assert_eq!(result.populated, Some(false), "{:?}", result.error);
             assert_eq!(removal, Removal::Removed);
