@@ -478,5 +478,4 @@ pub(super) fn lossy(name: &OsStr) -> String {
 }
 
 #[cfg(test)]
-#[path = "procfs_tests.rs"]
 mod tests;
