@@ -15,7 +15,6 @@
 
 mod fixtures;
 mod kill;
-mod measure;
 mod notify;
 mod place;
 mod scan;

@@ -1,4 +1,4 @@
-//! Numbers, by hand: `cargo test --release --test sys -- --ignored --nocapture --test-threads 1`.
+//! What the kernel layer costs, each beside the floor or its alternatives in the same run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,9 +28,7 @@ fn median(mut samples: Vec<f64>) -> f64 {
     samples[samples.len() / 2]
 }
 
-#[test]
-#[ignore = "measures, proves nothing"]
-fn spawning() {
+pub(crate) fn spawning() {
     for method in [
         SpawnMethod::Clone3Into,
         SpawnMethod::Clone3ThenWrite,
@@ -54,9 +52,7 @@ fn spawning() {
     }
 }
 
-#[test]
-#[ignore = "measures, proves nothing"]
-fn killing() {
+pub(crate) fn killing() {
     for n in [1, 100, 1000] {
         let (mut floor, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..15 {
@@ -89,9 +85,7 @@ fn killing() {
     }
 }
 
-#[test]
-#[ignore = "measures, proves nothing"]
-fn scanning() {
+pub(crate) fn scanning() {
     for n in [0, 60, 2000] {
         reap_everything();
         let scene = Scene::new();
@@ -128,9 +122,7 @@ fn scanning() {
     }
 }
 
-#[test]
-#[ignore = "measures, proves nothing"]
-fn starting_up() {
+pub(crate) fn starting_up() {
     let scene = Scene::new();
     let samples = (0..20).map(|n| {
         let dir = scene.make(&n.to_string());
