@@ -100,18 +100,28 @@ impl Place {
     /// moved us there, we go back to our leaf first.
     pub(super) fn kill(&self, dir: &Path, settle: Duration) -> KillResult {
         let killed = kill_tree(dir, self.kill_how(), settle);
-        let leaf = self.tree.as_ref().map(|tree| tree.join(SUPERVISOR));
-        let Some(leaf) = leaf.filter(|_| killed.holds_us) else {
+        if !killed.holds_us {
             return killed;
-        };
-        tracing::warn!("somebody has moved us into {}: moving back", dir.display());
-        match cgroup::move_self_to(&leaf) {
+        }
+        match self.come_home(dir) {
             Ok(()) => kill_tree(dir, self.kill_how(), settle),
             Err(error) => KillResult {
                 error: Some(error),
                 ..killed
             },
         }
+    }
+
+    /// Moves us back to our leaf, if we are in `dir`.
+    pub(super) fn come_home(&self, dir: &Path) -> Result<(), SysError> {
+        let Some(leaf) = self.leaf() else {
+            return Ok(());
+        };
+        if !cgroup::procs_recursive(dir)?.contains(&std::process::id()) {
+            return Ok(());
+        }
+        tracing::warn!("somebody has moved us into {}: moving back", dir.display());
+        cgroup::move_self_to(&leaf)
     }
 
     fn kill_how(&self) -> KillHow {
@@ -124,6 +134,17 @@ impl Place {
     /// The directory that holds everything of ours.
     pub(super) fn tree(&self) -> Option<&Path> {
         self.tree.as_deref()
+    }
+
+    /// Whether our cgroups can still be reached: an ENOENT below them means nothing otherwise.
+    pub(super) fn stands(&self) -> bool {
+        self.leaf()
+            .is_some_and(|leaf| leaf.join("cgroup.procs").exists())
+    }
+
+    /// The cgroup we live in.
+    pub(super) fn leaf(&self) -> Option<PathBuf> {
+        Some(self.tree.as_ref()?.join(SUPERVISOR))
     }
 
     /// The cgroup we were started in.
