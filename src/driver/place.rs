@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
-use crate::state::Record;
+use crate::state::{Instance, Record};
 use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
@@ -28,11 +28,14 @@ pub(super) struct Place {
 
 impl Place {
     /// Makes our directory, moves us into its leaf, and tries everything out.
-    pub(super) fn find() -> Self {
+    ///
+    /// Started from a service of `previous` (a session of its sshd, say), we would live in what
+    /// we are about to end: then we go to where that one was started.
+    pub(super) fn find(previous: Option<&Instance>) -> Self {
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
         let base = match mount::find_base() {
-            Ok(base) => Some(base),
+            Ok(base) => Some(outside_of(previous, &base).unwrap_or(base)),
             Err(error) => {
                 notes.push(format!("no cgroup of our own: {error}"));
                 None
@@ -231,6 +234,12 @@ impl Place {
             cgroup::Removal::Failed(error) => vec![error.what],
         }
     }
+}
+
+fn outside_of(previous: Option<&Instance>, base: &CgroupBase) -> Option<CgroupBase> {
+    let previous = previous?;
+    let inside = base.dir.starts_with(previous.cgroup_root.as_ref()?);
+    base.above(previous.base.as_ref()?).filter(|_| inside)
 }
 
 /// Our own leaf, so that controllers can be enabled on the directory above it.
