@@ -1,6 +1,7 @@
 //! The core's views and receipts in the words of the wire.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api::{self, millis_from_nanos};
@@ -24,6 +25,25 @@ impl Clocks {
         let wall_ms = self.wall_ms.checked_sub(ago).filter(|ms| *ms > 0)?;
         let wall = UNIX_EPOCH.checked_add(Duration::from_millis(wall_ms))?;
         Some(humantime::format_rfc3339_millis(wall).to_string())
+    }
+}
+
+/// What there is to know of the supervisor, in the words of the wire.
+pub fn info(core: &Supervisor, base: Option<&Path>, notes: &[String]) -> api::Info {
+    let guarantee = core.guarantee();
+    let services = core.views().iter().filter(|view| !view.ghost).count();
+    api::Info {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        guarantee: guarantee.to_string(),
+        containment: guarantee.containment.as_str().into(),
+        scan: guarantee.scan.as_str().into(),
+        base: base
+            .map(|base| base.display().to_string())
+            .unwrap_or_default(),
+        notes: notes.to_vec(),
+        services: u64::try_from(services).unwrap_or(u64::MAX),
+        shutting_down: core.shutting_down(),
     }
 }
 

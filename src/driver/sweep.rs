@@ -19,12 +19,15 @@ use crate::sys::{SysError, cgroup, reap};
 const LAST_KILL: Duration = Duration::from_millis(100);
 
 impl Driver {
-    /// Tells the core when the queue of the state directory is through. Replies are handed to
-    /// their connections before this is called, and written while the sweep runs.
+    /// Tells the core when every answer is written and the queue of the state directory is
+    /// through. The core bounds how long it waits for that.
     pub(super) fn flush(&self) {
-        let inbox = self.inbox.clone();
-        self.store.push(move |_| {
-            let _ = inbox.send(Message::Event(Event::Flushed));
+        let (gauge, store, inbox) = (self.gauge.clone(), self.store.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            gauge.idle().await;
+            store.push(move |_| {
+                let _ = inbox.send(Message::Event(Event::Flushed));
+            });
         });
     }
 
