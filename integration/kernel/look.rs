@@ -69,11 +69,16 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
 pub(crate) fn pids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap();
     let names = entries.flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect()
 }
 
 pub(crate) fn children_of(pid: u32) -> Vec<u32> {
-    pids().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
+    pids()
+        .into_iter()
+        .filter(|child| parent(*child) == Some(pid))
+        .collect()
 }
 
 /// Where cgroup2 is mounted, and the cgroup we are in, as a directory.
@@ -83,10 +88,17 @@ pub(crate) fn cgroup_base() -> PathBuf {
         .lines()
         .find_map(|line| {
             let (left, right) = line.split_once(" - ")?;
-            right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4)).flatten()
+            right
+                .starts_with("cgroup2 ")
+                .then(|| left.split(' ').nth(4))
+                .flatten()
         })
         .expect("these tests need a cgroup2 mount");
-    Path::new(mount).join(cgroup_of(std::process::id()).unwrap().trim_start_matches('/'))
+    Path::new(mount).join(
+        cgroup_of(std::process::id())
+            .unwrap()
+            .trim_start_matches('/'),
+    )
 }
 
 /// A process's place in the cgroup2 hierarchy, as /proc names it.
@@ -147,10 +159,16 @@ pub(crate) fn signal(pid: u32, number: i32) {
 
 /// How many descriptors a process has open, and how many inotify watches on them.
 pub(crate) fn descriptors(pid: u32) -> (usize, usize) {
-    let list = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().flatten();
+    let list = |what: &str| {
+        fs::read_dir(format!("/proc/{pid}/{what}"))
+            .unwrap()
+            .flatten()
+    };
     let watches = list("fdinfo").map(|entry| {
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        text.lines().filter(|line| line.starts_with("inotify wd:")).count()
+        text.lines()
+            .filter(|line| line.starts_with("inotify wd:"))
+            .count()
     });
     (list("fd").count(), watches.sum())
 }

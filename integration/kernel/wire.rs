@@ -33,7 +33,10 @@ impl Client {
 
     /// Nothing more is said.
     pub(crate) fn finish(&self) {
-        self.stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+        self.stream
+            .get_ref()
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
     }
 
     /// The next answer; `None` when the other side has closed.
@@ -62,7 +65,9 @@ impl Client {
     /// The result, or the error object.
     pub(crate) fn call(&mut self, method: &str, params: &Value) -> Result<Value, Value> {
         self.send(1, method, params);
-        let answer = self.read().unwrap_or_else(|| panic!("{method} was not answered"));
+        let answer = self
+            .read()
+            .unwrap_or_else(|| panic!("{method} was not answered"));
         result(&answer)
     }
 }

@@ -52,12 +52,16 @@ pub(crate) struct World {
 impl World {
     /// A world beside others.
     pub(crate) fn new() -> Self {
-        Self::with(Turn::Shared(TURN.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(Turn::Shared(
+            TURN.read().unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 
     /// A world that nothing else runs beside.
     pub(crate) fn alone() -> Self {
-        Self::with(Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(Turn::Alone(
+            TURN.write().unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 
     fn with(turn: Turn) -> Self {
@@ -164,19 +168,41 @@ impl World {
         let stdout = self.stdout.take();
         let stdout = stdout.unwrap_or_else(|| self.file("out").into());
         let stderr = self.file("err");
-        let supervisor = self.launcher(&["init"]).stdout(stdout).stderr(stderr).spawn();
+        let supervisor = self
+            .launcher(&["init"])
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn();
         self.supervisor = Some(supervisor.unwrap());
     }
 
     /// The supervisor that would be started, with its own flags.
     pub(crate) fn launcher(&self, command: &[&str]) -> Command {
         let mut launcher = Command::new(std::env::current_exe().unwrap());
-        launcher.arg(FLAG).arg(self.dir.join("launch.said")).arg("launch");
-        launcher.arg(format!("cgroup={}", self.cgroup.display())).args(&self.launch).arg("--");
-        launcher.args(&self.wrapper).arg(env!("CARGO_BIN_EXE_nought"));
-        launcher.args(command).arg("-c").arg(self.dir.join("services"));
-        launcher.arg("-s").arg(self.socket()).arg("--state-dir").arg(self.dir.join("state"));
-        launcher.args(&self.flags).env(MARKER, &self.marker).env_remove("NOUGHT_LOG");
+        launcher
+            .arg(FLAG)
+            .arg(self.dir.join("launch.said"))
+            .arg("launch");
+        launcher
+            .arg(format!("cgroup={}", self.cgroup.display()))
+            .args(&self.launch)
+            .arg("--");
+        launcher
+            .args(&self.wrapper)
+            .arg(env!("CARGO_BIN_EXE_nought"));
+        launcher
+            .args(command)
+            .arg("-c")
+            .arg(self.dir.join("services"));
+        launcher
+            .arg("-s")
+            .arg(self.socket())
+            .arg("--state-dir")
+            .arg(self.dir.join("state"));
+        launcher
+            .args(&self.flags)
+            .env(MARKER, &self.marker)
+            .env_remove("NOUGHT_LOG");
         launcher.stdin(Stdio::null());
         launcher
     }
@@ -191,7 +217,9 @@ impl World {
         if self.wrapper.is_empty() {
             return pid;
         }
-        until("the wrapper runs the supervisor", || look::children_of(pid).first().copied())
+        until("the wrapper runs the supervisor", || {
+            look::children_of(pid).first().copied()
+        })
     }
 
     /// What the supervisor of this start has said of itself.
@@ -242,7 +270,11 @@ impl World {
                 self.census();
                 return status;
             }
-            assert!(began.elapsed() < BOUND, "{name} never was {state}: {last}\n{}", self.log());
+            assert!(
+                began.elapsed() < BOUND,
+                "{name} never was {state}: {last}\n{}",
+                self.log()
+            );
             last = status;
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -264,7 +296,11 @@ impl World {
     pub(crate) fn stop_verified(&self, name: &str) -> Value {
         let receipt = self.stop(name);
         assert_verified(&receipt);
-        assert!(self.generations(name).is_empty(), "{:?}", self.generations(name));
+        assert!(
+            self.generations(name).is_empty(),
+            "{:?}",
+            self.generations(name)
+        );
         receipt
     }
 
@@ -277,7 +313,11 @@ impl World {
     /// Runs the command line as a client of this supervisor.
     pub(crate) fn cli(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nought"));
-        command.arg("-s").arg(self.socket()).args(["--timeout", "60s"]).args(args);
+        command
+            .arg("-s")
+            .arg(self.socket())
+            .args(["--timeout", "60s"])
+            .args(args);
         command.stdin(Stdio::null()).output().unwrap()
     }
 
@@ -287,7 +327,11 @@ impl World {
     pub(crate) fn nought_tree(&self) -> PathBuf {
         let cgroup = look::cgroup_of(self.supervisor()).unwrap();
         assert!(cgroup.ends_with("/supervisor"), "{cgroup}");
-        let tree = cgroup.trim_end_matches("/supervisor").rsplit('/').next().unwrap();
+        let tree = cgroup
+            .trim_end_matches("/supervisor")
+            .rsplit('/')
+            .next()
+            .unwrap();
         self.cgroup.join(tree)
     }
 
@@ -295,7 +339,10 @@ impl World {
     pub(crate) fn generations(&self, name: &str) -> Vec<PathBuf> {
         let service = self.nought_tree().join(name);
         let below = fs::read_dir(service).into_iter().flatten().flatten();
-        below.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+        below
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect()
     }
 
     /// A cgroup outside the supervisor's tree.
@@ -313,13 +360,17 @@ impl World {
         let marked = |pid: u32| {
             let holds = |file: &str, what: &str| {
                 let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-                bytes.windows(what.len()).any(|window| window == what.as_bytes())
+                bytes
+                    .windows(what.len())
+                    .any(|window| window == what.as_bytes())
             };
             // A prefix of another's: NAME-1 and NAME-12.
             holds("environ", &format!("{MARKER}={}\0", self.marker))
                 || holds("cmdline", &format!("{}/", self.dir.display()))
         };
-        let pids = look::pids().into_iter().filter(|pid| *pid != own && !tools.contains(pid));
+        let pids = look::pids()
+            .into_iter()
+            .filter(|pid| *pid != own && !tools.contains(pid));
         let ours = pids.filter(|pid| members.contains(pid) || marked(*pid));
         ours.filter_map(look::alive).collect()
     }
@@ -337,7 +388,13 @@ impl World {
     pub(crate) fn tool(&mut self, name: &str, words: &[&str]) -> u32 {
         let said = self.dir.join(format!("{name}.said"));
         let mut tool = Command::new(std::env::current_exe().unwrap());
-        let tool = tool.arg(FLAG).arg(said).args(words).stdin(Stdio::null()).spawn().unwrap();
+        let tool = tool
+            .arg(FLAG)
+            .arg(said)
+            .args(words)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let pid = tool.id();
         self.tools.push(tool);
         pid
@@ -369,7 +426,10 @@ impl World {
     pub(crate) fn assert_last_words(&self, words: &str) {
         let log = self.log();
         let last = log.lines().last().unwrap_or_default();
-        assert!(last.contains(words), "the last line should say {words:?}:\n{log}");
+        assert!(
+            last.contains(words),
+            "the last line should say {words:?}:\n{log}"
+        );
     }
 
     /// No process, no cgroup, no socket: neither of the supervisor nor of anything it started.
@@ -381,8 +441,14 @@ impl World {
         let left: Vec<_> = seen.iter().filter(|id| look::is_alive(**id)).collect();
         assert!(left.is_empty(), "seen and alive: {left:?}\n{}", self.log());
         let stand = look::tree(&self.cgroup);
-        let stand: Vec<_> = stand.iter().filter(|dir| dir.to_string_lossy().contains("/nought-")).collect();
-        let stand: Vec<_> = stand.iter().filter(|dir| **dir != &self.cgroup && !dir.ends_with("foreign")).collect();
+        let stand: Vec<_> = stand
+            .iter()
+            .filter(|dir| dir.to_string_lossy().contains("/nought-"))
+            .collect();
+        let stand: Vec<_> = stand
+            .iter()
+            .filter(|dir| **dir != &self.cgroup && !dir.ends_with("foreign"))
+            .collect();
         assert!(stand.is_empty(), "cgroups left: {stand:?}\n{}", self.log());
         assert!(!self.socket().exists(), "the socket is left");
     }
@@ -408,13 +474,20 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- the supervisor's log ----\n{}---- end of it ----", self.log());
+            eprintln!(
+                "---- the supervisor's log ----\n{}---- end of it ----",
+                self.log()
+            );
         }
         self.clean_up();
         let _ = fs::remove_dir_all(&self.dir);
         if !std::thread::panicking() {
             assert!(self.ended, "this test never asked whether anything is left");
-            assert!(!self.cgroup.exists(), "{} could not be removed", self.cgroup.display());
+            assert!(
+                !self.cgroup.exists(),
+                "{} could not be removed",
+                self.cgroup.display()
+            );
         }
     }
 }
@@ -423,7 +496,11 @@ fn describe(id: ProcId) -> String {
     let pid = id.pid;
     let argv = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let argv = String::from_utf8_lossy(&argv).replace('\0', " ");
-    format!("{pid} {argv} in {:?}, state {:?}", look::cgroup_of(pid), look::state(pid))
+    format!(
+        "{pid} {argv} in {:?}, state {:?}",
+        look::cgroup_of(pid),
+        look::state(pid)
+    )
 }
 
 /// Everything a receipt has to show to say verified.
@@ -432,7 +509,11 @@ pub(crate) fn assert_verified(receipt: &Value) {
     assert_eq!(receipt["survivors"], json!([]), "{receipt:#}");
     assert_eq!(receipt["reason"], Value::Null, "{receipt:#}");
     let rungs = rungs(receipt);
-    assert_eq!(rungs.last().map(String::as_str), Some("fence"), "{receipt:#}");
+    assert_eq!(
+        rungs.last().map(String::as_str),
+        Some("fence"),
+        "{receipt:#}"
+    );
     let scan = rungs.iter().rposition(|rung| rung == "scan");
     let kill = rungs.iter().rposition(|rung| rung == "kill");
     assert!(scan.is_some() && kill < scan, "{receipt:#}");
@@ -441,16 +522,24 @@ pub(crate) fn assert_verified(receipt: &Value) {
 /// The words of a receipt's rungs.
 pub(crate) fn rungs(receipt: &Value) -> Vec<String> {
     let rungs = receipt["rungs"].as_array().unwrap();
-    rungs.iter().map(|rung| rung["rung"].as_str().unwrap().to_owned()).collect()
+    rungs
+        .iter()
+        .map(|rung| rung["rung"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The pids in one of a receipt's lists.
 pub(crate) fn pids(receipt: &Value, list: &str) -> BTreeSet<u32> {
     let list = receipt[list].as_array().unwrap();
-    list.iter().map(|process| u32::try_from(process["pid"].as_u64().unwrap()).unwrap()).collect()
+    list.iter()
+        .map(|process| u32::try_from(process["pid"].as_u64().unwrap()).unwrap())
+        .collect()
 }
 
 /// The file of a stored descriptor, for keeping it open beyond its process.
 pub(crate) fn open_fd(pid: u32, fd: u32) -> File {
-    File::options().write(true).open(Path::new(&format!("/proc/{pid}/fd/{fd}"))).unwrap()
+    File::options()
+        .write(true)
+        .open(Path::new(&format!("/proc/{pid}/fd/{fd}")))
+        .unwrap()
 }
