@@ -10,7 +10,6 @@ use super::run::Driver;
 use super::translate::{self, failed};
 use crate::core::{Event, Foreigner, SweepReport};
 use crate::sys::inspect;
-use crate::sys::kill::kill_tree;
 use crate::sys::procfs::Proc;
 use crate::sys::scan::{self, ScanContext, ScanTarget};
 use crate::sys::{SysError, cgroup, reap};
@@ -92,7 +91,7 @@ fn end_services(
             continue;
         }
         if cgroup::is_populated(&dir).unwrap_or(true) {
-            kill_tree(&dir, place.kill_how(), LAST_KILL);
+            place.kill(&dir, LAST_KILL);
         }
         if let cgroup::Removal::Busy { .. } = cgroup::remove_tree(&dir) {
             left.extend(cgroup::procs_recursive(&dir).unwrap_or_default());
