@@ -1,0 +1,15 @@
+//! The supervisor as a process against services that work against it. Needs root and a writable
+//! cgroup2, and fails without.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test that cannot go on says so by failing, and starts processes as anybody does"
+)]
+
+mod escape;
+mod leftover;
+mod moved;
+mod stage;
