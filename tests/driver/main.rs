@@ -3,9 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "a test that cannot go on says so by failing, and starts processes as anybody does"
 )]
 
