@@ -71,7 +71,7 @@ fn completion(pid: u32) -> Completion {
         start_time: u64::MAX - 1,
         cgroup_id: Some(123_456_789_012),
         mark_inode: Some(4_026_533_000),
-        mark_device: Some(4),
+        mark_id: Some(4),
         session: pid,
         spawned_at_wall_ms: 1_700_000_000_000,
     }

@@ -82,6 +82,7 @@ fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation
         };
         generation.main_id = Some(main);
         generation.mark = completion.mark_inode;
+        generation.mark_id = completion.mark_id;
         let members = leftover.members.iter();
         let mut known: Vec<ProcId> = members
             .map(|m| ProcId {
