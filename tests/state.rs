@@ -246,6 +246,36 @@ fn everything_a_killed_supervisor_wrote_is_read_back() {
 }
 
 #[test]
+fn a_supervisors_cgroup_is_on_record_until_it_was_removed() {
+    let scratch = Scratch::new();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert!(state.earlier_trees().is_empty());
+    let (one, two) = (
+        PathBuf::from("/a/nought-1"),
+        PathBuf::from("/a/\"b\nc/nought-2"),
+    );
+    state.begin_tree(&one).unwrap();
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    state.begin_tree(&two).unwrap();
+    assert_eq!(state.earlier_trees(), [one.clone()], "not our own");
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert_eq!(state.earlier_trees(), [one, two.clone()]);
+    state.keep_trees(std::slice::from_ref(&two)).unwrap();
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert_eq!(state.earlier_trees(), [two]);
+    drop(state);
+    fs::write(scratch.state().join("boot"), "another").unwrap();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert!(
+        state.earlier_trees().is_empty(),
+        "its cgroups went with its boot"
+    );
+}
+
+#[test]
 fn generations_follow_each_other_by_number_not_by_name() {
     let scratch = Scratch::new();
     let state = StateDir::open(&scratch.state()).unwrap();

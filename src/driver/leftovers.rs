@@ -2,7 +2,7 @@
 //! through the core like any other generation, with proof, before anything starts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -112,9 +112,13 @@ impl Driver {
         let how = self.place.kill_how();
         let instance = self.instance();
         self.store.push(move |dir| {
-            let tree = previous.and_then(|previous| previous.cgroup_root);
-            if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
-                remove_tree(&tree, how);
+            let recorded = previous.and_then(|previous| previous.cgroup_root);
+            let mut trees: Vec<PathBuf> = dir.earlier_trees().to_vec();
+            trees.extend(recorded.filter(|tree| !dir.earlier_trees().contains(tree)));
+            trees.retain(|tree| tree.is_dir() && !remove_tree(tree, how));
+            trees.extend(instance.cgroup_root.clone());
+            if let Err(error) = dir.keep_trees(&trees) {
+                tracing::warn!("{error}");
             }
             if let Err(error) = dir.record_instance(&instance) {
                 tracing::warn!("{error}");
@@ -137,8 +141,9 @@ impl Driver {
     }
 }
 
-/// Ends whoever lives unrecorded in the earlier supervisor's tree, and removes it.
-fn remove_tree(tree: &Path, how: crate::sys::kill::KillHow) {
+/// Ends whoever lives unrecorded in the earlier supervisor's tree, and removes it: whether it
+/// is gone.
+fn remove_tree(tree: &Path, how: crate::sys::kill::KillHow) -> bool {
     if cgroup::is_populated(tree).unwrap_or(false) {
         let killed = kill_tree(tree, how, Duration::from_millis(200));
         tracing::warn!(
@@ -148,10 +153,11 @@ fn remove_tree(tree: &Path, how: crate::sys::kill::KillHow) {
         );
     }
     match cgroup::remove_tree(tree) {
-        cgroup::Removal::Removed => {}
+        cgroup::Removal::Removed => return true,
         cgroup::Removal::Busy { path } => {
             tracing::warn!("failed to remove {}: somebody lives there", path.display())
         }
         cgroup::Removal::Failed(error) => tracing::warn!("failed to {error}"),
     }
+    false
 }

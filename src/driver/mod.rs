@@ -116,7 +116,7 @@ async fn supervise(
     let dir = open_state(options)?;
     let listening = socket::listen_at(&options.socket)
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
-    let place = Arc::new(Place::find());
+    let place = Arc::new(Place::find(&dir));
     announce(&place);
     let loaded = load(&options.config);
     let (leftovers, gens) = leftovers::find(&dir, &place);
