@@ -30,10 +30,11 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
 
 /// Whoever of the world is neither the supervisor nor in one of its cgroups.
 fn strays(world: &World) -> Vec<u32> {
-    let own = world.supervisor();
-    let members = look::members(&world.nought_tree());
+    let tree = world.nought_tree();
+    let tree = format!("/{}/", tree.file_name().unwrap().to_str().unwrap());
     let all = world.everyone().into_iter().map(|id| id.pid);
-    all.filter(|pid| *pid != own && !members.contains(pid))
+    all.filter(|pid| look::cgroup_of(*pid).is_some_and(|path| !path.contains(&tree)))
+        .filter(|pid| look::alive(*pid).is_some())
         .collect()
 }
 

@@ -116,6 +116,11 @@ impl Driver {
             let mut trees: Vec<PathBuf> = dir.earlier_trees().to_vec();
             trees.extend(recorded.filter(|tree| !dir.earlier_trees().contains(tree)));
             trees.retain(|tree| tree.is_dir() && !remove_tree(tree, how));
+            if trees.is_empty()
+                && let Err(error) = dir.remove_unreadable()
+            {
+                tracing::warn!("{error}");
+            }
             trees.extend(instance.cgroup_root.clone());
             if let Err(error) = dir.keep_trees(&trees) {
                 tracing::warn!("{error}");

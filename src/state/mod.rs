@@ -51,6 +51,8 @@ pub struct StateDir {
     previous: Option<Instance>,
     earlier_trees: Vec<PathBuf>,
     remarks: Vec<Remark>,
+    /// The highest generation number that was on record when it was opened.
+    opened_at: u64,
     highest: AtomicU64,
     histories: Mutex<BTreeMap<String, History>>,
     receipts_kept: usize,
@@ -75,19 +77,20 @@ impl StateDir {
         directory::drop_other_boot(path, &boot_id, &mut remarks)?;
         let previous = read_instance(&path.join("instance"), &boot_id, &mut remarks);
         let earlier_trees = read_trees(&path.join("trees"), &mut remarks);
-        let state = Self {
+        let mut state = Self {
             path: path.into(),
             boot_id,
             previous,
             earlier_trees,
             remarks,
+            opened_at: 0,
             highest: AtomicU64::new(0),
             histories: Mutex::default(),
             receipts_kept: RECEIPTS_KEPT,
             _lock: lock,
         };
-        let highest = state.generations()?.last().copied().unwrap_or(0);
-        state.highest.store(highest, Ordering::Relaxed);
+        state.opened_at = state.generations()?.last().copied().unwrap_or(0);
+        state.highest.store(state.opened_at, Ordering::Relaxed);
         Ok(state)
     }
 
@@ -226,9 +229,9 @@ impl StateDir {
     /// Every generation on record, by number, and what was found beside them. Called before
     /// the first [`StateDir::begin`], that is what the supervisor before left.
     ///
-    /// A file without a readable record stays until [`StateDir::remove`] is called with its
-    /// number: it tells that something was started, which then is found by
-    /// [`StateDir::previous_instance`] alone.
+    /// A file without a readable record stays until [`StateDir::remove_unreadable`]: it tells
+    /// that something was started, which then is found through
+    /// [`StateDir::earlier_trees`] alone.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -239,6 +242,21 @@ impl StateDir {
             leftovers.extend(self.leftover(GenId(number), &mut remarks));
         }
         Ok((leftovers, remarks))
+    }
+
+    /// Drops the files without a readable record that earlier supervisors left. Call it when
+    /// their cgroups have been removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed or one of them cannot be removed.
+    pub fn remove_unreadable(&self) -> Result<(), StateError> {
+        for number in self.generations()? {
+            let generation = GenId(number);
+            if number <= self.opened_at && self.leftover(generation, &mut Vec::new()).is_none() {
+                self.remove(generation)?;
+            }
+        }
+        Ok(())
     }
 
     fn leftover(&self, generation: GenId, remarks: &mut Vec<Remark>) -> Option<Leftover> {
