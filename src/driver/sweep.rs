@@ -70,7 +70,13 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
         .map(translate::survivor)
         .collect();
     match strangers(&left) {
-        Ok(strangers) => report.foreign = strangers,
+        Ok(strangers) => {
+            for Foreigner { process, why } in &strangers {
+                let (pid, comm) = (process.pid, &process.comm);
+                tracing::warn!("left alone: process {pid} ({comm}), {why}");
+            }
+            report.foreign = strangers;
+        }
         Err(error) => {
             report.error.get_or_insert(failed(&error));
         }

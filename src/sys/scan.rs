@@ -25,6 +25,7 @@ mod attribute;
 mod descent;
 mod end;
 mod look;
+mod moved_in;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ use std::time::Duration;
 
 use super::procfs::{Proc, ProcId, ProcStat};
 use super::{SysError, cgroup, procfs};
+
+pub use moved_in::MovedIn;
 
 use attribute::Found;
 use look::Whole;
@@ -48,6 +51,9 @@ pub struct ScanTarget {
     pub cgroup_path: Option<String>,
     /// The inode number of its time namespace.
     pub mark: Option<u64>,
+    /// That namespace's own number, if the kernel gives it one: proof where the inode's may
+    /// have been given out again.
+    pub mark_id: Option<u64>,
     /// Who was seen in the cgroup or below a member of it ([`cgroup::census`]).
     pub recorded: BTreeSet<ProcId>,
     /// Its main process, leader of a session of its own.

@@ -101,6 +101,13 @@ impl Whole<'_> {
                     found.ours.push(Escapee { process, evidence });
                 }
                 Judgement::Stranger(why) => found.foreign.push(Stranger { process, why }),
+                Judgement::Doubtful(why) => {
+                    let what = format!("process {pid} ({})", process.comm);
+                    let error = SysError::because("tell whose process it is:", what, why);
+                    found.error.get_or_insert(error);
+                    let why = why.to_owned();
+                    found.foreign.push(Stranger { process, why });
+                }
                 // A dead one's mark is not seen, so this is one whose ancestry changed while we
                 // read: it may be anybody's.
                 Judgement::Unsure => found.unsure = true,
@@ -123,14 +130,7 @@ impl Whole<'_> {
             Lead::Elsewhere(where_to) => Ok(Judgement::Stranger(format!(
                 "marked, but its ancestors lead outside: {where_to}"
             ))),
-            Lead::Reaper => Ok(match self.has_witness(process, target)? {
-                true => Judgement::Ours,
-                false => Judgement::Stranger(
-                    "bears the number of the mark of a supervisor that was killed, and nothing \
-                     else says that it is of this start"
-                        .to_owned(),
-                ),
-            }),
+            Lead::Reaper => self.judge_orphan(process, target),
             Lead::Unknown => Ok(Judgement::Unsure),
             Lead::Ours => match self.side(process.pid, target)? {
                 Side::Another(path) if !self.has_witness(process, target)? => {
@@ -142,6 +142,23 @@ impl Whole<'_> {
                 _ => Ok(Judgement::Ours),
             },
         }
+    }
+
+    /// Whose a bearer of the mark is that a killed supervisor's reaper inherited: the number of
+    /// the mark may have been another namespace's since.
+    fn judge_orphan(&self, process: &ProcStat, target: &ScanTarget) -> Result<Judgement, SysError> {
+        let own = target.mark_id.zip(self.proc.mark_id(process.pid));
+        Ok(match own {
+            Some((wanted, has)) if wanted == has => Judgement::Ours,
+            Some(_) => Judgement::Stranger(
+                "its mark has the number of this start's, and is another".to_owned(),
+            ),
+            None if self.has_witness(process, target)? => Judgement::Ours,
+            None => Judgement::Doubtful(
+                "bears the number of the mark of a supervisor that was killed, and nothing \
+                 else says that it is of this start",
+            ),
+        })
     }
 
     /// Follows the parents of `process` up to us, or to where that becomes impossible.
@@ -443,6 +460,8 @@ impl Whole<'_> {
 pub(super) enum Judgement {
     Ours,
     Stranger(String),
+    /// It may be the target's, and no second look will tell.
+    Doubtful(&'static str),
     Unsure,
 }
 
