@@ -14,8 +14,8 @@ use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Effect, Event, Failed, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec, To,
-    Verdict,
+    AuxKind, Effect, Event, Failed, Fence, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec,
+    To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
@@ -172,6 +172,7 @@ impl Driver {
             open_files: self.open_files,
             cgroup,
             mark: self.place.marks(),
+            join: None,
             new_session: true,
         }
     }
@@ -191,6 +192,8 @@ impl Driver {
             AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
         };
         let marker = generation.marker.clone();
+        let mark = generation.mark_held.as_ref();
+        let mark = mark.and_then(|mark| mark.fd.try_clone().ok());
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
         let dir = control
             .as_ref()
@@ -220,13 +223,18 @@ impl Driver {
             }
         };
         self.starting += 1;
-        let what = self.program(
-            &spec,
-            &argv.unwrap_or_default(),
-            stdio,
-            &marker,
-            dir.clone(),
-        );
+        let what = spawn::Spec {
+            // So that whoever leaves the command's cgroup is told like any other of this start.
+            join: mark,
+            mark: false,
+            ..self.program(
+                &spec,
+                &argv.unwrap_or_default(),
+                stdio,
+                &marker,
+                dir.clone(),
+            )
+        };
         let place = Arc::clone(&self.place);
         self.starts.push(move || {
             let result = (|| {
@@ -370,7 +378,12 @@ impl Driver {
         let known = Arc::clone(&generation.known);
         // A leftover's processes are no longer below anybody who would say whose they are.
         let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
+        let place = Arc::clone(&self.place);
         self.off_loop(move || {
+            // While we are in it, it cannot empty.
+            if let Err(error) = place.come_home(&dir) {
+                tracing::warn!("failed to {error}");
+            }
             // One that fails leaves the mark to tell by.
             if let Ok(members) = cgroup::census(&dir, root) {
                 known
@@ -426,12 +439,21 @@ impl Driver {
             .get(&r#gen)
             .and_then(|generation| generation.dir.clone());
         let Some(dir) = dir else {
-            let result = crate::core::Fence::Removed;
+            let result = Fence::Removed;
             return self.core.handle(now(), Event::Fenced { r#gen, op, result });
         };
         self.unwatch(r#gen);
+        let place = Arc::clone(&self.place);
         self.fences.push(move || {
-            let result = translate::fenced(cgroup::remove_tree(&dir));
+            let result = match translate::fenced(cgroup::remove_tree(&dir)) {
+                // Gone with its file system (unmounted, covered by another) is not gone.
+                Fence::Removed if !place.stands() => Fence::Failed(failed(&SysError::because(
+                    "find the cgroups below",
+                    place.tree().unwrap_or(&dir).display().to_string(),
+                    "the cgroup file system is no longer there",
+                ))),
+                fence => fence,
+            };
             Message::Event(Event::Fenced { r#gen, op, result })
         });
     }
