@@ -63,6 +63,8 @@ fn sources() -> Vec<Source> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 todo.push(path);
+            } else if path.ends_with("tests.rs") {
+                // A module of unit tests beside its subject: `#[cfg(test)] mod tests;` there.
             } else if path.extension().is_some_and(|ext| ext == "rs") {
                 let inside = path.strip_prefix(&root).unwrap();
                 let first = inside.iter().next().unwrap().to_string_lossy().into_owned();

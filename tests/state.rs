@@ -95,11 +95,15 @@ fn leftovers(state: &StateDir) -> Vec<Leftover> {
     leftovers
 }
 
-/// Runs in a process of its own (see `Holder`), which is killed.
+/// Set for the process of its own (see `Holder`) that holds a directory, and is killed.
+const HOLD: &str = "NOUGHT_TEST_HOLD";
+
 #[test]
-#[ignore = "the other process of the tests below; does nothing by itself"]
-fn hold_the_directory() {
-    let Some(path) = std::env::var_os("NOUGHT_TEST_HOLD") else {
+fn a_directory_that_is_held_is_let_go_with_its_holder() {
+    let Some(path) = std::env::var_os(HOLD) else {
+        let scratch = Scratch::new();
+        drop(Holder::start(&scratch.0));
+        StateDir::open(&scratch.0).unwrap();
         return;
     };
     let state = StateDir::open(Path::new(&path)).unwrap();
@@ -120,8 +124,12 @@ struct Holder(Child);
 impl Holder {
     fn start(path: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "hold_the_directory", "--nocapture"])
-            .env("NOUGHT_TEST_HOLD", path)
+            .args([
+                "--exact",
+                "a_directory_that_is_held_is_let_go_with_its_holder",
+                "--nocapture",
+            ])
+            .env(HOLD, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

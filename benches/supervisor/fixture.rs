@@ -42,7 +42,10 @@ pub(crate) fn command(words: &str) -> String {
 pub(crate) fn crowd(processes: usize) -> String {
     match processes {
         1 => "sleep 100000".into(),
-        n => format!("sh -c 'for i in $(seq {}); do sleep 100000 & done; wait'", n - 1),
+        n => format!(
+            "sh -c 'for i in $(seq {}); do sleep 100000 & done; wait'",
+            n - 1
+        ),
     }
 }
 

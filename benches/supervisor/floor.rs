@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use nought::sys::scan::{ScanContext, ScanTarget, scan_pass};
-use nought::sys::spawn::{self, Born, Prepared, Spec, SpawnMethod};
+use nought::sys::spawn::{self, Born, Prepared, SpawnMethod, Spec};
 use nought::sys::{mount, reap};
 
 use crate::machine::{now_ms, wait_until};
@@ -187,7 +187,15 @@ impl Crowd {
 }
 
 fn spawn_in(dir: &Path, words: &str) -> Born {
-    let null = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").expect("null"));
+    let null = || {
+        OwnedFd::from(
+            File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .expect("null"),
+        )
+    };
     let argv = nought_words(words);
     let spec = Spec {
         program: argv[0].clone(),
@@ -244,7 +252,11 @@ fn least_pass(mark: u64) -> bool {
     let mut borne = false;
     for entry in fs::read_dir("/proc").expect("list /proc").flatten() {
         let pid = entry.file_name();
-        if !pid.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+        if !pid
+            .as_encoded_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_digit)
+        {
             continue;
         }
         let mut path = OsString::from("/proc/");
@@ -258,5 +270,8 @@ fn least_pass(mark: u64) -> bool {
 
 fn last_pid() -> Vec<u8> {
     let text = fs::read("/proc/loadavg").expect("read /proc/loadavg");
-    text.rsplit(|b| *b == b' ').next().unwrap_or_default().to_vec()
+    text.rsplit(|b| *b == b' ')
+        .next()
+        .unwrap_or_default()
+        .to_vec()
 }

@@ -17,11 +17,16 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
             .map(|n| service(n, (n > 0).then(|| n - 1)))
             .collect();
         let ideal = STOP_MS * f64::from(length);
-        measure(report, &format!("chain of {length}"), &services, ideal, rounds);
+        measure(
+            report,
+            &format!("chain of {length}"),
+            &services,
+            ideal,
+            rounds,
+        );
     }
-    let services: Vec<(String, String)> = (0..=20)
-        .map(|n| service(n, (n > 0).then_some(0)))
-        .collect();
+    let services: Vec<(String, String)> =
+        (0..=20).map(|n| service(n, (n > 0).then_some(0))).collect();
     measure(report, "hub of 20", &services, 2.0 * STOP_MS, rounds);
 }
 
@@ -55,7 +60,12 @@ fn measure(
         samples.push(now_ms() - began);
     }
     let base = Samples::from_iter([ideal]);
-    report.row(&format!("{what}, ideal {ideal} ms"), "", &samples, Some(&base));
+    report.row(
+        &format!("{what}, ideal {ideal} ms"),
+        "",
+        &samples,
+        Some(&base),
+    );
     drop(client);
     nought.shut_down();
 }

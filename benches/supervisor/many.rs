@@ -21,9 +21,19 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
         }
         report.title(&format!("{count} services, ms"));
         report.row("by hand, one after the other: up", "", &floor.0, None);
-        report.row("from the spawn until all are up", "", &ours.0, Some(&floor.0));
+        report.row(
+            "from the spawn until all are up",
+            "",
+            &ours.0,
+            Some(&floor.0),
+        );
         report.row("by hand, together, one pass: down", "", &floor.1, None);
-        report.row("shutdown until its exit, verified", "", &ours.1, Some(&floor.1));
+        report.row(
+            "shutdown until its exit, verified",
+            "",
+            &ours.1,
+            Some(&floor.1),
+        );
         let per = |samples: &Samples| samples.median() / f64::from(count);
         report.note(&format!(
             "per service: up {:.3} ms, down {:.3} ms",

@@ -31,7 +31,12 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
             let pss = Samples::from_iter([memory.pss]);
             let anonymous = Samples::from_iter([memory.anonymous]);
             report.row(&format!("{count} services, {when}: PSS"), "", &pss, None);
-            report.row(&format!("{count} services, {when}: anonymous"), "", &anonymous, None);
+            report.row(
+                &format!("{count} services, {when}: anonymous"),
+                "",
+                &anonymous,
+                None,
+            );
         }
         nought.shut_down();
     }

@@ -63,7 +63,13 @@ impl Report {
     }
 
     /// A line of the table; `base` is what its ratio is to, medians and minima.
-    pub(crate) fn row(&mut self, what: &str, unit: &str, samples: &Samples, base: Option<&Samples>) {
+    pub(crate) fn row(
+        &mut self,
+        what: &str,
+        unit: &str,
+        samples: &Samples,
+        base: Option<&Samples>,
+    ) {
         let (min, median, p90) = (samples.min(), samples.median(), samples.p90());
         let ratio = base.map(|base| (median / base.median(), min / base.min()));
         let text = ratio.map_or_else(String::new, |(median, min)| {

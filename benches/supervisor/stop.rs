@@ -71,8 +71,18 @@ fn one(report: &mut Report, end: End, processes: usize, rounds: usize) {
     report.title(&format!("stop by {how}, {processes} process(es), ms"));
     report.row("by hand: empty, not proven", "", &floor.empty, None);
     report.row("by hand: empty, least pass", "", &floor.scanned, None);
-    report.row("by hand, least pass, rmdir: the floor", "", &floor.least, None);
-    report.row("by hand, our scanner, rmdir", "", &floor.own, Some(&floor.least));
+    report.row(
+        "by hand, least pass, rmdir: the floor",
+        "",
+        &floor.least,
+        None,
+    );
+    report.row(
+        "by hand, our scanner, rmdir",
+        "",
+        &floor.own,
+        Some(&floor.least),
+    );
     report.row("over the socket, verified", "", &socket, Some(&floor.least));
     report.row("`nought stop`, verified", "", &command, Some(&floor.least));
     steps.report(report);
@@ -82,7 +92,10 @@ fn one(report: &mut Report, end: End, processes: usize, rounds: usize) {
 
 fn by_command(nought: &Nought) -> f64 {
     let mut command = Command::new(NOUGHT);
-    command.arg("-s").arg(nought.socket()).args(["stop", "crowd"]);
+    command
+        .arg("-s")
+        .arg(nought.socket())
+        .args(["stop", "crowd"]);
     command.stdout(Stdio::null()).stdin(Stdio::null());
     let began = now_ms();
     let status = command.status().expect("run nought stop");
@@ -136,6 +149,9 @@ impl Steps {
             .iter()
             .map(|(rung, samples)| format!("{rung} {:.2}", samples.median()))
             .collect();
-        report.note(&format!("receipt, median ms since the request: {}", words.join(", ")));
+        report.note(&format!(
+            "receipt, median ms since the request: {}",
+            words.join(", ")
+        ));
     }
 }

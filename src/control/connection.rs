@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Ask;
+use super::gauge::{Counted, Gauge};
 use super::methods::{self, Context};
 use crate::api::{Call, ErrorCode, FrameError, Frames, Id, Incoming, Response, RpcError, incoming};
 use crate::logs::Logs;
@@ -34,9 +35,10 @@ pub async fn serve(
     listener: StdListener,
     asks: mpsc::UnboundedSender<Ask>,
     logs: Logs,
+    gauge: Gauge,
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let context = Context { asks, logs };
+    let context = Context { asks, logs, gauge };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -81,7 +83,7 @@ async fn connection(stream: UnixStream, context: Context, _place: OwnedSemaphore
 }
 
 /// Reads calls until the client has no more, each carried out in a task of its own.
-async fn read(mut stream: OwnedReadHalf, context: &Context, answers: mpsc::Sender<Vec<u8>>) {
+async fn read(mut stream: OwnedReadHalf, context: &Context, answers: mpsc::Sender<Answer>) {
     let mut frames = Frames::new();
     let mut buffer = vec![0; READ_BYTES];
     let calls = Arc::new(Semaphore::new(CALLS));
@@ -89,7 +91,7 @@ async fn read(mut stream: OwnedReadHalf, context: &Context, answers: mpsc::Sende
         let count = match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => {
                 if frames.is_partial() {
-                    send(&answers, &refuse(FrameError::NotJson)).await;
+                    send(&answers, &refuse(FrameError::NotJson), None).await;
                 }
                 return;
             }
@@ -99,15 +101,16 @@ async fn read(mut stream: OwnedReadHalf, context: &Context, answers: mpsc::Sende
         while let Some(value) = frames.next_value() {
             let value = match value {
                 Ok(value) => value,
-                Err(error) => return send(&answers, &refuse(error)).await,
+                Err(error) => return send(&answers, &refuse(error), None).await,
             };
             let Ok(place) = Arc::clone(&calls).acquire_owned().await else {
                 return;
             };
             let (context, answers) = (context.clone(), answers.clone());
+            let counted = context.gauge.count();
             tokio::spawn(async move {
                 if let Some(answer) = carry_out(&context, incoming(value)).await {
-                    send(&answers, &answer).await;
+                    send(&answers, &answer, Some(counted)).await;
                 }
                 drop(place);
             });
@@ -171,15 +174,18 @@ fn respond(id: Id, outcome: Result<Value, RpcError>) -> Value {
     serde_json::to_value(Response::new(id, outcome)).unwrap_or_default()
 }
 
-async fn send(answers: &mpsc::Sender<Vec<u8>>, answer: &Value) {
+/// An answer's bytes, and what counts it until they are written.
+type Answer = (Vec<u8>, Option<Counted>);
+
+async fn send(answers: &mpsc::Sender<Answer>, answer: &Value, counted: Option<Counted>) {
     let mut bytes = answer.to_string().into_bytes();
     bytes.push(b'\n');
     // Fails when the client stopped reading and was dropped.
-    let _ = answers.send(bytes).await;
+    let _ = answers.send((bytes, counted)).await;
 }
 
-async fn write(mut stream: OwnedWriteHalf, mut outbox: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = outbox.recv().await {
+async fn write(mut stream: OwnedWriteHalf, mut outbox: mpsc::Receiver<Answer>) {
+    while let Some((bytes, _counted)) = outbox.recv().await {
         match tokio::time::timeout(WRITE_BOUND, stream.write_all(&bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,

@@ -1,11 +1,12 @@
 //! The core's views and receipts in the words of the wire.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api::{self, millis_from_nanos};
 use crate::core::{
-    Exit, Failed, Foreigner, Proc, Receipt, Rung, ServiceView, Signal, Supervisor, Survivor,
+    Exit, Failed, Foreigner, GenId, Proc, Receipt, Rung, ServiceView, Signal, Supervisor, Survivor,
     Target, Time, Verdict,
 };
 
@@ -24,6 +25,25 @@ impl Clocks {
         let wall_ms = self.wall_ms.checked_sub(ago).filter(|ms| *ms > 0)?;
         let wall = UNIX_EPOCH.checked_add(Duration::from_millis(wall_ms))?;
         Some(humantime::format_rfc3339_millis(wall).to_string())
+    }
+}
+
+/// What there is to know of the supervisor, in the words of the wire.
+pub fn info(core: &Supervisor, base: Option<&Path>, notes: &[String]) -> api::Info {
+    let guarantee = core.guarantee();
+    let services = core.views().iter().filter(|view| !view.ghost).count();
+    api::Info {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        guarantee: guarantee.to_string(),
+        containment: guarantee.containment.as_str().into(),
+        scan: guarantee.scan.as_str().into(),
+        base: base
+            .map(|base| base.display().to_string())
+            .unwrap_or_default(),
+        notes: notes.to_vec(),
+        services: u64::try_from(services).unwrap_or(u64::MAX),
+        shutting_down: core.shutting_down(),
     }
 }
 
@@ -51,10 +71,10 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
     let status = api::ServiceStatus {
         name: view.spec.name.clone(),
         state: state(view.state),
-        detail: view.detail.clone(),
+        detail: detail(view),
         target: target(view.target).to_lowercase(),
         pid: view.pid.unwrap_or(0),
-        generation: view.r#gen.map_or(0, |r#gen| r#gen.0),
+        generation: generation(view).map_or(0, |r#gen| r#gen.0),
         since_ms: millis(view.since),
         restarts: view.starts.saturating_sub(1),
         processes: 0,
@@ -89,6 +109,20 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
         zinit,
         ghost: view.ghost,
     }
+}
+
+/// Why it is in its state; while it waits to be started again, what went wrong the last time.
+fn detail(view: &ServiceView<'_>) -> String {
+    let failure = || view.last.and_then(|last| last.failure.clone());
+    match view.state {
+        "backoff" if view.detail.is_empty() => failure().unwrap_or_default(),
+        _ => view.detail.clone(),
+    }
+}
+
+/// This start, or the last that was.
+fn generation(view: &ServiceView<'_>) -> Option<GenId> {
+    view.r#gen.or(view.receipt.map(|receipt| receipt.r#gen))
 }
 
 fn target(target: Target) -> &'static str {

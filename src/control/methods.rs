@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::describe::{self, Clocks, Seen};
-use super::{Ask, refusal};
+use super::{Ask, Gauge, refusal};
 use crate::api::{
     self, Call, Done, ErrorCode, LogLines, LogQuery, Named, Parameters, Params, ReceiptQuery,
     Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop, method,
@@ -18,6 +18,7 @@ use crate::sys::clock;
 pub(super) struct Context {
     pub(super) asks: mpsc::UnboundedSender<Ask>,
     pub(super) logs: Logs,
+    pub(super) gauge: Gauge,
 }
 
 type Answer = Result<Value, RpcError>;

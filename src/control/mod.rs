@@ -8,11 +8,13 @@
 
 mod connection;
 mod describe;
+mod gauge;
 mod methods;
 mod refusal;
 
 pub use connection::serve;
-pub use describe::{Clocks, Seen, receipt, see};
+pub use describe::{Clocks, Seen, info, receipt, see};
+pub use gauge::Gauge;
 
 use tokio::sync::oneshot;
 

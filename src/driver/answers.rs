@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use super::run::{Driver, now};
-use crate::api;
 use crate::control::{self, Ask, Seen};
 use crate::core::{Event, RequestId};
 use crate::sys::cgroup;
@@ -22,8 +21,9 @@ impl Driver {
                 self.core.handle(now(), Event::Request { id, request });
             }
             Ask::Info(answer) => {
+                let base = self.place.base();
                 // A client that has gone needs no answer, here and below.
-                let _ = answer.send(self.info());
+                let _ = answer.send(control::info(&self.core, base, &self.place.notes));
             }
             Ask::Look(name, answer) => self.look(name.as_deref(), answer),
             Ask::Receipts(name, last, answer) => {
@@ -36,26 +36,6 @@ impl Driver {
                     let _ = answer.send((known || !stored.is_empty()).then_some(stored));
                 });
             }
-        }
-    }
-
-    fn info(&self) -> api::Info {
-        let guarantee = self.core.guarantee();
-        api::Info {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            guarantee: guarantee.to_string(),
-            containment: guarantee.containment.as_str().into(),
-            scan: guarantee.scan.as_str().into(),
-            base: self
-                .place
-                .base()
-                .map(|base| base.display().to_string())
-                .unwrap_or_default(),
-            notes: self.place.notes.clone(),
-            services: u64::try_from(self.core.views().iter().filter(|v| !v.ghost).count())
-                .unwrap_or(0),
-            shutting_down: self.core.shutting_down(),
         }
     }
 

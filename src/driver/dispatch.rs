@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::generation::{Aux, Generation};
 use super::message::{AuxBorn, Message};
+use super::place::Place;
 use super::report;
 use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
@@ -19,7 +20,6 @@ use crate::core::{
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
-use crate::sys::kill::kill_tree;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
 
@@ -256,10 +256,10 @@ impl Driver {
         }
         drop(run.output.take());
         let (dir, process) = (run.dir.clone(), run.process.clone());
-        let how = self.place.kill_how();
+        let place = Arc::clone(&self.place);
         self.off_loop(move || {
             let error = match (dir, process) {
-                (Some(dir), _) => end_cgroup(&dir, how).err(),
+                (Some(dir), _) => end_cgroup(&place, &dir).err(),
                 // Without a cgroup its process group is all there is to go by.
                 (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
                 (None, None) => None,
@@ -363,9 +363,11 @@ impl Driver {
             return;
         };
         let known = Arc::clone(&generation.known);
+        // A leftover's processes are no longer below anybody who would say whose they are.
+        let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
         self.off_loop(move || {
             // One that fails leaves the mark to tell by.
-            if let Ok(members) = cgroup::census(&dir) {
+            if let Ok(members) = cgroup::census(&dir, root) {
                 known
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -383,13 +385,13 @@ impl Driver {
         let Some(dir) = generation.dir.clone() else {
             return self.want_scan(r#gen, Wanted::Kill(op));
         };
-        let how = self.place.kill_how();
+        let place = Arc::clone(&self.place);
         if !self.place.marks() {
             // Whoever leaves from now on can be told by the record alone.
             self.take_census(r#gen);
         }
         self.off_loop(move || {
-            let report = translate::killed(kill_tree(&dir, how, KILL_SETTLE));
+            let report = translate::killed(place.kill(&dir, KILL_SETTLE));
             Message::Event(Event::Killed { r#gen, op, report })
         });
     }
@@ -505,8 +507,8 @@ fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
 }
 
 /// Ends and removes the cgroup of an auxiliary command.
-fn end_cgroup(dir: &std::path::Path, how: crate::sys::kill::KillHow) -> Result<(), SysError> {
-    let killed = kill_tree(dir, how, KILL_SETTLE);
+fn end_cgroup(place: &Place, dir: &Path) -> Result<(), SysError> {
+    let killed = place.kill(dir, KILL_SETTLE);
     match cgroup::remove_tree(dir) {
         cgroup::Removal::Removed => Ok(()),
         cgroup::Removal::Failed(error) => Err(error),

@@ -73,13 +73,9 @@ impl Driver {
             }
             Err(error) => {
                 self.forget_early(&error);
-                self.core.handle(
-                    now(),
-                    Event::SpawnFailed {
-                        r#gen,
-                        error: spawn_failed(&error),
-                    },
-                );
+                let error = spawn_failed(&error);
+                self.trouble(r#gen, &format!("failed to {error}"));
+                self.core.handle(now(), Event::SpawnFailed { r#gen, error });
             }
         }
         self.drop_strangers();
@@ -212,6 +208,9 @@ impl Driver {
                 why: "it was killed before it came to execute anything".into(),
             }),
         };
+        if let (Owner::Main(r#gen), Some(error)) = (owner, &error) {
+            self.trouble(r#gen, &format!("failed to {error}"));
+        }
         let event = match (owner, error) {
             (Owner::Main(r#gen), None) => Event::Execed { r#gen },
             (Owner::Main(r#gen), Some(error)) => Event::ExecFailed { r#gen, error },

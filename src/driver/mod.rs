@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use crate::core::{GenId, Outcome, Settings, Supervisor};
+use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
 use crate::sys::{clock, reap, rlimit, signal, socket};
 use crate::{config, control, state};
@@ -66,12 +66,21 @@ pub struct Options {
     pub debug: bool,
 }
 
+/// How the supervisor ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The exit code: 0, 70 when anything lingers, 71 when the end could not be proven.
+    pub exit_code: u8,
+    /// A reboot was asked for, not a shutdown.
+    pub reboot: bool,
+}
+
 /// Runs the supervisor to its end.
 ///
 /// # Errors
 /// When it cannot begin: the state directory or the socket cannot be had, or a descriptor the
 /// loop needs. Once it has begun nothing makes it give up.
-pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+pub fn run(options: &Options) -> anyhow::Result<End> {
     let sink = Sink::stdio();
     let level = logs::level(options.debug, std::env::var("NOUGHT_LOG").ok().as_deref())?;
     // Before any thread, which would inherit the mask.
@@ -91,7 +100,10 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     // A thread that hangs in the kernel must not keep us from ending.
     runtime.shutdown_background();
     sink.flush(LAST_LINES);
-    outcome
+    outcome.map(|outcome| End {
+        exit_code: outcome.exit_code(),
+        reboot: outcome.kind == ShutdownKind::Reboot,
+    })
 }
 
 async fn supervise(
@@ -124,11 +136,12 @@ async fn supervise(
     };
     let logs = Logs::new(limits, sink);
     let (asks, asked) = mpsc::unbounded_channel();
-    let server = tokio::spawn(control::serve(
-        listening.listener.try_clone()?,
-        asks,
-        logs.clone(),
-    ));
+    let gauge = control::Gauge::default();
+    let listener = listening
+        .listener
+        .try_clone()
+        .context("failed to serve the socket")?;
+    let server = tokio::spawn(control::serve(listener, asks, logs.clone(), gauge.clone()));
     let driver = Driver::new(Parts {
         core,
         previous: dir.previous_instance().cloned(),
@@ -137,6 +150,7 @@ async fn supervise(
         gens,
         asks: asked,
         logs,
+        gauge,
         environment: environment(),
         open_files,
     })?;

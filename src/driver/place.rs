@@ -1,12 +1,13 @@
 //! The place we run in: our cgroups, what the start-up test found, and what follows from it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
 use crate::state::Record;
-use crate::sys::kill::KillHow;
+use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
@@ -95,7 +96,25 @@ impl Place {
         self.abilities.spawn_method
     }
 
-    pub(super) fn kill_how(&self) -> KillHow {
+    /// Kills everything in a cgroup of ours, watching it for up to `settle`. If somebody has
+    /// moved us there, we go back to our leaf first.
+    pub(super) fn kill(&self, dir: &Path, settle: Duration) -> KillResult {
+        let killed = kill_tree(dir, self.kill_how(), settle);
+        let leaf = self.tree.as_ref().map(|tree| tree.join(SUPERVISOR));
+        let Some(leaf) = leaf.filter(|_| killed.holds_us) else {
+            return killed;
+        };
+        tracing::warn!("somebody has moved us into {}: moving back", dir.display());
+        match cgroup::move_self_to(&leaf) {
+            Ok(()) => kill_tree(dir, self.kill_how(), settle),
+            Err(error) => KillResult {
+                error: Some(error),
+                ..killed
+            },
+        }
+    }
+
+    fn kill_how(&self) -> KillHow {
         match self.abilities.containment {
             selftest::Containment::CgroupKill => KillHow::CgroupKill,
             _ => KillHow::FreezeAndSignal,
@@ -153,8 +172,7 @@ impl Place {
         cgroup: Option<PathBuf>,
         marker: &str,
     ) -> Record {
-        let ms =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Record {
             r#gen,
             service: spec.name.clone(),

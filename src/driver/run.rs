@@ -15,7 +15,7 @@ use super::message::Message;
 use super::place::Place;
 use super::scans::Wanted;
 use super::store::Store;
-use crate::control::Ask;
+use crate::control::{Ask, Gauge};
 use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, RequestId, Supervisor, Time};
 use crate::logs::Logs;
 use crate::state::Instance;
@@ -72,6 +72,8 @@ pub(super) struct Driver {
     /// When which generation's cgroup is read again.
     pub(super) rereads: BTreeSet<(Time, GenId)>,
     pub(super) logs: Logs,
+    /// Answers on their way to clients.
+    pub(super) gauge: Gauge,
     pub(super) store: Store,
     pub(super) replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
@@ -101,6 +103,8 @@ pub(super) struct Parts {
     pub(super) gens: BTreeMap<GenId, Generation>,
     pub(super) asks: mpsc::UnboundedReceiver<Ask>,
     pub(super) logs: Logs,
+    /// Answers on their way to clients.
+    pub(super) gauge: Gauge,
     pub(super) store: Store,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) open_files: Option<OpenFiles>,
@@ -188,6 +192,7 @@ impl Driver {
             timer_set: None,
             rereads: BTreeSet::new(),
             logs: parts.logs,
+            gauge: parts.gauge,
             store: parts.store,
             replies: BTreeMap::new(),
             next_request: 0,

@@ -10,7 +10,6 @@ use super::run::Driver;
 use super::translate::{self, failed};
 use crate::core::{Event, Foreigner, SweepReport};
 use crate::sys::inspect;
-use crate::sys::kill::kill_tree;
 use crate::sys::procfs::Proc;
 use crate::sys::scan::{self, ScanContext, ScanTarget};
 use crate::sys::{SysError, cgroup, reap};
@@ -19,12 +18,15 @@ use crate::sys::{SysError, cgroup, reap};
 const LAST_KILL: Duration = Duration::from_millis(100);
 
 impl Driver {
-    /// Tells the core when the queue of the state directory is through. Replies are handed to
-    /// their connections before this is called, and written while the sweep runs.
+    /// Tells the core when every answer is written and the queue of the state directory is
+    /// through. The core bounds how long it waits for that.
     pub(super) fn flush(&self) {
-        let inbox = self.inbox.clone();
-        self.store.push(move |_| {
-            let _ = inbox.send(Message::Event(Event::Flushed));
+        let (gauge, store, inbox) = (self.gauge.clone(), self.store.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            gauge.idle().await;
+            store.push(move |_| {
+                let _ = inbox.send(Message::Event(Event::Flushed));
+            });
         });
     }
 
@@ -89,7 +91,7 @@ fn end_services(
             continue;
         }
         if cgroup::is_populated(&dir).unwrap_or(true) {
-            kill_tree(&dir, place.kill_how(), LAST_KILL);
+            place.kill(&dir, LAST_KILL);
         }
         if let cgroup::Removal::Busy { .. } = cgroup::remove_tree(&dir) {
             left.extend(cgroup::procs_recursive(&dir).unwrap_or_default());

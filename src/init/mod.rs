@@ -3,24 +3,24 @@
 
 use std::process::ExitCode;
 
-use crate::core::ShutdownKind;
 use crate::driver::{self, Options};
 use crate::sys::power::{self, Power};
 
-/// Runs the supervisor to its end. Exits with the outcome's code, except as process 1 of a host
+/// Runs the supervisor to its end. Exits with the code of its end, except as process 1 of a host
 /// (not `container`): then the machine ends, or the pid namespace whose first process we are.
 ///
 /// # Errors
 /// When the supervisor cannot begin.
 pub fn run(options: &Options, container: bool) -> anyhow::Result<ExitCode> {
-    let outcome = driver::run(options)?;
+    let end = driver::run(options)?;
     if std::process::id() == 1 && !container {
         nix::unistd::sync();
-        let refused = power::end_machine(match outcome.kind {
-            ShutdownKind::PowerOff => Power::Off,
-            ShutdownKind::Reboot => Power::Reboot,
+        let refused = power::end_machine(if end.reboot {
+            Power::Reboot
+        } else {
+            Power::Off
         });
         eprintln!("nought: failed to {refused}; exiting instead");
     }
-    Ok(ExitCode::from(outcome.exit_code()))
+    Ok(ExitCode::from(end.exit_code))
 }

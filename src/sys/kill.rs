@@ -50,6 +50,9 @@ pub struct KillResult {
     pub killed: Vec<Listed>,
     /// What went wrong first, if anything.
     pub error: Option<SysError>,
+    /// Nothing was done, because we are in the cgroup ourselves: cgroup.kill would end us, and a
+    /// freeze would stop us for good. Who is root can move anybody anywhere.
+    pub holds_us: bool,
 }
 
 /// How many of the processes to be killed are looked at one by one before: at about 8 µs each
@@ -67,6 +70,16 @@ const BATCH: usize = 256;
 pub fn kill_tree(path: &Path, how: KillHow, settle: Duration) -> KillResult {
     let mut result = KillResult::default();
     match list(path) {
+        Ok(killed) if killed.iter().any(|listed| listed.pid == std::process::id()) => {
+            let path = path.display().to_string();
+            let error = SysError::because("kill everything in", path, "we live there ourselves");
+            return KillResult {
+                populated: Some(true),
+                error: Some(error),
+                holds_us: true,
+                ..result
+            };
+        }
         Ok(killed) => result.killed = killed,
         Err(e) => result.error = Some(e),
     }
@@ -141,7 +154,10 @@ fn gone_is_fine(error: SysError) -> Result<(), SysError> {
 
 /// Pauses between two looks; the last is repeated. A notification cuts them short, but the
 /// kernel sends at most one in 10 ms.
-const PAUSES_US: [u64; 5] = [300, 1_000, 2_000, 4_000, 8_000];
+const PAUSES_US: [u64; 9] = [30, 50, 100, 200, 300, 1_000, 2_000, 4_000, 8_000];
+
+/// Nobody is killed singly before this: one process takes 300 to 500 µs to die of the first kill.
+const DYING_US: u64 = 500;
 
 /// Up to so many leftovers are killed singly at once.
 const FEW: usize = 16;
@@ -158,7 +174,8 @@ fn settle_down(path: &Path, how: KillHow, settle: Duration, result: &mut KillRes
             return;
         }
     };
-    let deadline = clock::boot_now().saturating_add(nanos(settle));
+    let began = clock::boot_now();
+    let deadline = began.saturating_add(nanos(settle));
     let mut listed_before = usize::MAX;
     let mut pauses = PAUSES_US.iter().copied();
     let mut pause_us = 0;
@@ -170,7 +187,8 @@ fn settle_down(path: &Path, how: KillHow, settle: Duration, result: &mut KillRes
         }
         pause_us = pauses.next().unwrap_or(pause_us);
         let left_us = (deadline - now).div_ceil(1_000);
-        if events.wait(Duration::from_micros(pause_us.min(left_us))) {
+        let woken = events.wait(Duration::from_micros(pause_us.min(left_us)));
+        if woken || (now - began) / 1_000 + pause_us < DYING_US {
             continue;
         }
         // A crowd that is dying goes by itself: step in when it no longer shrinks. A few cost
@@ -214,7 +232,7 @@ fn kill_singly(path: &Path) -> Result<Vec<u32>, SysError> {
         }
         let members = cgroup::procs_recursive(path)?;
         for (pid, handle) in handles {
-            if members.binary_search(&pid).is_ok() {
+            if members.binary_search(&pid).is_ok() && pid != std::process::id() {
                 match handle.send(libc::SIGKILL) {
                     Ok(true) => reached.push(pid),
                     Ok(false) => {}

@@ -173,9 +173,10 @@ fn candidates(mounts: &[MountEntry], own_path: &Path) -> Vec<(MountEntry, Place)
 fn place_below(mount: &MountEntry, own: &[OsString]) -> Option<Place> {
     let root = parts(&mount.root);
     if let Some(below) = own.strip_prefix(root.as_slice()) {
-        return Some(Place::At(
-            mount.mount_point.join(below.iter().collect::<PathBuf>()),
-        ));
+        return Some(Place::At(join(
+            &mount.mount_point,
+            &below.iter().collect::<PathBuf>(),
+        )));
     }
     // Roots above the namespace's are `/..` repeated. What of them our own path (itself outside
     // of the namespace, then) does not share has names the namespace hides.
@@ -189,6 +190,15 @@ fn place_below(mount: &MountEntry, own: &[OsString]) -> Option<Place> {
         levels: hidden.len(),
         rest,
     })
+}
+
+/// `dir` and what is below it; joining nothing would add a slash.
+fn join(dir: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() {
+        dir.to_path_buf()
+    } else {
+        dir.join(below)
+    }
 }
 
 fn parts(path: &Path) -> Vec<OsString> {
@@ -253,7 +263,7 @@ fn unhide(mount_point: &Path, levels: usize, rest: &Path) -> Option<PathBuf> {
             .take(SEARCH_BOUND)
             .collect();
     }
-    level.into_iter().map(|dir| dir.join(rest)).find(|dir| {
+    level.into_iter().map(|dir| join(&dir, rest)).find(|dir| {
         procfs::read_file(&dir.join("cgroup.procs")).is_ok_and(|procs| {
             procs
                 .split(|&b| b == b'\n')
@@ -265,11 +275,7 @@ fn unhide(mount_point: &Path, levels: usize, rest: &Path) -> Option<PathBuf> {
 /// The path of `dir` (at or below the base) as /proc/PID/cgroup names it. `None`: not below.
 pub fn path_in_proc(base: &CgroupBase, dir: &Path) -> Option<String> {
     let below = dir.strip_prefix(&base.dir).ok()?;
-    let path = if below.as_os_str().is_empty() {
-        base.own_path.clone()
-    } else {
-        base.own_path.join(below)
-    };
+    let path = join(&base.own_path, below);
     Some(path.to_string_lossy().into_owned())
 }
 
@@ -334,5 +340,4 @@ pub fn proc_is_complete() -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "mount_tests.rs"]
 mod tests;

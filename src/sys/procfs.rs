@@ -102,6 +102,28 @@ pub fn parse_stat(text: &[u8]) -> Option<ProcStat> {
     })
 }
 
+/// What a process's mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It is in the time namespace with this inode number.
+    With(u64),
+    /// It is past its namespaces on its way out: it runs nothing any more, forks nothing, and
+    /// may still hang on a file that it closes (do_exit, kernel/exit.c).
+    Exiting,
+    /// There is no such process, or it is dead.
+    Gone,
+}
+
+impl Marked {
+    /// The mark, if there is one.
+    pub fn inode(self) -> Option<u64> {
+        match self {
+            Marked::With(mark) => Some(mark),
+            Marked::Exiting | Marked::Gone => None,
+        }
+    }
+}
+
 /// A cgroup as /proc/PID/cgroup names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupName {
@@ -194,37 +216,35 @@ impl Proc {
             .filter(|stat| stat.start_time == id.start_time))
     }
 
-    /// The inode number of the process's time namespace: the mark. `None`: it is gone, or has
-    /// none left because it is dead. One whose main thread has ended is asked through another.
+    /// The inode number of the process's time namespace: the mark. One whose main thread has
+    /// ended is asked through another.
     /// EACCES: not ours to look at (ptrace(2), access mode checks).
-    pub fn mark(&self, pid: u32) -> Result<Option<u64>, SysError> {
+    pub fn mark(&self, pid: u32) -> Result<Marked, SysError> {
         match self.mark_at(&format!("{pid}/ns/time")) {
-            Ok(mark) => Ok(Some(mark)),
-            // An ended main thread has no namespaces (ENOENT), and a process that vanishes
-            // during the call gives EACCES too (proc_ns_readlink, fs/proc/namespaces.c).
+            Ok(mark) => Ok(Marked::With(mark)),
+            // An ended thread has no namespaces (ENOENT), and a process that vanishes during
+            // the call gives EACCES too (proc_ns_readlink, fs/proc/namespaces.c).
             Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) || e.is(Errno::EACCES) => {
                 match self.stat(pid)? {
-                    None => Ok(None),
-                    Some(stat) if stat.is_dead() => Ok(None),
-                    Some(stat) if stat.state == 'Z' => self.mark_of_threads(pid),
-                    Some(_) if e.is(Errno::EACCES) => Err(e),
-                    // Alive, and no such file: the kernel has no time namespaces.
-                    Some(_) => Err(e),
+                    None => Ok(Marked::Gone),
+                    Some(stat) if stat.is_dead() => Ok(Marked::Gone),
+                    Some(stat) if e.is(Errno::EACCES) && stat.state != 'Z' => Err(e),
+                    Some(_) => self.mark_of_threads(pid),
                 }
             }
             Err(e) => Err(e),
         }
     }
 
-    fn mark_of_threads(&self, pid: u32) -> Result<Option<u64>, SysError> {
+    fn mark_of_threads(&self, pid: u32) -> Result<Marked, SysError> {
         for tid in self.threads(pid)? {
             match self.mark_at(&format!("{pid}/task/{tid}/ns/time")) {
-                Ok(mark) => return Ok(Some(mark)),
+                Ok(mark) => return Ok(Marked::With(mark)),
                 Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(None)
+        Ok(Marked::Exiting)
     }
 
     fn mark_at(&self, path: &str) -> Result<u64, SysError> {
@@ -278,6 +298,21 @@ impl Proc {
             }
         }
         Ok(found)
+    }
+
+    /// The parent, its parent and so on, nearest first; what could be followed before one of
+    /// them went away.
+    pub fn ancestors(&self, pid: u32) -> Result<Vec<u32>, SysError> {
+        let mut chain = Vec::new();
+        let mut at = pid;
+        while let Some(parent) = self.stat(at)?.map(|stat| stat.ppid)
+            && parent != 0
+            && chain.len() < ANCESTORS_BOUND
+        {
+            chain.push(parent);
+            at = parent;
+        }
+        Ok(chain)
     }
 
     /// The command line; empty for kernel threads and the dead. **May hang**: takes mmap_lock.
@@ -390,6 +425,9 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, SysError> {
         .map_err(|e| SysError::at("read", path, e))
 }
 
+/// How far up a chain of parents is followed.
+const ANCESTORS_BOUND: usize = 65_536;
+
 /// More than this of one file is never looked at: an environment may be made megabytes long to
 /// keep a reader busy.
 const READ_BOUND: usize = 4 << 20;
@@ -458,55 +496,4 @@ pub(super) fn lossy(name: &OsStr) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TAIL: &str =
-        "S 1 42 43 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 777 100 200 18446744073709551615 1 1";
-
-    #[test]
-    fn a_stat_line_is_read() {
-        let stat = parse_stat(format!("42 (cat) {TAIL}\n").as_bytes()).unwrap();
-        assert_eq!(stat.comm, "cat");
-        assert_eq!(
-            (stat.pid, stat.ppid, stat.pgrp, stat.session),
-            (42, 1, 42, 43)
-        );
-        assert_eq!((stat.num_threads, stat.start_time), (9, 777));
-        assert!(!stat.kernel_thread && !stat.is_dead());
-    }
-
-    #[test]
-    fn a_command_name_may_hold_anything() {
-        for comm in ["a b", ") S 1 (", "x\ny", "", "((", "))"] {
-            let stat = parse_stat(format!("7 ({comm}) {TAIL}\n").as_bytes()).unwrap();
-            assert_eq!(stat.comm, comm);
-            assert_eq!(stat.start_time, 777);
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for text in ["", "1", "1 (x", "x (y) S 1", "1 (a) S", ") ("] {
-            assert_eq!(parse_stat(text.as_bytes()), None, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_cgroup_file_is_read() {
-        let name = |text: &str| parse_cgroup(text.as_bytes()).map(|c| (c.path, c.deleted));
-        assert_eq!(name("1:cpu:/\n0::/a/b\n"), Some(("/a/b".into(), false)));
-        assert_eq!(name("0::/a/b (deleted)\n"), Some(("/a/b".into(), true)));
-        assert_eq!(name("0::/../x\n"), Some(("/../x".into(), false)));
-        assert_eq!(name("1:cpu:/\n"), None);
-    }
-
-    #[test]
-    fn below_is_by_whole_names() {
-        assert!(is_at_or_below("/a/b", "/a"));
-        assert!(is_at_or_below("/a", "/a/"));
-        assert!(is_at_or_below("/a", "/"));
-        assert!(!is_at_or_below("/ab", "/a"));
-        assert!(!is_at_or_below("/", "/a"));
-    }
-}
+mod tests;

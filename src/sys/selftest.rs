@@ -24,7 +24,7 @@ use super::scan::Quality;
 use super::spawn::{self, Born, Prepared, SpawnMethod, Spec};
 use super::{SysError, cgroup, clock, kill, mount, procfs, reap};
 
-/// The name (argv[0]) under which our program is the probe.
+/// The name (`argv[0]`) under which our program is the probe.
 pub const PROBE_NAME: &str = "nought-probe";
 
 /// What holds a service's processes together here, strongest first.
@@ -332,7 +332,7 @@ fn check_mark(proc: &Proc, born: &Born, child: u32) -> Result<(), String> {
         return Err("the probe shares our own time namespace".to_owned());
     }
     for (who, pid) in [("the probe", born.id.pid), ("the probe's child", child)] {
-        if proc.mark(pid).map_err(in_words)? != mark {
+        if proc.mark(pid).map_err(in_words)?.inode() != mark {
             return Err(format!("{who} does not bear the mark"));
         }
     }

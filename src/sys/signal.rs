@@ -85,7 +85,9 @@ fn send_batches(
             let Some(handle) = PidFd::open(pid)? else {
                 continue;
             };
-            if proc.stat(pid)?.is_some_and(|stat| among(&stat)) {
+            // Somebody may have moved us in; the signal is not for us.
+            let is_us = pid == std::process::id();
+            if !is_us && proc.stat(pid)?.is_some_and(|stat| among(&stat)) {
                 handles.push((pid, handle));
             }
         }

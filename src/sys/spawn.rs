@@ -2,7 +2,7 @@
 //! its program after the caller has written down who it is.
 //!
 //! Everything is prepared before the clone. The child shares no memory with us (fork-style:
-//! no CLONE_VM; docs/decisions/0001), makes only raw system calls ([`child`]), and reports
+//! no CLONE_VM; docs/decisions/0001), makes only raw system calls (child.rs), and reports
 //! through a pipe that its exec closes:
 //!
 //! ```text
@@ -141,18 +141,22 @@ pub fn spawn(
     };
     let pid = born.id.pid;
     if let Err(error) = before_go(&born) {
-        // Closing the go pipe ends it; the signal is for one that is stopped or frozen.
-        if let Some(pidfd) = &born.pidfd {
-            let _ = pidfd.send(libc::SIGKILL);
-        }
-        return Err(SpawnError::Stillborn { pid, error });
+        return Err(stillborn(pid, born.pidfd.as_ref(), error));
     }
     // The child's end is held open here, too: no SIGPIPE if the child has died.
-    write(&go.write, b"g").map_err(|e| SpawnError::Stillborn {
-        pid,
-        error: SysError::new("let go", format!("process {pid}"), e),
-    })?;
+    if let Err(e) = write(&go.write, b"g") {
+        let error = SysError::new("let go", describe(pid), e);
+        return Err(stillborn(pid, born.pidfd.as_ref(), error));
+    }
     Ok(born)
+}
+
+/// Ends a child that is not let go: the end of the go pipe does that, and the signal one that
+/// is stopped or frozen.
+fn stillborn(pid: u32, handle: Option<&PidFd>, error: SysError) -> SpawnError {
+    // That it is gone already is what is wanted.
+    let _ = handle.map(|handle| handle.send(libc::SIGKILL));
+    SpawnError::Stillborn { pid, error }
 }
 
 struct GoPipe {
@@ -318,51 +322,54 @@ fn take_over(
     } = pipes;
     drop(exec_write);
     let pid = newborn.pid;
-    let stillborn = |error| SpawnError::Stillborn { pid, error };
     let pidfd = match newborn.pidfd {
         Some(fd) => Some(PidFd::from_fd(fd)),
         // After a fork. The child lives until we let it go, so the pid is its own.
         None => PidFd::open(pid).ok().flatten(),
     };
-    let mut unmarked = newborn
+    let unmarked = newborn
         .unmarked
         .map(|e| SysError::new("give a mark to", describe(pid), e));
+    match find_out(prepared, pid, pidfd.as_ref(), unmarked, &exec_read) {
+        Ok((id, mark, unmarked)) => Ok((
+            Born {
+                id,
+                pidfd,
+                mark,
+                unmarked,
+                exec_pipe: exec_read,
+            },
+            go,
+        )),
+        Err(error) => Err(stillborn(pid, pidfd.as_ref(), error)),
+    }
+}
+
+/// Who was born, once it is in its cgroup, and its mark, or why it has none.
+fn find_out(
+    prepared: &Prepared,
+    pid: u32,
+    pidfd: Option<&PidFd>,
+    mut unmarked: Option<SysError>,
+    exec_read: &OwnedFd,
+) -> Result<(ProcId, Option<Mark>, Option<SysError>), SysError> {
     if prepared.method != SpawnMethod::Clone3Into {
-        match await_placed(&exec_read, pid).map_err(stillborn)? {
-            0 => {}
-            errno => {
-                let errno = Errno::from_raw(errno);
-                unmarked = Some(SysError::new("give a mark to", describe(pid), errno));
-            }
+        let errno = await_placed(exec_read, pid)?;
+        if errno != 0 {
+            let errno = Errno::from_raw(errno);
+            unmarked = Some(SysError::new("give a mark to", describe(pid), errno));
         }
     }
-    let proc = Proc::open().map_err(stillborn)?;
-    let stat = proc.stat(pid).map_err(stillborn)?;
-    let Some(stat) = stat.filter(|stat| !stat.is_dead()) else {
-        return Err(stillborn(killed_at_birth(pid)));
-    };
-    let mark = if prepared.mark && unmarked.is_none() {
-        match open_mark(pid, prepared.method) {
-            Ok(mark) => Some(mark),
-            Err(_) if pidfd.as_ref().is_some_and(PidFd::is_gone) => {
-                return Err(stillborn(killed_at_birth(pid)));
-            }
-            Err(e) => {
-                unmarked = Some(e);
-                None
-            }
-        }
-    } else {
-        None
-    };
-    let born = Born {
-        id: stat.id(),
-        pidfd,
-        mark,
-        unmarked,
-        exec_pipe: exec_read,
-    };
-    Ok((born, go))
+    let stat = Proc::open()?.stat(pid)?.filter(|stat| !stat.is_dead());
+    let id = stat.ok_or_else(|| killed_at_birth(pid))?.id();
+    if !prepared.mark || unmarked.is_some() {
+        return Ok((id, None, unmarked));
+    }
+    match open_mark(pid, prepared.method) {
+        Ok(mark) => Ok((id, Some(mark), None)),
+        Err(_) if pidfd.is_some_and(PidFd::is_gone) => Err(killed_at_birth(pid)),
+        Err(e) => Ok((id, None, Some(e))),
+    }
 }
 
 fn describe(pid: u32) -> String {

@@ -16,26 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
-use super::{Escapee, Evidence, ScanContext, ScanTarget, Stranger};
+use super::look::{CHAIN_BOUND, Whole};
+use super::{Escapee, Evidence, ScanTarget, Stranger};
 use crate::sys::SysError;
-use crate::sys::procfs::{Proc, ProcId, ProcStat, is_at_or_below};
-
-/// How many ancestors of one process are followed.
-pub(super) const CHAIN_BOUND: usize = 65_536;
-
-/// Every process of the machine as one look saw it.
-pub(super) struct Whole<'a> {
-    pub(super) proc: Proc,
-    pub(super) context: &'a ScanContext,
-    /// Marks other than our own; ours alone would fill it with every process there is.
-    marks: BTreeMap<u32, u64>,
-    /// Processes whose mark we may not see.
-    unreadable: Vec<u32>,
-    /// Everyone, where some target has no mark.
-    pub(super) table: BTreeMap<u32, ProcStat>,
-    /// Our children, read once.
-    children: Option<Vec<u32>>,
-}
+use crate::sys::procfs::{ProcId, ProcStat, is_at_or_below};
 
 /// What the look found of one target.
 #[derive(Default)]
@@ -49,7 +33,7 @@ pub(super) struct Found {
 
 /// Where a process's ancestors lead.
 #[derive(Clone)]
-enum Lead {
+pub(super) enum Lead {
     Ours,
     /// To the reaper of a killed supervisor's orphans.
     Reaper,
@@ -58,6 +42,9 @@ enum Lead {
     Unknown,
 }
 
+/// Where the ancestors of processes that were asked about lead.
+pub(super) type Leads = BTreeMap<u32, Lead>;
+
 /// Whose cgroup a process is in.
 pub(super) enum Side {
     Target,
@@ -65,41 +52,7 @@ pub(super) enum Side {
     Neutral,
 }
 
-impl<'a> Whole<'a> {
-    pub(super) fn read(
-        proc: Proc,
-        context: &'a ScanContext,
-        marked: bool,
-        unmarked: bool,
-    ) -> Result<Self, SysError> {
-        let mut whole = Self {
-            proc,
-            context,
-            marks: BTreeMap::new(),
-            unreadable: Vec::new(),
-            table: BTreeMap::new(),
-            children: None,
-        };
-        for pid in whole.proc.pids()? {
-            if pid == context.own_pid || pid == 1 {
-                continue;
-            }
-            if marked {
-                match whole.proc.mark(pid) {
-                    Ok(mark) if mark == context.own_mark => {}
-                    Ok(mark) => whole.marks.extend(mark.map(|mark| (pid, mark))),
-                    Err(e) if e.is(Errno::EACCES) => whole.unreadable.push(pid),
-                    Err(e) => return Err(e),
-                }
-            }
-            if unmarked {
-                let stat = whole.proc.stat(pid)?;
-                whole.table.extend(stat.map(|stat| (pid, stat)));
-            }
-        }
-        Ok(whole)
-    }
-
+impl Whole<'_> {
     pub(super) fn find(&mut self, target: &ScanTarget) -> Result<Found, SysError> {
         let mut found = Found::default();
         match target.mark {
@@ -135,16 +88,17 @@ impl<'a> Whole<'a> {
         let bearers: Vec<u32> = bearers.collect();
         let mut leads = BTreeMap::new();
         for pid in bearers {
+            if let Some(held) = self.held.get(&pid) {
+                found.ours.push(held.escapee.clone());
+                continue;
+            }
             let Some(process) = self.living(pid)? else {
                 continue;
             };
-            let lead = self.lead(&process, target, &mut leads)?;
-            match self.judge_bearer(&process, target, lead)? {
+            match self.judge_bearer(&process, target, &mut leads)? {
                 Judgement::Ours => {
-                    found.ours.push(Escapee {
-                        process,
-                        evidence: Evidence::Marked,
-                    });
+                    let evidence = Evidence::Marked;
+                    found.ours.push(Escapee { process, evidence });
                 }
                 Judgement::Stranger(why) => found.foreign.push(Stranger { process, why }),
                 // A dead one's mark is not seen, so this is one whose ancestry changed while we
@@ -153,17 +107,19 @@ impl<'a> Whole<'a> {
             }
         }
         self.find_unreadable(target, found)?;
+        self.find_exiting(target, found)?;
         self.add_descendants(target, found)?;
         self.report_orphans(target, found)
     }
 
-    fn judge_bearer(
+    /// Whose somebody with the target's mark is.
+    pub(super) fn judge_bearer(
         &self,
         process: &ProcStat,
         target: &ScanTarget,
-        lead: Lead,
+        leads: &mut Leads,
     ) -> Result<Judgement, SysError> {
-        match lead {
+        match self.lead(process, target, leads)? {
             Lead::Elsewhere(where_to) => Ok(Judgement::Stranger(format!(
                 "marked, but its ancestors lead outside: {where_to}"
             ))),
@@ -193,7 +149,7 @@ impl<'a> Whole<'a> {
         &self,
         process: &ProcStat,
         target: &ScanTarget,
-        known: &mut BTreeMap<u32, Lead>,
+        known: &mut Leads,
     ) -> Result<Lead, SysError> {
         let mut chain = Vec::new();
         let mut at = process.clone();
@@ -332,6 +288,26 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
+    /// Those on their way out have lost their mark, and are gone in a moment, as a rule. One that
+    /// is not, below us and nobody's known, may be an escapee that hangs on a file it closes.
+    fn find_exiting(&self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
+        let mut leads = BTreeMap::new();
+        for &pid in &self.exiting {
+            let Some(process) = self.living(pid)? else {
+                continue;
+            };
+            if !self.context.known_children.contains(&pid)
+                && matches!(self.lead(&process, target, &mut leads)?, Lead::Ours)
+                && !matches!(self.side(pid, target)?, Side::Another(_))
+            {
+                found.unsure = true;
+                let why = "below us and exiting, so that it has lost its mark".to_owned();
+                found.foreign.push(Stranger { process, why });
+            }
+        }
+        Ok(())
+    }
+
     /// What descends from ours is ours, unless it lives in another generation's cgroup. From the
     /// parents in the stat files, all read again: once an ancestor is killed, nothing tells any
     /// more what descended from it.
@@ -377,18 +353,11 @@ impl<'a> Whole<'a> {
 
     /// Our own children that are nobody's known: reported if something hints at the target.
     fn report_orphans(&mut self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
-        for pid in self.own_children()? {
-            let mark = self.marks.get(&pid);
-            if self.context.known_children.contains(&pid)
-                || mark.is_some_and(|mark| self.context.known_marks.contains(mark))
-                || found.ours.iter().any(|escapee| escapee.process.pid == pid)
+        for process in self.unknown_children()? {
+            let pid = process.pid;
+            if found.ours.iter().any(|escapee| escapee.process.pid == pid)
+                || matches!(self.side(pid, target)?, Side::Another(_))
             {
-                continue;
-            }
-            let Some(process) = self.living(pid)? else {
-                continue;
-            };
-            if matches!(self.side(pid, target)?, Side::Another(_)) {
                 continue;
             }
             if let Some(hint) = self.hint(&process, target)? {
@@ -399,11 +368,21 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
-    fn own_children(&mut self) -> Result<Vec<u32>, SysError> {
-        if self.children.is_none() {
-            self.children = Some(self.proc.children(self.context.own_pid)?);
+    /// Our children that are no main process of ours and bear no mark we know; read once.
+    fn unknown_children(&mut self) -> Result<Vec<ProcStat>, SysError> {
+        if self.unknown_children.is_none() {
+            let mut unknown = Vec::new();
+            for pid in self.proc.children(self.context.own_pid)? {
+                let mark = self.marks.get(&pid);
+                let known = self.context.known_children.contains(&pid)
+                    || mark.is_some_and(|mark| self.context.known_marks.contains(mark));
+                if !known {
+                    unknown.extend(self.living(pid)?);
+                }
+            }
+            self.unknown_children = Some(unknown);
         }
-        Ok(self.children.clone().unwrap_or_default())
+        Ok(self.unknown_children.clone().unwrap_or_default())
     }
 
     /// A live process, as it is now, that may be signalled at all.
@@ -461,7 +440,7 @@ impl<'a> Whole<'a> {
     }
 }
 
-enum Judgement {
+pub(super) enum Judgement {
     Ours,
     Stranger(String),
     Unsure,

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::attribute::{CHAIN_BOUND, Environment, Found, Side, Whole, is_recorded};
+use super::attribute::{Environment, Found, Side, is_recorded};
+use super::look::{CHAIN_BOUND, Whole};
 use super::{Escapee, Evidence, ScanTarget};
 use crate::sys::SysError;
 use crate::sys::procfs::ProcStat;

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::attribute::Whole;
-use super::{Escapee, Evidence, PassResult, ScanTarget};
+use super::look::Whole;
+use super::{Escapee, PassResult, ScanTarget};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::ProcStat;
 use crate::sys::{SysError, clock};
@@ -15,7 +15,7 @@ const HANDLES: usize = 512;
 
 /// Kills everyone in `found`, then waits up to the context's `death_wait` for the last.
 pub(super) fn end_all(
-    whole: &Whole<'_>,
+    whole: &mut Whole<'_>,
     target: &ScanTarget,
     found: Vec<Escapee>,
     result: &mut PassResult,
@@ -55,28 +55,18 @@ pub(super) fn end_all(
 }
 
 /// `None`: gone, or not the process that was found any more.
-///
-/// The handle is opened first and the process looked at after that: what has the number *then*
-/// and started when the found one did is the one the handle is on, for the number was its own
-/// all the time between.
 fn end_one(
-    whole: &Whole<'_>,
+    whole: &mut Whole<'_>,
     target: &ScanTarget,
     escapee: &Escapee,
 ) -> Result<Option<PidFd>, SysError> {
-    let pid = escapee.process.pid;
-    let Some(handle) = PidFd::open(pid)? else {
+    let handle = match whole.held.remove(&escapee.process.pid) {
+        Some(held) => Some(held.handle),
+        None => whole.recognise(target, escapee)?,
+    };
+    let Some(handle) = handle else {
         return Ok(None);
     };
-    let Some(now) = whole.proc.stat_of(escapee.process.id())? else {
-        return Ok(None);
-    };
-    if now.is_dead() {
-        return Ok(None);
-    }
-    if escapee.evidence == Evidence::Marked && whole.proc.mark(pid)? != target.mark {
-        return Ok(None);
-    }
     Ok(handle.send(libc::SIGKILL)?.then_some(handle))
 }
 

@@ -39,7 +39,7 @@ impl SpawnMethod {
 pub struct Spec {
     /// The program: a path if it holds a `/`, otherwise looked up in the PATH of `env`.
     pub program: OsString,
-    /// The arguments, argv[0] included.
+    /// The arguments, `argv[0]` included.
     pub argv: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,

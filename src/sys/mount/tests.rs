@@ -158,4 +158,8 @@ fn the_path_in_proc_follows_the_base() {
         Some("/a/n/1")
     );
     assert_eq!(of("/sys/fs/cgroup/unified/b"), None);
+    let Some((Place::At(dir), _)) = best(PURE, "/") else {
+        panic!("no place")
+    };
+    assert_eq!(dir.as_os_str(), "/sys/fs/cgroup", "no slash at the end");
 }

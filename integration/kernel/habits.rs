@@ -1,0 +1,139 @@
+//! Services with bad habits: whatever they do with their processes, nothing of it is left.
+
+use serde_json::json;
+
+use crate::look::{self, until};
+use crate::world::{World, assert_verified, pids, rungs};
+
+#[test]
+fn a_process_whose_main_thread_has_gone_is_ended() {
+    let mut world = World::new();
+    world
+        .fixture("web", "mainless", "shutdown_timeout: 50ms")
+        .init();
+    let pid = world.pid("web", "pid");
+    assert_eq!(look::state(pid).as_deref(), Some("Z"));
+    assert!(look::alive(pid).is_some(), "a thread of it lives");
+    let receipt = world.stop_verified("web");
+    assert!(rungs(&receipt).contains(&"kill".to_owned()), "{receipt:#}");
+    assert_eq!(pids(&receipt, "killed"), [pid].into(), "{receipt:#}");
+    world.end();
+}
+
+#[test]
+fn an_orphan_in_a_session_of_its_own_ends_with_its_service() {
+    let mut world = World::new();
+    world.fixture("web", "session", "").init();
+    let child = world.pid("web", "child");
+    until("it is an orphan", || {
+        (look::parent(child) == Some(world.supervisor())).then_some(())
+    });
+    world.stop_verified("web");
+    assert!(look::alive(child).is_none());
+    world.end();
+}
+
+#[test]
+fn an_orphan_of_a_double_fork_ends_with_its_service() {
+    let mut world = World::new();
+    world.fixture("web", "double-fork", "").init();
+    let child = world.pid("web", "child");
+    world.stop_verified("web");
+    assert!(look::alive(child).is_none());
+    world.end();
+}
+
+#[test]
+fn a_daemon_that_left_its_main_process_is_ended_with_it() {
+    let mut world = World::new();
+    world
+        .fixture(
+            "web",
+            "daemon",
+            "exit_grace: 20ms\nrestart: {policy: never}",
+        )
+        .init();
+    let daemon = world.pid("web", "daemon");
+    world.reach("web", "done");
+    let receipt = world.receipt("web");
+    assert_verified(&receipt);
+    assert_eq!(receipt["cause"], "ended");
+    assert_eq!(receipt["exit"], json!({"code": 0}));
+    assert!(look::alive(daemon).is_none());
+    world.end();
+}
+
+#[test]
+fn chains_that_go_on_by_forking_and_exiting_are_ended() {
+    let mut world = World::alone();
+    world
+        .fixture("web", "relay 4", "shutdown_timeout: 20ms")
+        .init();
+    world.pid("web", "pid");
+    world.stop_verified("web");
+    world.end();
+}
+
+#[test]
+fn chains_that_go_on_outside_their_cgroup_are_ended() {
+    let mut world = World::alone();
+    let outside = world.foreign_cgroup();
+    let words = format!("relay 4 {}", outside.display());
+    world
+        .fixture("web", &words, "shutdown_timeout: 20ms")
+        .init();
+    world.pid("web", "pid");
+    assert!(!look::members(&outside).is_empty());
+    let receipt = world.stop_verified("web");
+    assert!(!pids(&receipt, "escaped").is_empty(), "{receipt:#}");
+    until("the cgroup outside is empty", || {
+        look::members(&outside).is_empty().then_some(())
+    });
+    world.end();
+}
+
+#[test]
+fn a_fork_bomb_is_ended() {
+    let mut world = World::alone();
+    world
+        .fixture("web", "bomb 64901 100", "shutdown_timeout: 20ms\nlog: none")
+        .init();
+    world.number("web", "up");
+    let main = world.generations("web")[0].join("main");
+    until("it has gone off", || {
+        (look::members(&main).len() >= 90).then_some(())
+    });
+    world.stop_verified("web");
+    world.end();
+}
+
+#[test]
+fn stopped_processes_are_ended() {
+    let mut world = World::new();
+    world.fixture("web", "stopped", "").init();
+    let pid = world.pid("web", "pid");
+    until("it is stopped", || (look::state(pid)? == "T").then_some(()));
+    let receipt = world.stop_verified("web");
+    // The signal waits for a stopped process to go on, and it is made to.
+    assert_eq!(receipt["exit"]["signal"], "SIGTERM", "{receipt:#}");
+    assert_eq!(receipt["killed"], json!([]), "{receipt:#}");
+    world.end();
+}
+
+#[test]
+fn a_service_that_somebody_froze_is_ended() {
+    let mut world = World::new();
+    world
+        .fixture("web", "stubborn", "shutdown_timeout: 50ms")
+        .init();
+    let pid = world.pid("web", "pid");
+    let generation = &world.generations("web")[0];
+    std::fs::write(generation.join("cgroup.freeze"), "1").unwrap();
+    until("it is frozen", || {
+        let events = std::fs::read_to_string(generation.join("cgroup.events")).ok()?;
+        events.contains("frozen 1").then_some(())
+    });
+    let receipt = world.stop_verified("web");
+    assert_eq!(pids(&receipt, "killed"), [pid].into(), "{receipt:#}");
+    world.end();
+}

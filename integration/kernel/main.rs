@@ -1,0 +1,40 @@
+//! The supervisor as a whole: the real binary on the real kernel. Needs root and a writable
+//! cgroup2, and fails without.
+//!
+//! The test binary is its own fixture: called with `nought-fixture` as its first argument it
+//! runs one of [`fixtures`] instead of the tests, before any thread exists.
+#![expect(
+    unsafe_code,
+    reason = "fixtures fork, trace, mount and end their main thread"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by failing"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests start programs and look at the clock"
+)]
+
+mod fixtures;
+mod look;
+mod wire;
+mod world;
+
+mod children;
+mod crash;
+mod degraded;
+mod escapes;
+mod habits;
+mod machine;
+mod order;
+mod output;
+mod readiness;
+mod seed;
+mod signals;
+mod socket;
+mod starts;
+mod survivors;
