@@ -8,7 +8,7 @@ use super::lifecycle::starting_again;
 use super::machine::Supervisor;
 use super::receipt::{Cause, Receipt, Verdict};
 use super::request::{Reply, Request, RequestError, RequestId};
-use super::service::{State, StopWanted, Target};
+use super::service::{Service, State, StopWanted, Target};
 use super::shutdown::Phase;
 use super::time::Timer;
 
@@ -24,6 +24,9 @@ impl Supervisor {
             return;
         };
         let Some(service) = self.graph.find(name) else {
+            if matches!(request, Request::Stop { .. }) && self.stop_ghosts(id, name) {
+                return;
+            }
             let error = RequestError::NotFound {
                 service: name.clone(),
             };
@@ -62,7 +65,7 @@ impl Supervisor {
             return;
         };
         service.target = Target::Up;
-        service.forced |= force;
+        service.forced |= force && !service.state.active();
         match &service.state {
             State::Down | State::Backoff { .. } | State::Failed { .. } | State::Done => {
                 service.backoff.reset();
@@ -70,12 +73,13 @@ impl Supervisor {
                 self.set_state(id, starting_again());
             }
             State::Starting(_) | State::Up(_) => {
-                // A stop that has not begun is taken back; one for another reason comes again up.
+                // A stop that has not begun is taken back; after one for another reason it comes
+                // up again.
                 if service
                     .stop_wanted
                     .is_some_and(|wanted| wanted.cause == Cause::Stop)
                 {
-                    self.take_back_stop(id, |name| RequestError::Superseded { service: name });
+                    self.take_back_stop(id);
                 }
             }
             State::Stopping(_) => service.again = true,
@@ -115,8 +119,8 @@ impl Supervisor {
         else {
             return;
         };
-        self.out.timers.cancel_service(id);
         let ghost = self.add(spec, true);
+        self.out.timers.hand_over(id, ghost);
         self.gens.insert(ladder.r#gen, ghost);
         ladder.on_survivor_gone(&mut self.out, ghost);
         if let Some(service) = self.services.get_mut(&ghost) {
@@ -131,25 +135,61 @@ impl Supervisor {
         };
         match &service.state {
             State::Starting(_) | State::Up(_) => {
+                let force = service.stop_wanted.is_some_and(|wanted| wanted.force);
+                if !force && self.refuse_below_lingering(request, id) {
+                    return;
+                }
+                let Some(service) = self.services.get_mut(&id) else {
+                    return;
+                };
                 service.target = Target::Up;
                 service.again = true;
                 service.backoff.reset();
-                if service
-                    .stop_wanted
-                    .is_none_or(|wanted| wanted.cause != Cause::Shutdown)
-                {
-                    let force = service.stop_wanted.is_some_and(|wanted| wanted.force);
-                    service.stop_wanted = Some(StopWanted {
-                        cause: Cause::Restart,
-                        force,
-                    });
-                }
+                service.stop_wanted = Some(StopWanted {
+                    cause: Cause::Restart,
+                    force,
+                });
                 self.dirty.insert(id);
                 self.cascade(id, false);
                 self.wait_for_start(request, id, wait);
             }
-            _ => self.on_start_request(request, id, wait, false),
+            State::Done => {
+                self.cascade(id, false);
+                self.on_start_request(request, id, wait, false);
+            }
+            State::Down
+            | State::Blocked { .. }
+            | State::Stopping(_)
+            | State::Lingering(_)
+            | State::Backoff { .. }
+            | State::Failed { .. } => self.on_start_request(request, id, wait, false),
         }
+    }
+
+    /// Without force a service is not taken from under a requirer that still lives on.
+    fn refuse_below_lingering(&mut self, request: RequestId, id: ServiceId) -> bool {
+        let mut seen = BTreeSet::from([id]);
+        let mut open = vec![id];
+        let mut found = None;
+        while let Some(at) = open.pop() {
+            for requirer in self.graph.requirers(at) {
+                if !seen.insert(requirer) {
+                    continue;
+                }
+                open.push(requirer);
+                if let Some(State::Lingering(ladder)) =
+                    self.services.get(&requirer).map(|service| &service.state)
+                {
+                    found = Some(Box::new(ladder.receipt().clone()));
+                }
+            }
+        }
+        let Some(receipt) = found else { return false };
+        self.reply(
+            request,
+            Reply::Error(RequestError::DependentLingers(receipt)),
+        );
+        true
     }
 
     fn on_stop_request(&mut self, request: RequestId, id: ServiceId, force: bool) {
@@ -157,12 +197,20 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
+        let running = matches!(service.state, State::Starting(_) | State::Up(_));
+        let force = force || service.stop_wanted.is_some_and(|wanted| wanted.force);
+        if running && !force && !shutting_down && self.refuse_below_lingering(request, id) {
+            return;
+        }
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
         service.target = Target::Down;
         service.again = false;
+        service.forced = false;
         match &mut service.state {
             State::Starting(_) | State::Up(_) => {
                 if !shutting_down {
-                    let force = force || service.stop_wanted.is_some_and(|wanted| wanted.force);
                     service.stop_wanted = Some(StopWanted {
                         cause: Cause::Stop,
                         force,
@@ -179,15 +227,51 @@ impl Supervisor {
                 self.reply(request, Reply::Error(RequestError::Lingering(receipt)));
             }
             State::Down | State::Blocked { .. } | State::Backoff { .. } | State::Failed { .. } => {
-                self.put_down(id);
-                self.reply(request, Reply::AlreadyDown);
+                self.stop_what_is_down(request, id);
             }
             State::Done => {
                 self.cascade(id, force);
-                self.put_down(id);
-                self.reply(request, Reply::AlreadyDown);
+                self.stop_what_is_down(request, id);
             }
         }
+    }
+
+    /// Nothing of the service itself is to be stopped; earlier generations of it may be.
+    fn stop_what_is_down(&mut self, request: RequestId, id: ServiceId) {
+        self.put_down(id);
+        let name = self.services.get(&id).map(|s| s.spec.name.clone());
+        if !self.stop_ghosts(request, &name.unwrap_or_default()) {
+            self.reply(request, Reply::AlreadyDown);
+        }
+    }
+
+    /// Answers for the leftovers and lingering generations of this name; `false`: there are none.
+    fn stop_ghosts(&mut self, request: RequestId, name: &str) -> bool {
+        let ghosts = self.graph.ghosts_named(name).to_vec();
+        let ending = ghosts.iter().find(|ghost| {
+            let service = self.services.get(ghost);
+            service.is_some_and(|service| service.state.active())
+        });
+        if let Some(ending) = ending {
+            self.push_stop_wait(*ending, request);
+            return true;
+        }
+        let mut lingering = None;
+        for ghost in ghosts {
+            if let Some(Service {
+                state: State::Lingering(ladder),
+                ..
+            }) = self.services.get_mut(&ghost)
+            {
+                ladder.kill_again(&mut self.out);
+                lingering = Some(Box::new(ladder.receipt().clone()));
+            }
+        }
+        let Some(receipt) = lingering else {
+            return false;
+        };
+        self.reply(request, Reply::Error(RequestError::Lingering(receipt)));
+        true
     }
 
     fn push_stop_wait(&mut self, id: ServiceId, request: RequestId) {
@@ -208,8 +292,8 @@ impl Supervisor {
         }
     }
 
-    /// A wanted stop that has not begun does not happen.
-    fn take_back_stop(&mut self, id: ServiceId, why: impl Fn(String) -> RequestError) {
+    /// A wanted stop that has not begun does not happen, unless a service it requires goes down.
+    fn take_back_stop(&mut self, id: ServiceId) {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
@@ -218,53 +302,87 @@ impl Supervisor {
         service.again = false;
         service.target = Target::Up;
         let name = service.spec.name.clone();
-        let mut waits = std::mem::take(&mut service.stop_waits);
-        let starts = self
-            .start_waits
-            .iter()
-            .filter(|(_, service)| **service == id);
-        let is_error = !matches!(why(String::new()), RequestError::Superseded { .. });
-        let starts: Vec<RequestId> = starts.map(|(request, _)| *request).collect();
-        if is_error {
-            for request in starts {
-                self.start_waits.remove(&request);
-                waits.push(request);
-            }
+        for request in std::mem::take(&mut service.stop_waits) {
+            let service = name.clone();
+            self.reply(request, Reply::Error(RequestError::Superseded { service }));
         }
-        for request in waits {
-            self.reply(request, Reply::Error(why(name.clone())));
+        self.follow_lost_requirement(id);
+    }
+
+    /// After a stop was taken back: it goes down all the same when what it requires does.
+    fn follow_lost_requirement(&mut self, id: ServiceId) {
+        if self.lost_requirement(id)
+            && let Some(service) = self.services.get_mut(&id)
+        {
+            service.stop_wanted = Some(StopWanted {
+                cause: Cause::Dependency,
+                force: true,
+            });
         }
         self.mark_concerned(id);
     }
 
-    /// A dependent lingers: the stops that wait for it, and were not told to go on, halt here,
-    /// and what they would have stopped is left running.
-    pub(super) fn halt_stops_below(&mut self, id: ServiceId, receipt: &Receipt) {
-        if self.shutdown.is_some() {
-            return;
-        }
+    /// Whether something that the service requires, directly or through what is done, is not
+    /// ready.
+    fn lost_requirement(&self, id: ServiceId) -> bool {
         let mut seen = BTreeSet::from([id]);
         let mut open = vec![id];
         while let Some(at) = open.pop() {
-            let Some(edges) = self.graph.edges(at) else {
-                continue;
-            };
-            let deps: Vec<ServiceId> = edges
-                .requires
-                .iter()
-                .filter_map(|name| self.graph.primary(*name))
-                .collect();
-            for dep in deps {
-                let Some(service) = self.services.get(&dep) else {
-                    continue;
+            let names = self.graph.edges(at).into_iter().flat_map(|e| &e.requires);
+            for name in names {
+                let required = self.graph.primary(*name);
+                let Some(service) = required.and_then(|id| self.services.get(&id)) else {
+                    return true;
                 };
-                let halts = service.stop_wanted.is_some_and(|wanted| !wanted.force);
-                if seen.insert(dep) && halts {
-                    let receipt = Box::new(receipt.clone());
-                    self.take_back_stop(dep, |_| RequestError::DependentLingers(receipt.clone()));
-                    open.push(dep);
+                if !service.ready() {
+                    return true;
+                }
+                if matches!(service.state, State::Done) {
+                    open.extend(required.filter(|id| seen.insert(*id)));
                 }
             }
+        }
+        false
+    }
+
+    /// A dependent lingers: the stops below it that were not told to go on halt here, and what
+    /// they would have stopped is left running.
+    pub(super) fn halt_stops_below(&mut self, id: ServiceId, receipt: &Receipt) {
+        let mut seen = BTreeSet::from([id]);
+        let mut open = vec![id];
+        let mut halted = Vec::new();
+        while let Some(at) = open.pop() {
+            let names = self.graph.edges(at).into_iter().flat_map(|e| &e.requires);
+            for dependency in names.filter_map(|name| self.graph.primary(*name)) {
+                if seen.insert(dependency) {
+                    open.push(dependency);
+                    halted.push(dependency);
+                }
+            }
+        }
+        halted.retain(|id| {
+            let wanted = self.services.get(id).and_then(|s| s.stop_wanted);
+            wanted.is_some_and(|wanted| !wanted.force)
+        });
+        for id in &halted {
+            let Some(service) = self.services.get_mut(id) else {
+                continue;
+            };
+            service.stop_wanted = None;
+            service.waits_for = None;
+            service.again = false;
+            service.target = Target::Up;
+            let mut waits = std::mem::take(&mut service.stop_waits);
+            let starts = self.start_waits.iter().filter(|(_, of)| *of == id);
+            waits.extend(starts.map(|(request, _)| *request));
+            for request in waits {
+                self.start_waits.remove(&request);
+                let error = RequestError::DependentLingers(Box::new(receipt.clone()));
+                self.reply(request, Reply::Error(error));
+            }
+        }
+        for id in halted {
+            self.follow_lost_requirement(id);
         }
     }
 

@@ -6,7 +6,7 @@ use super::machine::{Out, Supervisor};
 use super::readiness::{AfterFailure, Probe};
 use super::receipt::{Cause, Verdict};
 use super::request::{Reply, RequestError};
-use super::service::{Ended, Main, Run, Service, State, Target};
+use super::service::{Ended, Main, Run, Service, State, StopWanted, Target};
 use super::spec::RestartWhen;
 use super::stop::{AuxState, Ladder};
 use super::time::Timer;
@@ -111,10 +111,14 @@ impl Supervisor {
         if std::mem::replace(&mut run.execed, true) {
             return;
         }
+        // A oneshot's readiness is its exit.
+        if service.spec.oneshot {
+            return;
+        }
         if service.spec.test.is_some() {
             run.probe = Some(Probe::default());
             self.run_test(id);
-        } else if !service.spec.oneshot {
+        } else {
             self.become_up(id);
         }
     }
@@ -140,7 +144,12 @@ impl Supervisor {
         };
         let failed = service.failure.is_some();
         let oneshot = service.spec.oneshot;
-        let cause = service.stop_wanted.map(|wanted| wanted.cause);
+        // A oneshot that got done before its dependency took it along is done.
+        let done = oneshot && !failed && exit.success();
+        let cause = service
+            .stop_wanted
+            .map(|wanted| wanted.cause)
+            .filter(|cause| !(done && *cause == Cause::Dependency));
         self.with_run(id, |run| run.main = Main::Gone(exit));
         if !oneshot {
             self.cascade(id, true);
@@ -157,12 +166,29 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        if !matches!(service.state, State::Starting(_)) || service.stop_wanted.is_some() {
+        if !matches!(service.state, State::Starting(_)) {
             return;
         }
         let timeout = service.spec.start_timeout.unwrap_or_default();
-        service.failure = Some(format!("not ready within {timeout:?}"));
-        self.begin_ladder(id, Cause::StartFailed);
+        if service.stop_wanted.is_some() {
+            // Should that stop be taken back, the start has its time again.
+            let again = self.out.now + timeout;
+            self.out.timers.set(Timer::StartTimeout(id), again);
+            return;
+        }
+        self.fail_start(id, format!("not ready within {timeout:?}"));
+    }
+
+    /// The start has failed while its processes live: they go down, in order.
+    fn fail_start(&mut self, id: ServiceId, why: String) {
+        if let Some(service) = self.services.get_mut(&id) {
+            service.failure = Some(why);
+            service.stop_wanted = Some(StopWanted {
+                cause: Cause::StartFailed,
+                force: true,
+            });
+            self.dirty.insert(id);
+        }
     }
 
     // ---- readiness ----------------------------------------------------------------------
@@ -254,12 +280,13 @@ impl Supervisor {
         let Some(probe) = &mut run.probe else { return };
         match probe.failed(test) {
             AfterFailure::Again(pause) => self.out.timers.set(Timer::TestPause(id), now + pause),
-            AfterFailure::GiveUp => {
+            AfterFailure::GiveUp(pause) if service.stop_wanted.is_some() => {
+                // Should that stop be taken back, the test decides again.
+                self.out.timers.set(Timer::TestPause(id), now + pause);
+            }
+            AfterFailure::GiveUp(_) => {
                 let failures = probe.failures();
-                if service.stop_wanted.is_none() {
-                    service.failure = Some(format!("its test failed {failures} times"));
-                    self.begin_ladder(id, Cause::StartFailed);
-                }
+                self.fail_start(id, format!("its test failed {failures} times"));
             }
         }
     }
@@ -359,9 +386,9 @@ impl Supervisor {
             self.out.push(Effect::Reply { id, reply });
         }
         if verdict == Verdict::Lingering {
-            let cause = ladder.cause;
             self.set_state(id, State::Lingering(ladder));
-            if cause == Cause::Dependency {
+            if first && self.shutdown.is_none() {
+                self.cascade(id, true);
                 self.halt_stops_below(id, &receipt);
             }
         } else {
@@ -381,10 +408,16 @@ impl Supervisor {
                 .graph
                 .edges(id)
                 .and_then(|edges| self.graph.primary(edges.name));
-            self.dirty.extend(primary);
+            let ghost = self.services.remove(&id);
             self.graph.remove(id);
-            self.services.remove(&id);
             self.dirty.remove(&id);
+            if let Some(primary) = primary {
+                self.dirty.insert(primary);
+                let own = self.services.get_mut(&primary).map(|s| &mut s.receipt);
+                if let Some(own @ None) = own {
+                    *own = ghost.and_then(|ghost| ghost.receipt);
+                }
+            }
             return;
         }
         let down = service.target == Target::Down || self.shutdown.is_some();
@@ -401,7 +434,12 @@ impl Supervisor {
         if let State::Backoff { until } = next {
             self.out.timers.set(Timer::Backoff(id), until);
         }
+        let failed = matches!(next, State::Failed { .. });
         self.set_state(id, next);
+        if failed {
+            // Those that require it may run although it was not ready: a oneshot's second run.
+            self.cascade(id, true);
+        }
     }
 
     /// It ended by itself, or could not be started: by its restart policy.
@@ -431,9 +469,10 @@ impl Supervisor {
                 State::Failed { why }
             };
         }
+        let began = service.receipt.as_ref().map_or(now, |receipt| receipt.began);
         let uptime = service
             .up_since
-            .map_or(std::time::Duration::ZERO, |since| now.since(since));
+            .map_or(std::time::Duration::ZERO, |since| began.since(since));
         match service.backoff.next(policy, now, uptime, &mut self.rng) {
             Some(delay) if delay.is_zero() => starting_again(),
             Some(delay) => State::Backoff { until: now + delay },

@@ -54,6 +54,11 @@ impl Out {
         self.effects.push_back(effect);
     }
 
+    /// The newest operation's name.
+    pub(super) fn last_op(&self) -> OpId {
+        OpId(self.ops)
+    }
+
     /// A name for a new operation.
     pub(super) fn op(&mut self) -> OpId {
         self.ops += 1;
@@ -72,7 +77,7 @@ pub struct Supervisor {
     /// Services whose situation may have changed.
     pub(super) dirty: BTreeSet<ServiceId>,
     /// Whom a service on its way down holds up: looked at again when it changes.
-    pub(super) held: BTreeMap<ServiceId, Vec<ServiceId>>,
+    pub(super) held: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Requests that wait for a service to be up.
     pub(super) start_waits: BTreeMap<RequestId, ServiceId>,
     pub(super) shutdown: Option<Shutdown>,
@@ -129,7 +134,9 @@ impl Supervisor {
         for spec in specs {
             self.add(spec, false);
         }
-        for id in self.graph.unordered() {
+        let unordered = self.graph.unordered();
+        self.graph.forget_ghosts_on_cycles(&unordered);
+        for id in unordered {
             if let Some(cycle) = self.graph.cycle_through(id) {
                 self.set_state(
                     id,
@@ -218,10 +225,7 @@ impl Supervisor {
                 ladder.on_retry(out, id);
                 None
             }),
-            Timer::Proof(id) => self.on_ladder(id, |ladder, out| {
-                ladder.on_proof_timeout(out, id);
-                None
-            }),
+            Timer::Proof(id) => self.on_ladder(id, |ladder, out| ladder.on_proof_timeout(out, id)),
             Timer::StopsEnd => self.force_verdicts(),
             Timer::Flush => self.on_flushed(),
             Timer::Deadline => self.on_deadline(),
@@ -305,7 +309,11 @@ impl Supervisor {
             .map(|(id, _)| *id)
             .collect();
         let mut waves: BTreeMap<ServiceId, u32> = BTreeMap::new();
-        while let Some(id) = free.pop() {
+        while let Some(id) = free.pop().or_else(|| open.keys().next().copied()) {
+            // What is on a cycle never becomes free, and counts as it comes.
+            if open.remove(&id).is_none() {
+                continue;
+            }
             let below = waves.get(&id).copied().unwrap_or(0);
             let active = self
                 .services
@@ -383,14 +391,14 @@ impl Supervisor {
 
     /// The deadline: every service that was not asked yet is asked, and then it is over.
     fn on_deadline(&mut self) {
-        self.force_verdicts();
-        self.settle();
-        while let Some(timer) = self.out.timers.pop_due(self.out.now) {
-            self.on_timer(timer);
+        // Each round frees at least one wave of those that were not asked yet.
+        for _ in 0..=self.services.len() {
+            if !self.services.values().any(|service| service.state.active()) {
+                break;
+            }
+            self.force_verdicts();
             self.settle();
         }
-        self.force_verdicts();
-        self.settle();
         self.reply_shutdown();
         let error = super::Failed {
             doing: "finish the final sweep of".into(),
@@ -422,8 +430,8 @@ impl Supervisor {
                     survivors.extend(ladder.receipt().survivors.iter().cloned());
                 }
             }
-            survivors.sort_by_key(|survivor| survivor.pid);
-            survivors.dedup_by_key(|survivor| survivor.pid);
+            survivors.sort_by(|a, b| (a.pid, &a.cgroup).cmp(&(b.pid, &b.cgroup)));
+            survivors.dedup_by(|a, b| (a.pid, &a.cgroup) == (b.pid, &b.cgroup));
         }
         let outcome = Outcome {
             kind: shutdown.kind,

@@ -14,6 +14,9 @@ use super::time::Timer;
 impl Supervisor {
     /// Brings the graph to rest.
     pub(super) fn settle(&mut self) {
+        if self.finished() {
+            return;
+        }
         while let Some(id) = self.dirty.pop_first() {
             self.settle_service(id);
         }
@@ -86,7 +89,7 @@ impl Supervisor {
             }
         }
         let requirer = self.blocking_dependent(id, true)?;
-        self.held.entry(requirer).or_default().push(id);
+        self.held.entry(requirer).or_default().insert(id);
         let name = self
             .services
             .get(&requirer)
@@ -119,10 +122,7 @@ impl Supervisor {
         if let Some(hint) = hint
             && self.going_down(hint)
         {
-            let held = self.held.entry(hint).or_default();
-            if !held.contains(&id) {
-                held.push(id);
-            }
+            self.held.entry(hint).or_default().insert(id);
             return;
         }
         let blocker = self.blocking_dependent(id, false);
@@ -131,7 +131,9 @@ impl Supervisor {
         }
         match blocker {
             None => self.begin_ladder(id, wanted.cause),
-            Some(blocker) => self.held.entry(blocker).or_default().push(id),
+            Some(blocker) => {
+                self.held.entry(blocker).or_default().insert(id);
+            }
         }
     }
 
@@ -195,7 +197,7 @@ impl Supervisor {
         service.stop_wanted = None;
         service.waits_for = None;
         let stop_command = spec.stop_command.is_some();
-        let mut ladder = Ladder::new(
+        let ladder = Ladder::new(
             &self.out,
             spec,
             self.settings.guarantee,
@@ -203,8 +205,11 @@ impl Supervisor {
             cause,
             budget,
         );
-        ladder.climb(&mut self.out, id, stop_command);
         self.set_state(id, State::Stopping(Box::new(ladder)));
+        self.on_ladder(id, |ladder, out| {
+            ladder.climb(out, id, stop_command);
+            None
+        });
     }
 
     /// Everything that requires the service has to go down, and theirs before them.
@@ -233,8 +238,6 @@ impl Supervisor {
                         self.dirty.insert(requirer);
                         open.push(requirer);
                     }
-                    // Already on its way; what requires it was told when it began.
-                    State::Stopping(_) => {}
                     _ => open.push(requirer),
                 }
             }

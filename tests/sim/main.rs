@@ -1,0 +1,18 @@
+//! The supervisor in a world driven from seeds: see ARCHITECTURE.md, 'Invariants'.
+//!
+//! `NOUGHT_SIM_SEEDS=1000000 NOUGHT_SIM_FROM=20000 cargo test --test sim seeds` runs more;
+//! a failure names the command that replays it.
+
+pub use nought::core;
+
+mod carry;
+mod dice;
+mod faults;
+mod invariants;
+mod kernel;
+mod observer;
+mod run;
+mod scenario;
+mod seeds;
+mod trace;
+mod world;
