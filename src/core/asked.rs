@@ -311,7 +311,7 @@ impl Supervisor {
 
     /// After a stop was taken back: it goes down all the same when what it requires does.
     fn follow_lost_requirement(&mut self, id: ServiceId) {
-        if self.lost_requirement(id)
+        if self.lost_requirement(id).is_some()
             && let Some(service) = self.services.get_mut(&id)
         {
             service.stop_wanted = Some(StopWanted {
@@ -322,27 +322,29 @@ impl Supervisor {
         self.mark_concerned(id);
     }
 
-    /// Whether something that the service requires, directly or through what is done, is not
+    /// Something that the service requires, directly or through what is done, and that is not
     /// ready.
-    fn lost_requirement(&self, id: ServiceId) -> bool {
+    pub(super) fn lost_requirement(&self, id: ServiceId) -> Option<ServiceId> {
         let mut seen = BTreeSet::from([id]);
         let mut open = vec![id];
         while let Some(at) = open.pop() {
             let names = self.graph.edges(at).into_iter().flat_map(|e| &e.requires);
             for name in names {
-                let required = self.graph.primary(*name);
-                let Some(service) = required.and_then(|id| self.services.get(&id)) else {
-                    return true;
+                let Some(required) = self.graph.primary(*name) else {
+                    continue;
+                };
+                let Some(service) = self.services.get(&required) else {
+                    continue;
                 };
                 if !service.ready() {
-                    return true;
+                    return Some(required);
                 }
-                if matches!(service.state, State::Done) {
-                    open.extend(required.filter(|id| seen.insert(*id)));
+                if matches!(service.state, State::Done) && seen.insert(required) {
+                    open.push(required);
                 }
             }
         }
-        false
+        None
     }
 
     /// A dependent lingers: the stops below it that were not told to go on halt here, and what
@@ -477,6 +479,8 @@ impl Supervisor {
                     State::Failed { .. } | State::Lingering(_) => return true,
                     State::Down => return true,
                     State::Done if !service.spec.oneshot => return true,
+                    // What it requires may have been lost since.
+                    State::Done if seen.insert(dep) => open.push(dep),
                     State::Blocked { .. } if seen.insert(dep) => open.push(dep),
                     _ if service.target == Target::Down => return true,
                     _ => {}

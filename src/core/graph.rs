@@ -234,7 +234,8 @@ impl Graph {
         names.join(" → ")
     }
 
-    fn name_of(&self, id: ServiceId) -> &str {
+    /// The name a service bears.
+    pub(super) fn name_of(&self, id: ServiceId) -> &str {
         self.edges
             .get(&id)
             .map_or("?", |edges| self.name(edges.name))

@@ -413,10 +413,7 @@ impl Supervisor {
             self.dirty.remove(&id);
             if let Some(primary) = primary {
                 self.dirty.insert(primary);
-                let own = self.services.get_mut(&primary).map(|s| &mut s.receipt);
-                if let Some(own @ None) = own {
-                    *own = ghost.and_then(|ghost| ghost.receipt);
-                }
+                self.hand_receipt_on(primary, ghost);
             }
             return;
         }
@@ -439,6 +436,21 @@ impl Supervisor {
         if failed {
             // Those that require it may run although it was not ready: a oneshot's second run.
             self.cascade(id, true);
+        }
+    }
+
+    /// What became of a ghost is shown at the service whose name it bears, unless that has a
+    /// later story of its own.
+    fn hand_receipt_on(&mut self, primary: ServiceId, ghost: Option<Service>) {
+        let (Some(service), Some(receipt)) = (
+            self.services.get_mut(&primary),
+            ghost.and_then(|ghost| ghost.receipt),
+        ) else {
+            return;
+        };
+        let own = service.receipt.as_ref();
+        if own.is_none_or(|own| own.r#gen == receipt.r#gen) {
+            service.receipt = Some(receipt);
         }
     }
 

@@ -281,9 +281,8 @@ impl Supervisor {
                     self.dirty.insert(id);
                 }
                 State::Stopping(ladder) => {
-                    let spec = &service.spec;
-                    let budget =
-                        shutdown.budget(now, service.waves_below, spec.grace, spec.kill_timeout);
+                    let (grace, proof) = ladder.wishes();
+                    let budget = shutdown.budget(now, service.waves_below, grace, proof);
                     ladder.tighten(&mut self.out, id, budget);
                 }
                 State::Blocked { .. } | State::Backoff { .. } => {

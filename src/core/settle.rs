@@ -75,18 +75,21 @@ impl Supervisor {
         {
             return Some("an earlier start of it lingers".into());
         }
-        for dep in self.graph.edges(id)?.dependencies() {
-            let ready = self
-                .graph
-                .primary(dep)
-                .and_then(|dep| self.services.get(&dep));
-            match ready {
-                None => return Some(format!("{} is unknown", self.graph.name(dep))),
-                Some(dep) if !dep.ready() => {
-                    return Some(format!("{} is {}", dep.spec.name, dep.state.as_str()));
+        for name in self.graph.edges(id)?.dependencies() {
+            let primary = self.graph.primary(name);
+            match primary.and_then(|dependency| self.services.get(&dependency)) {
+                None => return Some(format!("{} is unknown", self.graph.name(name))),
+                Some(dependency) if !dependency.ready() => {
+                    let (name, state) = (&dependency.spec.name, dependency.state.as_str());
+                    return Some(format!("{name} is {state}"));
                 }
                 Some(_) => {}
             }
+        }
+        if let Some(lost) = self.lost_requirement(id) {
+            let state = self.services.get(&lost).map_or("gone", |s| s.state.as_str());
+            let name = self.graph.name_of(lost);
+            return Some(format!("{name}, which what it requires requires, is {state}"));
         }
         let requirer = self.blocking_dependent(id, true)?;
         self.held.entry(requirer).or_default().insert(id);
@@ -273,10 +276,22 @@ impl Supervisor {
         self.mark_concerned(id);
     }
 
-    /// Marks the service, who waits for it to be ready, and whom it held up.
+    /// Marks the service, who waits for it to be ready, also through what is done, and whom it
+    /// held up.
     pub(super) fn mark_concerned(&mut self, id: ServiceId) {
         self.dirty.insert(id);
-        self.dirty.extend(self.graph.dependents(id));
+        let mut done_below = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(at) = open.pop() {
+            for dependent in self.graph.dependents(at) {
+                self.dirty.insert(dependent);
+                let service = self.services.get(&dependent);
+                let done = service.is_some_and(|s| matches!(s.state, State::Done));
+                if done && done_below.insert(dependent) {
+                    open.push(dependent);
+                }
+            }
+        }
         if let Some(held) = self.held.remove(&id) {
             self.dirty.extend(held);
         }

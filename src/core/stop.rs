@@ -91,12 +91,16 @@ pub(super) struct Ladder {
     grace_ends: Option<Time>,
     /// A kill was issued: from here on nothing is asked any more.
     killing: bool,
+    /// What is in the cgroup now, if anything, was not killed yet: it was seen empty since the
+    /// last kill, or that failed.
+    kill_due: bool,
     kills_open: BTreeSet<OpId>,
     /// Passes up to this operation began before the last kill was done and prove nothing.
     stale_passes: OpId,
     retry: Duration,
     empty_passes: u8,
     scan_failures: u8,
+    kill_failures: u32,
     /// A verdict of lingering has fallen: what follows is a late proof.
     late: bool,
     /// A hint came while something else was under way: look once more after it.
@@ -153,11 +157,13 @@ impl Ladder {
             rest_signalled: false,
             grace_ends: None,
             killing: false,
+            kill_due: true,
             kills_open: BTreeSet::new(),
             stale_passes: OpId(0),
             retry: proof::RETRY_FIRST,
             empty_passes: 0,
             scan_failures: 0,
+            kill_failures: 0,
             late: false,
             hinted: false,
             late_looks: 0,
@@ -212,6 +218,11 @@ impl Ladder {
     /// The receipt of the last verdict.
     pub(super) fn receipt(&self) -> &Receipt {
         &self.receipt
+    }
+
+    /// How long the polite part and the proof may take, as things stand.
+    pub(super) fn wishes(&self) -> (Duration, Duration) {
+        (self.budget.grace, self.budget.proof)
     }
 
     /// Less time than before: a shutdown began while this was under way.

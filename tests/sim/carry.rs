@@ -315,6 +315,8 @@ impl World {
     }
 
     fn pass(&mut self, r#gen: GenId, report: &mut ScanReport) {
+        let exists = |found: &Gen| found.cgroup == Cgroup::Exists;
+        let exists = self.kernel.gens.get(&r#gen).is_some_and(exists);
         for pid in self.kernel.ours(r#gen) {
             let Some(process) = self.kernel.processes.get_mut(&pid) else {
                 continue;
@@ -329,7 +331,7 @@ impl World {
                 self.kernel.relay(pid);
                 continue;
             }
-            if process.returns {
+            if process.returns && exists {
                 process.returns = false;
                 process.place = Place::Main;
                 self.trace.say(self.now, || format!("  process {pid} comes back"));
@@ -344,7 +346,7 @@ impl World {
             }
         }
         let foreigners = self.faults.foreigners;
-        if self.dice.chance(foreigners) {
+        if exists && self.dice.chance(foreigners) {
             let mut process = self.process(r#gen, Place::Main);
             process.foreign = true;
             let pid = self.kernel.add(process);

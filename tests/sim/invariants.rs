@@ -68,6 +68,17 @@ impl Observer {
                 format!("{name} was started before its dependency {dependency} is ready")
             })?;
         }
+        let mut through = vec![&spec];
+        while let Some(spec) = through.pop() {
+            for required in &spec.requires {
+                hold(self.ready(required), || {
+                    let of = &spec.name;
+                    format!("{name} was started while {required}, required by {of}, is not ready")
+                })?;
+                let service = self.services.get(required).filter(|s| s.spec.oneshot);
+                through.extend(service.map(|service| &service.spec));
+            }
+        }
         let left = self.gens.values().find(|g| g.leftover && g.last.is_none());
         hold(left.is_none(), || {
             format!("{name} was started before a leftover has its verdict")
@@ -97,20 +108,27 @@ impl Observer {
         let Some(seen) = self.ids.get(&service).and_then(|id| self.gens.get(id)) else {
             return Err(format!("{service:?} stops, and never started"));
         };
-        let ordered = !seen.leftover || self.leftovers_ordered;
-        if !seen.main_lives() || !ordered || self.above[&seen.name].contains(&seen.name) {
+        let name = &seen.name;
+        if seen.leftover {
+            let mut above = self.leftovers_above[name].iter();
+            let waits = |id: &&GenId| self.gens[id].last.is_none();
+            let before = above.find(waits).filter(|_| self.leftovers_ordered);
+            return hold(before.is_none(), || {
+                format!("leftover {name} was asked to stop before leftover {before:?} is through")
+            });
+        }
+        let above = &self.above;
+        if !seen.main_lives() || above[name].contains(name) {
             return Ok(());
         }
-        let name = &seen.name;
         let was_up = seen.execed && !seen.spec.oneshot && (seen.spec.test.is_none() || seen.passed);
-        for above in &self.above[name] {
+        for above in &above[name] {
             for (_, other) in self.active(above) {
                 let requires = self.requirers.get(name).is_some_and(|r| r.contains(above));
                 let stops = self.services.get(above).is_some_and(|s| !s.stops.is_empty());
                 let both = other.stopping.is_some()
-                    || (stops && !other.leftover)
+                    || stops
                     || self.shutdown_began.is_some()
-                    || (other.leftover && seen.leftover)
                     || (requires && was_up);
                 hold(!both, || {
                     format!("{name} was asked to stop before its dependent {above} has a verdict")
@@ -128,14 +146,14 @@ impl Observer {
         }
         let lived = matches!(seen.main, Main::Spawned | Main::Unknown);
         if lived && seen.last_main_reading != Some(false) {
-            hold(seen.signalled.is_some(), || {
+            hold(seen.signalled.is_some() || seen.stop_command, || {
                 format!("{name} was killed without having been asked")
             })?;
         }
         if seen.last_main_reading == Some(false) || seen.main == Main::Never || self.hurried {
             return Ok(());
         }
-        let grace = if seen.signalled_alive {
+        let grace = if seen.signalled_alive || seen.stop_command {
             seen.spec.grace
         } else {
             seen.spec.exit_grace
@@ -149,7 +167,7 @@ impl Observer {
                 return Ok(());
             }
         }
-        hold(now >= asked + nanos(grace), || {
+        hold(now + self.slack >= asked + nanos(grace), || {
             let waited = (now - asked) / 1_000_000;
             format!("{name} was killed {waited} ms after it was asked, its grace is {grace:?}")
         })
@@ -348,7 +366,20 @@ impl Observer {
             let name = &view.spec.name;
             let fine = match view.state {
                 "up" | "done" | "failed" | "down" => !view.ghost,
-                "blocked" => !view.spec.dependencies().all(ready),
+                "blocked" => {
+                    let mut through = vec![view.spec];
+                    let mut required = Vec::new();
+                    while let Some(spec) = through.pop() {
+                        required.extend(spec.requires.iter().map(String::as_str));
+                        through.extend(
+                            views
+                                .iter()
+                                .filter(|v| v.state == "done" && spec.requires.contains(&v.spec.name))
+                                .map(|v| v.spec),
+                        );
+                    }
+                    !view.spec.dependencies().chain(required).all(ready)
+                }
                 _ => false,
             };
             hold(fine, || {

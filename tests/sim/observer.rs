@@ -87,7 +87,11 @@ pub struct Observer {
     pub hurried: bool,
     pub running_at_shutdown: BTreeSet<GenId>,
     pub finished: bool,
+    /// How far the core's clock may lag behind.
+    pub slack: u64,
+    /// Who waits for whom, by today's files; and which leftovers do, by their records too.
     pub above: BTreeMap<String, BTreeSet<String>>,
+    pub leftovers_above: BTreeMap<String, BTreeSet<GenId>>,
     pub requirers: BTreeMap<String, BTreeSet<String>>,
     pub leftovers_ordered: bool,
     pub starts: u32,
@@ -157,13 +161,11 @@ impl Observer {
             };
             (spec.name.clone(), seen)
         });
-        let all: Vec<&Spec> = scenario
-            .specs
-            .iter()
-            .chain(scenario.leftovers.iter().map(|l| &l.spec))
-            .collect();
-        let above = closure(&all, |spec| spec.dependencies().collect());
-        let leftovers_ordered = all.iter().all(|spec| !above[&spec.name].contains(&spec.name));
+        let leftovers_above = leftovers_above(scenario);
+        let leftovers_ordered = scenario.leftovers.iter().all(|leftover| {
+            let above = &leftovers_above[&leftover.spec.name];
+            above.iter().all(|id| *id != leftover.r#gen)
+        });
         let specs: Vec<&Spec> = scenario.specs.iter().collect();
         Self {
             deadline: scenario.settings.deadline,
@@ -183,7 +185,9 @@ impl Observer {
             requirers: closure(&specs, |spec| {
                 spec.requires.iter().map(String::as_str).collect()
             }),
-            above,
+            slack: 0,
+            above: closure(&specs, |spec| spec.dependencies().collect()),
+            leftovers_above,
             leftovers_ordered,
             starts: 0,
             verdicts: 0,
@@ -206,6 +210,13 @@ impl Observer {
             .get(last)
             .is_some_and(|seen| seen.last.is_none())
             .then_some(*last)
+    }
+
+    /// Generations whose last verdict is lingering.
+    pub fn lingering(&self) -> impl Iterator<Item = GenId> {
+        let lingers = |seen: &GenSeen| seen.verdict() == Some(Verdict::Lingering);
+        let found = self.gens.iter().filter(move |(_, seen)| lingers(seen));
+        found.map(|(id, _)| *id)
     }
 
     /// Generations of this name without a verdict.
@@ -464,6 +475,33 @@ fn closure<'a>(
         all.insert((*name).to_owned(), seen);
     }
     all
+}
+
+/// For the name of every leftover, the leftovers that wait for it, through whatever is between.
+fn leftovers_above(scenario: &Scenario) -> BTreeMap<String, BTreeSet<GenId>> {
+    let configured = scenario.specs.iter().map(|spec| (spec, None));
+    let leftovers = scenario.leftovers.iter();
+    let all: Vec<(&Spec, Option<GenId>)> = configured
+        .chain(leftovers.map(|leftover| (&leftover.spec, Some(leftover.r#gen))))
+        .collect();
+    let mut above = BTreeMap::new();
+    for leftover in &scenario.leftovers {
+        let mut names = BTreeSet::new();
+        let mut found = BTreeSet::new();
+        let mut open = vec![leftover.spec.name.as_str()];
+        while let Some(name) = open.pop() {
+            for (spec, r#gen) in &all {
+                if spec.dependencies().any(|dependency| dependency == name) {
+                    found.extend(*r#gen);
+                    if names.insert(&spec.name) {
+                        open.push(&spec.name);
+                    }
+                }
+            }
+        }
+        above.insert(leftover.spec.name.clone(), found);
+    }
+    above
 }
 
 pub fn gen_of(event: &Event) -> Option<GenId> {

@@ -1,6 +1,6 @@
 //! One run: the core in its world, step by step, watched.
 
-use crate::core::{Event, Request, Supervisor, Time};
+use crate::core::{Event, GenId, Request, Supervisor, Time};
 use crate::dice::Dice;
 use crate::kernel::MS;
 use crate::observer::Observer;
@@ -54,7 +54,6 @@ impl Run {
                 let last = scenario.outside.iter().map(|(at, _)| *at).max();
                 let heal = end_at.max(last.unwrap_or(0) * MS);
                 world.after(heal, What::Heal, None);
-                world.after(heal + PROGRESS, What::CheckProgress, None);
             }
             End::Shutdown => world.after(end_at, What::Shutdown, None),
         }
@@ -73,6 +72,9 @@ impl Run {
     pub fn finish(&mut self) -> Result<Stats, String> {
         self.observer.learn_ids(&self.core);
         self.take_effects()?;
+        let faults = &self.world.faults;
+        self.observer.slack = 50 * MS * u64::from(faults.stale_now > 0)
+            + MS * u64::from(faults.spurious_timeout > 0);
         while !self.observer.finished {
             self.steps += 1;
             if self.steps > MOST_STEPS {
@@ -89,7 +91,7 @@ impl Run {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.disturb_clock();
+        self.disturb_clock()?;
         let timeout = self.core.poll_timeout().map(Time::as_nanos);
         let event = self.world.next_at();
         match (timeout, event) {
@@ -108,7 +110,7 @@ impl Run {
             .check_rest(&self.core, &self.world.kernel, self.world.now)
     }
 
-    fn disturb_clock(&mut self) {
+    fn disturb_clock(&mut self) -> Result<(), String> {
         let jump = self.world.faults.clock_jump;
         if jump > 0 && self.world.dice.chance(jump / 3) {
             let by = self.world.dice.between(1, 4_000) * 1_000 * MS;
@@ -121,7 +123,9 @@ impl Run {
         if self.world.dice.chance(spurious) {
             let earlier = Time::from_nanos(self.world.now.saturating_sub(MS));
             self.core.handle_timeout(earlier);
+            self.take_effects()?;
         }
+        Ok(())
     }
 
     fn timer_first(&mut self, timeout: u64, event: u64) -> bool {
@@ -178,7 +182,14 @@ impl Run {
             }
             What::Outside(Outside::Terminate) => return self.deliver(Event::Terminate),
             What::Outside(Outside::Request(request)) => return self.request(request),
-            What::Heal => self.world.heal(),
+            What::Heal => {
+                self.world.heal();
+                let lingering: Vec<GenId> = self.observer.lingering().collect();
+                self.world.let_go(&lingering);
+                if self.end == End::HealThenProgress {
+                    self.world.after(PROGRESS, What::CheckProgress, None);
+                }
+            }
             What::Shutdown => {
                 self.shutdown_at = Some(self.world.now);
                 return self.request(Request::Shutdown { kind: self.kind });

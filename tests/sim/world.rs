@@ -356,6 +356,19 @@ impl World {
         }
     }
 
+    /// What kept the processes of these generations alive ends.
+    pub fn let_go(&mut self, gens: &[GenId]) {
+        let pids: Vec<u32> = gens
+            .iter()
+            .flat_map(|r#gen| self.kernel.of(*r#gen).map(|(pid, _)| pid))
+            .collect();
+        for pid in pids {
+            let delay = self.dice.between(1, 20) * MS;
+            let deed = Deed::Exit(KILLED);
+            self.after(delay, What::Process { pid, deed }, None);
+        }
+    }
+
     /// Nothing goes wrong any more, and what hung goes on.
     pub fn heal(&mut self) {
         self.trace.say(self.now, || "  faults heal".into());

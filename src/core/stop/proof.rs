@@ -16,6 +16,8 @@ use super::{Ladder, On};
 const EMPTY_PASSES: u8 = 3;
 /// A scan that fails is tried this often before the verdict does without it.
 const SCAN_TRIES: u8 = 3;
+/// A late kill that fails is tried this often, counted with those before the verdict.
+const LATE_KILL_TRIES: u32 = 8;
 pub(super) const RETRY_FIRST: Duration = Duration::from_millis(2);
 const RETRY_LAST: Duration = Duration::from_millis(250);
 
@@ -42,6 +44,7 @@ impl Ladder {
     pub(super) fn kill_aside(&mut self, out: &mut Out) -> OpId {
         let op = out.op();
         self.killing = true;
+        self.kill_due = false;
         self.kills_open.insert(op);
         self.stale_passes = op;
         self.step(out, Rung::Kill);
@@ -77,6 +80,7 @@ impl Ladder {
     pub(in super::super) fn on_cgroup(&mut self, out: &mut Out, id: ServiceId, main: bool, whole: bool) {
         self.main_populated = Some(main);
         self.populated = Some(whole);
+        self.kill_due |= !whole;
         match self.on {
             // A main process that lives on outside its cgroup has its grace like any other.
             On::Command { .. } | On::Signal
@@ -97,12 +101,16 @@ impl Ladder {
     pub(in super::super) fn on_killed(&mut self, out: &mut Out, id: ServiceId, op: OpId, report: KillReport) {
         // A kill counts on the receipt whenever its report comes.
         self.add_killed(report.killed);
+        let failed = report.error.is_some();
         if let Some(error) = report.error {
             self.step(out, Rung::Trouble(error));
         }
         if !self.kills_open.remove(&op) {
             return;
         }
+        self.kill_failures = if failed { self.kill_failures + 1 } else { 0 };
+        self.kill_due |= failed && self.kill_failures < LATE_KILL_TRIES;
+        self.kill_due |= report.populated == Some(false);
         if let Some(populated) = report.populated {
             self.populated = Some(populated);
         }
@@ -130,6 +138,11 @@ impl Ladder {
     ) -> Option<Verdict> {
         self.add_found(&report);
         if self.on != (On::Scan { op: Some(op) }) {
+            if !report.escaped.is_empty() {
+                // An old pass met somebody: what was seen before we heard of it does not count.
+                self.stale_passes = out.last_op();
+                self.hinted = true;
+            }
             self.on_abandoned(out, id, op);
             return None;
         }
@@ -144,6 +157,7 @@ impl Ladder {
             self.empty_passes = 0;
             return self.on_came_back(out, id);
         }
+        self.kill_due |= report.populated == Some(false);
         let escaped = report.escaped.len();
         let conclusive = report.conclusive;
         self.step(
@@ -211,9 +225,14 @@ impl Ladder {
             return None;
         }
         match result {
+            // Something came between: the proof is made again, when that is over.
             Fence::Removed if op <= self.stale_passes || self.unsettled().is_some() => {
-                // A kill was asked for meanwhile: once it is done the proof is made again.
-                self.sleep(out, id)
+                self.empty_passes = 0;
+                if self.late {
+                    return self.sleep(out, id);
+                }
+                self.scan(out, id);
+                None
             }
             Fence::Removed => {
                 self.step(out, Rung::Fence);
@@ -228,6 +247,10 @@ impl Ladder {
             Fence::Busy => {
                 self.step(out, Rung::FenceBusy);
                 self.empty_passes = 0;
+                if self.doubt.is_some() && !self.late {
+                    // No pass said that it was empty: it may never have been.
+                    return self.on_came_back(out, id);
+                }
                 self.on = if self.late {
                     On::Scan { op: None }
                 } else {
@@ -255,8 +278,12 @@ impl Ladder {
     // ---- what follows -------------------------------------------------------------------
 
     /// The scan saw a populated cgroup: the empty reading was early, or something came back.
-    fn on_came_back(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
+    pub(super) fn on_came_back(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
         if self.late {
+            // Once for each time that something came back: what is unkillable is not hammered.
+            if self.kill_due {
+                self.kill_aside(out);
+            }
             return self.sleep(out, id);
         }
         match self.grace_ends {

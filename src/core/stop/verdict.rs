@@ -57,6 +57,13 @@ impl Ladder {
                 self.abandon();
                 self.sleep(out, id)
             }
+            On::Scan { .. } | On::Fence { .. }
+                if !self.killing && self.populated == Some(true) =>
+            {
+                // The proof began on an early reading and never came to say so.
+                self.abandon();
+                self.on_came_back(out, id)
+            }
             On::Kill { .. } | On::Scan { .. } | On::Fence { .. } => {
                 self.inspect(out, id);
                 None
