@@ -172,7 +172,8 @@ impl World {
         };
         let never = found.test_never_passes && !self.healed;
         let main = found.main;
-        if found.cgroup != Cgroup::Exists || self.dice.chance(faults.test_cannot_run) {
+        let ended = self.ended_auxes.contains(&aux);
+        if ended || found.cgroup != Cgroup::Exists || self.dice.chance(faults.test_cannot_run) {
             let error = failed("run the command of");
             self.tell(Event::AuxFailed { r#gen, aux, error }, None);
             return;
@@ -220,6 +221,7 @@ impl World {
                 .map(|(pid, p)| (pid, p.mortality))
                 .collect()
         };
+        self.ended_auxes.insert(aux);
         for (pid, _) in of_it(self) {
             self.kill(pid);
         }

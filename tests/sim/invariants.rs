@@ -146,19 +146,19 @@ impl Observer {
         }
         let lived = matches!(seen.main, Main::Spawned | Main::Unknown);
         if lived && seen.last_main_reading != Some(false) {
-            hold(seen.signalled.is_some() || seen.stop_command, || {
+            hold(seen.signalled.is_some() || seen.stop_command.is_some(), || {
                 format!("{name} was killed without having been asked")
             })?;
         }
         if seen.last_main_reading == Some(false) || seen.main == Main::Never || self.hurried {
             return Ok(());
         }
-        let grace = if seen.signalled_alive || seen.stop_command {
+        let grace = if seen.signalled_alive || seen.stop_command.is_some() {
             seen.spec.grace
         } else {
             seen.spec.exit_grace
         };
-        let asked = seen.signalled.unwrap_or(now);
+        let asked = seen.signalled.or(seen.stop_command).unwrap_or(now);
         if let Some(began) = self.shutdown_began {
             let ends = began + nanos(self.deadline);
             let waves = u64::try_from(self.services.len() + self.gens.len()).unwrap();
@@ -283,7 +283,7 @@ impl Observer {
                 format!("{} (g{}) is {verdict:?}, released {}", seen.name, id.0, seen.released)
             })?;
             let asked = seen.signalled.is_some()
-                || seen.stop_command
+                || seen.stop_command.is_some()
                 || !matches!(seen.main, Main::Spawned | Main::Unknown)
                 || seen.spawned_late
                 || seen.last_main_reading == Some(false);

@@ -42,7 +42,7 @@ pub struct GenSeen {
     pub signalled: Option<u64>,
     /// Whether its main process lived when the signal went out.
     pub signalled_alive: bool,
-    pub stop_command: bool,
+    pub stop_command: Option<u64>,
     pub kills: u32,
     pub kills_open: BTreeSet<OpId>,
     /// What the scans since the last kill say: passes that count, in a row.
@@ -111,7 +111,7 @@ impl GenSeen {
             stopping: None,
             signalled: None,
             signalled_alive: false,
-            stop_command: false,
+            stop_command: None,
             kills: 0,
             kills_open: BTreeSet::new(),
             scans_open: BTreeSet::new(),
@@ -310,6 +310,9 @@ impl Observer {
             }
             Event::Scanned { op, report, .. } => {
                 seen.escaped.extend(report.escaped.iter().map(|p| p.pid));
+                if !report.escaped.is_empty() {
+                    seen.forget_proof();
+                }
                 if seen.scans_open.remove(op) {
                     let empty = report.populated == Some(false)
                         && report.escaped.is_empty()
@@ -336,7 +339,7 @@ impl Observer {
                 if let Some(seen) = self.gens.get_mut(r#gen) {
                     match kind {
                         AuxKind::Test => drop(seen.tests.insert(*aux)),
-                        AuxKind::Stop => seen.stop_command = true,
+                        AuxKind::Stop => seen.stop_command = Some(now),
                     }
                 }
             }
@@ -360,7 +363,8 @@ impl Observer {
                 if let Some(seen) = self.gens.get_mut(r#gen) {
                     seen.fences_open.clear();
                     seen.fence_removed = false;
-                    seen.scans_open.insert(*op);
+                    // Only the newest pass counts.
+                    seen.scans_open = BTreeSet::from([*op]);
                 }
             }
             Effect::Fence { r#gen, op } => {

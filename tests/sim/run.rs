@@ -55,7 +55,9 @@ impl Run {
                 let heal = end_at.max(last.unwrap_or(0) * MS);
                 world.after(heal, What::Heal, None);
             }
-            End::Shutdown => world.after(end_at, What::Shutdown, None),
+            End::Shutdown => {
+                world.after(end_at, What::Shutdown, None);
+            }
         }
         Self {
             world,
@@ -92,6 +94,9 @@ impl Run {
 
     fn step(&mut self) -> Result<(), String> {
         self.disturb_clock()?;
+        if self.observer.finished {
+            return Ok(());
+        }
         let timeout = self.core.poll_timeout().map(Time::as_nanos);
         let event = self.world.next_at();
         match (timeout, event) {

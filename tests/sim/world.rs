@@ -1,9 +1,9 @@
 //! The world outside the core: what was asked of it happens later, or never, and what happened
 //! is heard of later still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::{Effect, Event, Exit, Failed, GenId, RequestId, Spec};
+use crate::core::{Effect, Event, Exit, Failed, GenId, OpId, RequestId, Spec};
 use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::kernel::{Cgroup, Gen, KILLED, Kernel, MS, Mortality, Place, Process};
@@ -66,6 +66,8 @@ pub struct World {
     /// What hangs until the faults heal.
     held: Vec<(What, Option<Channel>)>,
     requests: u64,
+    /// Auxiliary commands that were ended: they do not begin any more.
+    pub ended_auxes: BTreeSet<OpId>,
     /// Whether the clock ever jumped.
     pub jumped: bool,
 }
@@ -84,6 +86,7 @@ impl World {
             channels: BTreeMap::new(),
             held: Vec::new(),
             requests: 0,
+            ended_auxes: BTreeSet::new(),
             jumped: false,
         };
         for leftover in &scenario.leftovers {
@@ -110,7 +113,8 @@ impl World {
 
     // ---- what waits ---------------------------------------------------------------------
 
-    pub fn after(&mut self, delay: u64, what: What, channel: Option<Channel>) {
+    /// Something happens after `delay`; returns when.
+    pub fn after(&mut self, delay: u64, what: What, channel: Option<Channel>) -> u64 {
         let mut at = self.now.saturating_add(delay);
         if let Some(channel) = channel {
             let last = self.channels.entry(channel).or_insert(0);
@@ -123,6 +127,7 @@ impl World {
         self.sequence += 1;
         self.queue
             .insert((at, tie, self.sequence), (what, channel));
+        at
     }
 
     /// When the next thing happens.
@@ -183,11 +188,12 @@ impl World {
     pub fn tell(&mut self, event: Event, channel: Option<Channel>) {
         let delay = self.latency();
         let twice = self.faults.duplicated;
-        if self.dice.chance(twice) {
-            let later = delay + self.latency() + MS;
-            self.after(later, What::Deliver(event.clone()), None);
+        let again = self.dice.chance(twice).then(|| event.clone());
+        let at = self.after(delay, What::Deliver(event), channel);
+        if let Some(event) = again {
+            let later = at - self.now + self.latency() + MS;
+            self.after(later, What::Deliver(event), None);
         }
-        self.after(delay, What::Deliver(event), channel);
     }
 
     /// The completion of an operation, which may take its time or hang.

@@ -47,6 +47,8 @@ impl Ladder {
         if self.on != (On::Inspect { op }) {
             return None;
         }
+        let killed = |s: &Survivor| s.pid == 0 || self.killed_pids.contains(&s.pid);
+        self.kill_due |= !survivors.iter().all(killed);
         Some(self.give_up(out, id, survivors))
     }
 
