@@ -51,6 +51,8 @@ pub struct GenSeen {
     pub proven: bool,
     pub fences_open: BTreeSet<OpId>,
     pub fence_removed: bool,
+    /// Fences after a proof, whatever came to light since.
+    pub fences_sure: BTreeSet<OpId>,
     pub fence_busy: bool,
     pub last_main_reading: Option<bool>,
     pub inspected: bool,
@@ -119,6 +121,7 @@ impl GenSeen {
             proven: false,
             fences_open: BTreeSet::new(),
             fence_removed: false,
+            fences_sure: BTreeSet::new(),
             fence_busy: false,
             last_main_reading: None,
             inspected: false,
@@ -322,10 +325,8 @@ impl Observer {
                 }
             }
             Event::Fenced { op, result, .. } => {
-                if seen.fences_open.remove(op) {
-                    seen.fence_removed |= *result == Fence::Removed;
-                    seen.fence_busy |= *result == Fence::Busy;
-                }
+                seen.fence_removed |= seen.fences_open.remove(op) && *result == Fence::Removed;
+                seen.fence_busy |= seen.fences_sure.contains(op) && *result == Fence::Busy;
             }
             _ => {}
         }
@@ -372,6 +373,7 @@ impl Observer {
                     && seen.proven
                 {
                     seen.fences_open.insert(*op);
+                    seen.fences_sure.insert(*op);
                 }
             }
             Effect::Inspect { r#gen, .. } => {

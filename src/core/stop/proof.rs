@@ -45,6 +45,7 @@ impl Ladder {
         let op = out.op();
         self.killing = true;
         self.kill_due = false;
+        self.empty_passes = 0;
         self.kills_open.insert(op);
         self.stale_passes = op;
         self.step(out, Rung::Kill);
@@ -286,18 +287,18 @@ impl Ladder {
             }
             return self.sleep(out, id);
         }
-        match self.grace_ends {
-            _ if self.killing => self.kill(out, id),
-            Some(ends) if ends > out.now => {
-                // The proof's time begins when its turn comes.
-                out.timers.cancel(Timer::Proof(id));
-                self.wait_on(out, id);
-            }
-            None if self.main != Main::None => {
-                out.timers.cancel(Timer::Proof(id));
-                self.ask(out, id);
-            }
-            _ => self.kill(out, id),
+        let signalled = self.asked || self.rest_signalled;
+        let grace_left = self.grace_ends.is_some_and(|ends| ends > out.now);
+        if self.killing || self.main == Main::None || (signalled && !grace_left) {
+            self.kill(out, id);
+            return None;
+        }
+        // The proof's time begins when its turn comes.
+        out.timers.cancel(Timer::Proof(id));
+        if signalled {
+            self.wait_on(out, id);
+        } else {
+            self.ask(out, id);
         }
         None
     }
