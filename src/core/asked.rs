@@ -318,6 +318,7 @@ impl Supervisor {
                 cause: Cause::Dependency,
                 force: true,
             });
+            self.cascade(id, true);
         }
         self.mark_concerned(id);
     }

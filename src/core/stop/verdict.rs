@@ -140,6 +140,10 @@ impl Ladder {
         out.push(Effect::Receipt(Box::new(self.receipt.clone())));
         if verdict == Verdict::Lingering {
             self.late = true;
+            if self.killing && self.kill_due && self.populated == Some(true) {
+                // The last kill failed, or somebody came after it: time was up, not the means.
+                self.kill_aside(out);
+            }
             self.sleep(out, id);
         } else {
             self.on = On::Ended;
