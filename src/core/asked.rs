@@ -8,6 +8,8 @@ use super::lifecycle::starting_again;
 use super::machine::Supervisor;
 use super::receipt::{Cause, Receipt, Verdict};
 use super::request::{Reply, Request, RequestError, RequestId};
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
 use super::service::{Service, State, StopWanted, Target};
 use super::shutdown::Phase;
 use super::time::Timer;
@@ -51,6 +53,8 @@ impl Supervisor {
         if let Some(error) = self.unstartable(id) {
             return self.reply(request, Reply::Error(error));
         }
+        #[cfg(test)]
+        let force = force || planted(Bug::TwoGenerations);
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
@@ -302,7 +306,12 @@ impl Supervisor {
         service.again = false;
         service.target = Target::Up;
         let name = service.spec.name.clone();
-        for request in std::mem::take(&mut service.stop_waits) {
+        let waits = std::mem::take(&mut service.stop_waits);
+        #[cfg(test)]
+        if planted(Bug::LostReply) {
+            return;
+        }
+        for request in waits {
             let service = name.clone();
             self.reply(request, Reply::Error(RequestError::Superseded { service }));
         }
@@ -339,6 +348,10 @@ impl Supervisor {
                 };
                 if !service.ready() {
                     return Some(required);
+                }
+                #[cfg(test)]
+                if planted(Bug::DirectRequirementsOnly) {
+                    continue;
                 }
                 if matches!(service.state, State::Done) && seen.insert(required) {
                     open.push(required);

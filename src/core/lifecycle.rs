@@ -6,6 +6,8 @@ use super::machine::{Out, Supervisor};
 use super::readiness::{AfterFailure, Probe};
 use super::receipt::{Cause, Verdict};
 use super::request::{Reply, RequestError};
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
 use super::service::{Ended, Main, Run, Service, State, StopWanted, Target};
 use super::spec::RestartWhen;
 use super::stop::{AuxState, Ladder};
@@ -133,6 +135,10 @@ impl Supervisor {
         }
         service.up_since = Some(now);
         if let State::Starting(run) = std::mem::replace(&mut service.state, State::Down) {
+            #[cfg(test)]
+            if planted(Bug::StaleTimer) {
+                return self.set_state(id, State::Up(run));
+            }
             self.out.timers.cancel_service(id);
             self.set_state(id, State::Up(run));
         }

@@ -9,6 +9,8 @@ use super::graph::Graph;
 use super::receipt::{Cause, Guarantee, Verdict};
 use super::request::RequestId;
 use super::restart::Rng;
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted, Target};
 use super::shutdown::{Phase, Shutdown};
 use super::spec::Spec;
@@ -130,6 +132,10 @@ impl Supervisor {
                     force: true,
                 });
             }
+        }
+        #[cfg(test)]
+        if planted(Bug::StartBeforeLeftovers) {
+            self.leftovers = 0;
         }
         for spec in specs {
             self.add(spec, false);
@@ -255,6 +261,10 @@ impl Supervisor {
         let shutdown = Shutdown::new(kind, now, self.settings.deadline);
         self.out.timers.set(Timer::StopsEnd, shutdown.stops_end);
         self.out.timers.set(Timer::Deadline, shutdown.deadline);
+        #[cfg(test)]
+        if planted(Bug::DeadlineIgnored) {
+            self.out.timers.cancel(Timer::Deadline);
+        }
         let running = self
             .services
             .values()

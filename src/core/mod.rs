@@ -18,6 +18,8 @@ mod readiness;
 pub mod receipt;
 pub mod request;
 mod restart;
+#[cfg(test)]
+pub mod sabotage;
 pub mod service;
 mod settle;
 mod shutdown;

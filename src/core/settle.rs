@@ -7,6 +7,8 @@ use super::ServiceId;
 use super::effect::{Effect, Notice};
 use super::machine::Supervisor;
 use super::receipt::Cause;
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted, Target};
 use super::stop::{Budget, Ladder};
 use super::time::Timer;
@@ -62,6 +64,10 @@ impl Supervisor {
 
     /// Why a wanted service cannot start now; `None`: it can.
     fn blocked_by(&mut self, id: ServiceId) -> Option<String> {
+        #[cfg(test)]
+        if planted(Bug::NoDependencyGuard) {
+            return None;
+        }
         if self.leftovers > 0 {
             return Some("what an earlier supervisor left behind is being ended".into());
         }
@@ -148,9 +154,17 @@ impl Supervisor {
 
     /// A dependent, direct or through others, that is on its way down and has no verdict yet.
     fn blocking_dependent(&self, id: ServiceId, requires_only: bool) -> Option<ServiceId> {
+        #[cfg(test)]
+        if !requires_only && planted(Bug::NoDependentsGuard) {
+            return None;
+        }
         let mut seen = BTreeSet::from([id]);
         let mut open = vec![id];
         while let Some(at) = open.pop() {
+            #[cfg(test)]
+            if !requires_only && at != id && planted(Bug::DirectDependentsOnly) {
+                continue;
+            }
             let next: Vec<ServiceId> = if requires_only {
                 self.graph.requirers(at).collect()
             } else {

@@ -25,6 +25,8 @@ use super::effect::Effect;
 use super::event::Failed;
 use super::machine::Out;
 use super::receipt::{Cause, Guarantee, Receipt, Rung, Step, Verdict};
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
 use super::service::{Main, Run};
 use super::signal::Signal;
 use super::spec::{Reach, Spec};
@@ -265,6 +267,10 @@ impl Ladder {
             let left = limit.since(now);
             left.saturating_sub(self.budget.proof)
         });
+        #[cfg(test)]
+        if planted(Bug::GraceCut) {
+            return self.budget.grace / 2;
+        }
         let (wish, before_signal) = match self.on {
             On::AwaitSpawn => (self.budget.proof, true),
             On::Command { .. } => (self.budget.grace, true),
@@ -331,6 +337,10 @@ impl Ladder {
 
     /// Whether something of ours may still put a process into the generation, or kill there.
     fn unsettled(&self) -> Option<&'static str> {
+        #[cfg(test)]
+        if planted(Bug::StartForgotten) {
+            return None;
+        }
         if self.main == Main::Spawning {
             Some("its start has not come back")
         } else if !self.auxes.is_empty() {

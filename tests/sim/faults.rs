@@ -57,8 +57,37 @@ impl Faults {
         Self::default()
     }
 
-    /// A handful of kinds of trouble.
+    /// A handful of kinds of trouble, now and then with one theme on top.
     pub fn draw(dice: &mut Dice) -> Self {
+        let mut faults = Self::handful(dice);
+        match dice.below(24) {
+            0 | 1 => {
+                faults.children = 700;
+                faults.leaves_children = 700;
+                faults.escapes = 500;
+                faults.forks_later = 300;
+                faults.relays = 300;
+                faults.returns = 500;
+                faults.busy_machine = 800;
+            }
+            2 => {
+                faults.op_hangs = 300;
+                faults.op_slow = 400;
+            }
+            3 => {
+                faults.early_exit = 700;
+                faults.exec_fails = 300;
+            }
+            4 => {
+                faults.unkillable = 400;
+                faults.ignores_signal = 700;
+            }
+            _ => {}
+        }
+        faults
+    }
+
+    fn handful(dice: &mut Dice) -> Self {
         let level = dice.pick(&[0, 150, 300, 600]);
         let mut rate = |most: u32| {
             if dice.chance(level) {

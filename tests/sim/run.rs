@@ -4,7 +4,7 @@ use crate::core::{Event, GenId, Request, Supervisor, Time};
 use crate::dice::Dice;
 use crate::kernel::MS;
 use crate::observer::Observer;
-use crate::scenario::{End, Outside, Scenario};
+use crate::scenario::{End, Outside, Scenario, Size};
 use crate::trace::{self, Trace};
 use crate::world::{What, World};
 
@@ -31,6 +31,14 @@ pub struct Run {
     kind: crate::core::ShutdownKind,
     shutdown_at: Option<u64>,
     steps: u32,
+}
+
+/// One run from a seed.
+pub fn from_seed(seed: u64, size: Size, traced: bool) -> (Result<Stats, String>, Run) {
+    let mut dice = Dice::seed(seed);
+    let scenario = Scenario::draw(&mut dice, size);
+    let mut run = Run::new(&scenario, dice, traced);
+    (run.finish(), run)
 }
 
 impl Run {

@@ -1,18 +1,9 @@
 //! Random runs, many of them; a failing one is made smaller and shown.
 
-use crate::dice::Dice;
-use crate::run::{Run, Stats};
-use crate::scenario::{Scenario, Size};
+use crate::run::from_seed as run;
+use crate::scenario::Size;
 
 const ORDINARY: u64 = 20_000;
-
-/// One run from a seed.
-pub fn run(seed: u64, size: Size, traced: bool) -> (Result<Stats, String>, Run) {
-    let mut dice = Dice::seed(seed);
-    let scenario = Scenario::draw(&mut dice, size);
-    let mut run = Run::new(&scenario, dice, traced);
-    (run.finish(), run)
-}
 
 /// The smallest size at which this seed still fails.
 fn shrunk(seed: u64) -> Size {

@@ -4,6 +4,8 @@ use super::super::effect::{AuxKind, Effect, To};
 use super::super::event::{Exit, Failed};
 use super::super::machine::Out;
 use super::super::receipt::{Rung, Verdict};
+#[cfg(test)]
+use super::super::sabotage::{Bug, planted};
 use super::super::service::Main;
 use super::super::spec::Reach;
 use super::super::{OpId, ServiceId};
@@ -44,6 +46,10 @@ impl Ladder {
     /// The polite signal: to the service's reach, or to the rest when the main process is gone.
     pub(super) fn ask(&mut self, out: &mut Out, id: ServiceId) {
         self.on = On::Signal;
+        #[cfg(test)]
+        if planted(Bug::KillUnasked) {
+            return self.kill(out, id);
+        }
         let grace = self.begin_rung(out, id);
         if matches!(self.main, Main::Gone(_) | Main::None) {
             self.signal_rest(out);

@@ -6,6 +6,8 @@ use super::super::effect::Effect;
 use super::super::event::{Failed, Fence, KillReport, ScanReport};
 use super::super::machine::Out;
 use super::super::receipt::{Containment, Foreigner, Proc, Rung, Verdict};
+#[cfg(test)]
+use super::super::sabotage::{Bug, planted};
 use super::super::service::Main;
 use super::super::time::Timer;
 use super::super::{OpId, ServiceId};
@@ -27,10 +29,13 @@ impl Ladder {
     /// Nothing is left in `main`, as it seems: on to the proof.
     pub(super) fn prove(&mut self, out: &mut Out, id: ServiceId) {
         if self.populated == Some(true) {
-            self.kill(out, id);
-        } else {
-            self.scan(out, id);
+            return self.kill(out, id);
         }
+        #[cfg(test)]
+        if planted(Bug::HintIsProof) && self.populated == Some(false) {
+            return self.fence(out);
+        }
+        self.scan(out, id);
     }
 
     pub(super) fn kill(&mut self, out: &mut Out, id: ServiceId) {
@@ -45,7 +50,13 @@ impl Ladder {
         let op = out.op();
         self.killing = true;
         self.kill_due = false;
+        #[cfg(test)]
+        let before = self.empty_passes;
         self.empty_passes = 0;
+        #[cfg(test)]
+        if planted(Bug::PassesAcrossKill) {
+            self.empty_passes = before;
+        }
         self.kills_open.insert(op);
         self.stale_passes = op;
         self.step(out, Rung::Kill);
@@ -176,6 +187,10 @@ impl Ladder {
             if !report.alive.is_empty() {
                 return self.wait_or_sleep(out, id);
             }
+            #[cfg(test)]
+            if planted(Bug::ScannedOnce) {
+                return self.fence_when_settled(out, id, true);
+            }
             return self.scan_on(out, id);
         }
         if op <= self.stale_passes {
@@ -209,6 +224,10 @@ impl Ladder {
         }
         if !sure {
             return self.scan_on(out, id);
+        }
+        #[cfg(test)]
+        if planted(Bug::VerifiedBeforeFence) {
+            return Some(self.end(out, id, Verdict::Verified, Vec::new()));
         }
         self.fence(out);
         None

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::super::effect::Effect;
 use super::super::machine::Out;
 use super::super::receipt::{Rung, Survivor, Verdict};
+#[cfg(test)]
+use super::super::sabotage::{Bug, planted};
 use super::super::service::Main;
 use super::super::time::Timer;
 use super::super::{OpId, ServiceId};
@@ -148,6 +150,10 @@ impl Ladder {
         } else {
             self.on = On::Ended;
             out.push(Effect::Release { r#gen: self.r#gen });
+            #[cfg(test)]
+            if planted(Bug::ReleasedTwice) {
+                out.push(Effect::Release { r#gen: self.r#gen });
+            }
         }
         verdict
     }
@@ -169,6 +175,10 @@ impl Ladder {
     /// Something changed for the better. Before the verdict timers look again anyway; after it,
     /// hints are all there is, so one that comes while a look is under way is kept.
     pub(super) fn on_hint(&mut self, out: &mut Out, id: ServiceId) {
+        #[cfg(test)]
+        if self.late && planted(Bug::HintLost) {
+            return;
+        }
         match self.on {
             On::Lingering => self.look_again(out, id),
             On::Scan { op: None } => self.scan(out, id),
