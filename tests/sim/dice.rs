@@ -19,6 +19,8 @@ pub struct Script {
     arity: Vec<u32>,
     at: usize,
     depth: usize,
+    /// Whether the order of events is a decision yet.
+    ordering: bool,
 }
 
 impl Script {
@@ -38,6 +40,7 @@ impl Script {
                 self.taken.push(last + 1);
                 self.arity.clear();
                 self.at = 0;
+                self.ordering = false;
                 return Some(self);
             }
         }
@@ -133,6 +136,21 @@ impl Dice {
 
     pub fn pick<T: Copy>(&mut self, options: &[T]) -> T {
         options[self.below(u32::try_from(options.len()).unwrap()) as usize]
+    }
+
+    /// Which of so many events comes first; in a script a decision once it was armed.
+    pub fn order(&mut self, n: u32) -> u32 {
+        match &self.source {
+            Source::Script(script) if !script.ordering => 0,
+            _ => self.below(n),
+        }
+    }
+
+    /// From now on a script decides the order of events.
+    pub fn arm(&mut self) {
+        if let Source::Script(script) = &mut self.source {
+            script.ordering = true;
+        }
     }
 
     /// Breaks ties between events of the same moment; no decision in a script.

@@ -7,6 +7,7 @@ pub use nought::core;
 
 mod carry;
 mod dice;
+mod exhaustive;
 mod faults;
 mod invariants;
 mod kernel;

@@ -193,8 +193,14 @@ impl Run {
                     self.world.changed(r#gen);
                 }
             }
-            What::Outside(Outside::Terminate) => return self.deliver(Event::Terminate),
-            What::Outside(Outside::Request(request)) => return self.request(request),
+            What::Outside(Outside::Terminate) => {
+                self.world.dice.arm();
+                return self.deliver(Event::Terminate);
+            }
+            What::Outside(Outside::Request(request)) => {
+                self.world.dice.arm();
+                return self.request(request);
+            }
             What::Heal => {
                 self.world.heal();
                 let lingering: Vec<GenId> = self.observer.lingering().collect();
@@ -204,6 +210,7 @@ impl Run {
                 }
             }
             What::Shutdown => {
+                self.world.dice.arm();
                 self.shutdown_at = Some(self.world.now);
                 return self.request(Request::Shutdown { kind: self.kind });
             }

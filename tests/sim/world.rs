@@ -143,7 +143,7 @@ impl World {
             return Some(what);
         }
         let options = self.options();
-        let choice = self.dice.below(u32::try_from(options.len()).unwrap());
+        let choice = self.dice.order(u32::try_from(options.len()).unwrap());
         let key = *options.get(choice as usize)?;
         self.now = self.now.max(key.0);
         self.queue.remove(&key).map(|(what, _)| what)
