@@ -3,6 +3,8 @@
 //! `NOUGHT_SIM_SEEDS=1000000 NOUGHT_SIM_FROM=20000 cargo test --test sim seeds` runs more;
 //! a failure names the command that replays it.
 
+#![expect(unreachable_pub, reason = "tests/planted compiles these files, too")]
+
 pub use nought::core;
 
 mod carry;
@@ -13,6 +15,7 @@ mod invariants;
 mod kernel;
 mod observer;
 mod run;
+mod scale;
 mod scenario;
 mod seeds;
 mod trace;
