@@ -188,49 +188,41 @@ impl Graph {
             .flat_map(|node| node.required.iter().copied())
     }
 
-    /// The shortest cycle through `id`, if there is one: `a → b → a`.
-    pub(super) fn cycle_through(&self, id: ServiceId) -> Option<String> {
+    /// The members of the shortest cycle through `id`, in the order in which each waits for the
+    /// next; none: it is on no cycle.
+    pub(super) fn cycle_through(&self, id: ServiceId) -> Vec<ServiceId> {
         let mut came_from: BTreeMap<ServiceId, ServiceId> = BTreeMap::new();
         let mut queue = VecDeque::from([id]);
         while let Some(at) = queue.pop_front() {
-            for dep in self
-                .edges
-                .get(&at)
-                .into_iter()
-                .flat_map(Edges::dependencies)
-            {
-                let Some(dep) = self.primary(dep) else {
-                    continue;
-                };
-                if dep == id {
-                    return Some(self.cycle_text(id, at, &came_from));
+            let names = self.edges.get(&at).into_iter().flat_map(Edges::dependencies);
+            for dependency in names.filter_map(|name| self.primary(name)) {
+                if dependency == id {
+                    let back = |at: &ServiceId| came_from.get(at).copied();
+                    let mut path: Vec<ServiceId> =
+                        std::iter::successors(Some(at), back).collect();
+                    path.reverse();
+                    return path;
                 }
-                if let std::collections::btree_map::Entry::Vacant(slot) = came_from.entry(dep) {
+                if let std::collections::btree_map::Entry::Vacant(slot) =
+                    came_from.entry(dependency)
+                {
                     slot.insert(at);
-                    queue.push_back(dep);
+                    queue.push_back(dependency);
                 }
             }
         }
-        None
+        Vec::new()
     }
 
-    fn cycle_text(
-        &self,
-        id: ServiceId,
-        last: ServiceId,
-        came_from: &BTreeMap<ServiceId, ServiceId>,
-    ) -> String {
-        let mut path = vec![id];
-        let mut at = last;
-        while at != id {
-            path.push(at);
-            let Some(before) = came_from.get(&at) else {
-                break;
-            };
-            at = *before;
+    /// A cycle for people: `a → b → a`; a long one is cut in its middle.
+    pub(super) fn cycle_text(&self, cycle: &[ServiceId]) -> String {
+        const SHOWN: usize = 5;
+        let names = cycle.iter().chain(cycle.first());
+        let mut names: Vec<&str> = names.map(|id| self.name_of(*id)).collect();
+        if names.len() > 2 * SHOWN + 1 {
+            let hidden = SHOWN..names.len() - SHOWN;
+            names.splice(hidden, ["…"]);
         }
-        path.push(id);
-        let names: Vec<&str> = path.iter().rev().map(|id| self.name_of(*id)).collect();
         names.join(" → ")
     }
 

@@ -189,11 +189,8 @@ impl Supervisor {
     fn fail_start(&mut self, id: ServiceId, why: String) {
         if let Some(service) = self.services.get_mut(&id) {
             service.failure = Some(why);
-            service.stop_wanted = Some(StopWanted {
-                cause: Cause::StartFailed,
-                force: true,
-            });
-            self.dirty.insert(id);
+            let cause = Cause::StartFailed;
+            self.want_stop(id, StopWanted { cause, force: true });
         }
     }
 
@@ -381,6 +378,7 @@ impl Supervisor {
                 self.leftovers = self.leftovers.saturating_sub(1);
                 if self.leftovers == 0 {
                     self.dirty.extend(self.services.keys().copied());
+                    self.hope_lost = true;
                 }
             }
         }

@@ -81,7 +81,13 @@ pub struct Supervisor {
     /// Whom a service on its way down holds up: looked at again when it changes.
     pub(super) held: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Requests that wait for a service to be up.
-    pub(super) start_waits: BTreeMap<RequestId, ServiceId>,
+    pub(super) start_waits: BTreeMap<ServiceId, Vec<RequestId>>,
+    /// Services that changed: who waits for one may have an answer.
+    pub(super) recheck: BTreeSet<ServiceId>,
+    /// Something came to a rest that is not up: whoever waits may wait in vain.
+    pub(super) hope_lost: bool,
+    /// How many times a service began to go down: what was found before may not hold after.
+    pub(super) descents: u64,
     pub(super) shutdown: Option<Shutdown>,
     /// Leftovers without a verdict: nothing starts before they have one.
     pub(super) leftovers: usize,
@@ -105,6 +111,9 @@ impl Supervisor {
             dirty: BTreeSet::new(),
             held: BTreeMap::new(),
             start_waits: BTreeMap::new(),
+            recheck: BTreeSet::new(),
+            hope_lost: false,
+            descents: 0,
             shutdown: None,
             leftovers: 0,
             rng: Rng::new(settings.seed),
@@ -127,10 +136,8 @@ impl Supervisor {
             if let Some(service) = self.services.get_mut(&id) {
                 let run = Run::new(leftover.r#gen, Main::Unknown, None);
                 service.state = State::Up(Box::new(run));
-                service.stop_wanted = Some(StopWanted {
-                    cause: Cause::Leftover,
-                    force: true,
-                });
+                let cause = Cause::Leftover;
+                self.want_stop(id, StopWanted { cause, force: true });
             }
         }
         #[cfg(test)]
@@ -143,13 +150,15 @@ impl Supervisor {
         let unordered = self.graph.unordered();
         self.graph.forget_ghosts_on_cycles(&unordered);
         for id in unordered {
-            if let Some(cycle) = self.graph.cycle_through(id) {
-                self.set_state(
-                    id,
-                    State::Failed {
-                        why: format!("dependency cycle: {cycle}"),
-                    },
-                );
+            let failed = |service: &Service| matches!(service.state, State::Failed { .. });
+            if self.services.get(&id).is_some_and(failed) {
+                continue;
+            }
+            let cycle = self.graph.cycle_through(id);
+            let why = format!("dependency cycle: {}", self.graph.cycle_text(&cycle));
+            for member in cycle {
+                let why = why.clone();
+                self.set_state(member, State::Failed { why });
             }
         }
         self.settle();
@@ -158,6 +167,7 @@ impl Supervisor {
     pub(super) fn add(&mut self, spec: Spec, ghost: bool) -> ServiceId {
         let id = ServiceId(self.next_service);
         self.next_service += 1;
+        self.descents += 1;
         self.graph
             .add(id, &spec.name, &spec.after, &spec.requires, ghost);
         self.services
@@ -287,8 +297,7 @@ impl Supervisor {
                     let cause = service
                         .stop_wanted
                         .map_or(Cause::Shutdown, |wanted| wanted.cause);
-                    service.stop_wanted = Some(StopWanted { cause, force: true });
-                    self.dirty.insert(id);
+                    self.want_stop(id, StopWanted { cause, force: true });
                 }
                 State::Stopping(ladder) => {
                     let (grace, proof) = ladder.wishes();

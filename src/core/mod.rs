@@ -8,12 +8,15 @@
 //! After every `handle` or `handle_timeout`, take effects until there are none, then ask for the
 //! next timeout. Spurious calls do nothing.
 
+mod answers;
 mod asked;
 pub mod effect;
 pub mod event;
 mod graph;
+mod halt;
 mod lifecycle;
 pub mod machine;
+mod order;
 mod readiness;
 pub mod receipt;
 pub mod request;

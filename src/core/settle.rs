@@ -7,9 +7,7 @@ use super::ServiceId;
 use super::effect::{Effect, Notice};
 use super::machine::Supervisor;
 use super::receipt::Cause;
-#[cfg(test)]
-use super::sabotage::{Bug, planted};
-use super::service::{Main, Run, Service, State, StopWanted, Target};
+use super::service::{Main, Run, State, StopWanted, Target};
 use super::stop::{Budget, Ladder};
 use super::time::Timer;
 
@@ -62,50 +60,6 @@ impl Supervisor {
         }
     }
 
-    /// Why a wanted service cannot start now; `None`: it can.
-    fn blocked_by(&mut self, id: ServiceId) -> Option<String> {
-        #[cfg(test)]
-        if planted(Bug::NoDependencyGuard) {
-            return None;
-        }
-        if self.leftovers > 0 {
-            return Some("what an earlier supervisor left behind is being ended".into());
-        }
-        let service = self.services.get(&id)?;
-        if !service.forced
-            && self
-                .graph
-                .ghosts_of(id)
-                .iter()
-                .any(|ghost| self.services.contains_key(ghost))
-        {
-            return Some("an earlier start of it lingers".into());
-        }
-        for name in self.graph.edges(id)?.dependencies() {
-            let primary = self.graph.primary(name);
-            match primary.and_then(|dependency| self.services.get(&dependency)) {
-                None => return Some(format!("{} is unknown", self.graph.name(name))),
-                Some(dependency) if !dependency.ready() => {
-                    let (name, state) = (&dependency.spec.name, dependency.state.as_str());
-                    return Some(format!("{name} is {state}"));
-                }
-                Some(_) => {}
-            }
-        }
-        if let Some(lost) = self.lost_requirement(id) {
-            let state = self.services.get(&lost).map_or("gone", |s| s.state.as_str());
-            let name = self.graph.name_of(lost);
-            return Some(format!("{name}, which what it requires requires, is {state}"));
-        }
-        let requirer = self.blocking_dependent(id, true)?;
-        self.held.entry(requirer).or_default().insert(id);
-        let name = self
-            .services
-            .get(&requirer)
-            .map_or("?", |service| service.spec.name.as_str());
-        Some(format!("{name}, which requires it, is stopping"))
-    }
-
     fn start(&mut self, id: ServiceId) {
         let r#gen = self.new_gen(id);
         let now = self.out.now;
@@ -146,46 +100,6 @@ impl Supervisor {
         }
     }
 
-    fn going_down(&self, id: ServiceId) -> bool {
-        self.services
-            .get(&id)
-            .is_some_and(|service| service.going_down())
-    }
-
-    /// A dependent, direct or through others, that is on its way down and has no verdict yet.
-    fn blocking_dependent(&self, id: ServiceId, requires_only: bool) -> Option<ServiceId> {
-        #[cfg(test)]
-        if !requires_only && planted(Bug::NoDependentsGuard) {
-            return None;
-        }
-        let mut seen = BTreeSet::from([id]);
-        let mut open = vec![id];
-        while let Some(at) = open.pop() {
-            #[cfg(test)]
-            if !requires_only && at != id && planted(Bug::DirectDependentsOnly) {
-                continue;
-            }
-            let next: Vec<ServiceId> = if requires_only {
-                self.graph.requirers(at).collect()
-            } else {
-                self.graph.dependents(at).collect()
-            };
-            for dependent in next {
-                if seen.insert(dependent) {
-                    if self.going_down(dependent) {
-                        return Some(dependent);
-                    }
-                    // What never started holds no requirer that could be running.
-                    let fresh = |service: &Service| service.starts == 0 && !service.ghost;
-                    if !(requires_only && self.services.get(&dependent).is_some_and(fresh)) {
-                        open.push(dependent);
-                    }
-                }
-            }
-        }
-        None
-    }
-
     /// Puts the service's generation on the stop ladder.
     pub(super) fn begin_ladder(&mut self, id: ServiceId, cause: Cause) {
         let now = self.out.now;
@@ -211,6 +125,7 @@ impl Supervisor {
             },
         };
         self.out.timers.cancel_service(id);
+        self.descents += u64::from(service.stop_wanted.is_none());
         service.stop_wanted = None;
         service.waits_for = None;
         let stop_command = spec.stop_command.is_some();
@@ -243,16 +158,12 @@ impl Supervisor {
                 };
                 match service.state {
                     State::Starting(_) | State::Up(_) => {
-                        match &mut service.stop_wanted {
-                            Some(wanted) => wanted.force |= force,
-                            None => {
-                                service.stop_wanted = Some(StopWanted {
-                                    cause: Cause::Dependency,
-                                    force,
-                                });
-                            }
+                        if let Some(wanted) = &mut service.stop_wanted {
+                            wanted.force |= force;
+                        } else {
+                            let cause = Cause::Dependency;
+                            self.want_stop(requirer, StopWanted { cause, force });
                         }
-                        self.dirty.insert(requirer);
                         open.push(requirer);
                     }
                     _ => open.push(requirer),
@@ -279,6 +190,15 @@ impl Supervisor {
             }
             State::Down | State::Starting(_) | State::Up(_) | State::Done => String::new(),
         };
+        self.hope_lost |= match &state {
+            State::Down | State::Failed { .. } | State::Lingering(_) => true,
+            State::Done => !service.spec.oneshot,
+            State::Blocked { .. }
+            | State::Starting(_)
+            | State::Up(_)
+            | State::Stopping(_)
+            | State::Backoff { .. } => false,
+        };
         let name = state.as_str();
         service.state = state;
         service.since = self.out.now;
@@ -294,6 +214,7 @@ impl Supervisor {
     /// held up.
     pub(super) fn mark_concerned(&mut self, id: ServiceId) {
         self.dirty.insert(id);
+        self.recheck.insert(id);
         let mut done_below = BTreeSet::new();
         let mut open = vec![id];
         while let Some(at) = open.pop() {
