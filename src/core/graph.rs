@@ -121,7 +121,11 @@ impl Graph {
     }
 
     fn forget_edges(&mut self, id: ServiceId) {
-        let names = self.edges.get(&id).into_iter().flat_map(Edges::dependencies);
+        let names = self
+            .edges
+            .get(&id)
+            .into_iter()
+            .flat_map(Edges::dependencies);
         for dependency in names.collect::<Vec<_>>() {
             if let Some(node) = self.node_mut(dependency) {
                 node.after.retain(|other| *other != id);
@@ -194,12 +198,15 @@ impl Graph {
         let mut came_from: BTreeMap<ServiceId, ServiceId> = BTreeMap::new();
         let mut queue = VecDeque::from([id]);
         while let Some(at) = queue.pop_front() {
-            let names = self.edges.get(&at).into_iter().flat_map(Edges::dependencies);
+            let names = self
+                .edges
+                .get(&at)
+                .into_iter()
+                .flat_map(Edges::dependencies);
             for dependency in names.filter_map(|name| self.primary(name)) {
                 if dependency == id {
                     let back = |at: &ServiceId| came_from.get(at).copied();
-                    let mut path: Vec<ServiceId> =
-                        std::iter::successors(Some(at), back).collect();
+                    let mut path: Vec<ServiceId> = std::iter::successors(Some(at), back).collect();
                     path.reverse();
                     return path;
                 }

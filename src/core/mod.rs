@@ -11,6 +11,7 @@
 mod answers;
 mod asked;
 pub mod effect;
+mod ending;
 pub mod event;
 mod graph;
 mod halt;

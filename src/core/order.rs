@@ -36,9 +36,14 @@ impl Supervisor {
             return Some(why);
         }
         if let Some(lost) = self.lost_requirement(id) {
-            let state = self.services.get(&lost).map_or("gone", |s| s.state.as_str());
+            let state = self
+                .services
+                .get(&lost)
+                .map_or("gone", |s| s.state.as_str());
             let name = self.graph.name_of(lost);
-            return Some(format!("{name}, which what it requires requires, is {state}"));
+            return Some(format!(
+                "{name}, which what it requires requires, is {state}"
+            ));
         }
         let requirer = self.blocking_dependent(id, true)?;
         self.held.entry(requirer).or_default().insert(id);
@@ -137,7 +142,9 @@ impl Supervisor {
             if let Some(blocker) = down.get(down.len() / 2) {
                 return Some(*blocker);
             }
-            let opens = next.iter().filter(|id| self.may_hide_descent(**id, requires_only));
+            let opens = next
+                .iter()
+                .filter(|id| self.may_hide_descent(**id, requires_only));
             open.extend(opens);
         }
         if !requires_only && let Some(service) = self.services.get_mut(&id) {

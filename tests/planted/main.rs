@@ -6,7 +6,8 @@
 #![expect(
     dead_code,
     unreachable_pub,
-    reason = "the core and the world are compiled in whole and used in part"
+    clippy::unwrap_used,
+    reason = "the core and the world are compiled in whole and used in part; a test may be blunt"
 )]
 
 #[path = "../../src/core/mod.rs"]
@@ -24,10 +25,14 @@ mod invariants;
 mod kernel;
 #[path = "../sim/observer.rs"]
 mod observer;
+#[path = "../sim/orders.rs"]
+mod orders;
 #[path = "../sim/run.rs"]
 mod run;
 #[path = "../sim/scenario.rs"]
 mod scenario;
+#[path = "../sim/situations.rs"]
+mod situations;
 #[path = "../sim/trace.rs"]
 mod trace;
 #[path = "../sim/world.rs"]

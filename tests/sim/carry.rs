@@ -329,14 +329,16 @@ impl World {
             if process.relays > 0 {
                 process.relays -= 1;
                 report.conclusive = false;
-                self.trace.say(self.now, || format!("  {pid} forks away from the pass"));
+                self.trace
+                    .say(self.now, || format!("  {pid} forks away from the pass"));
                 self.kernel.relay(pid);
                 continue;
             }
             if process.returns && exists {
                 process.returns = false;
                 process.place = Place::Main;
-                self.trace.say(self.now, || format!("  process {pid} comes back"));
+                self.trace
+                    .say(self.now, || format!("  process {pid} comes back"));
                 self.changed(r#gen);
                 continue;
             }
@@ -352,7 +354,8 @@ impl World {
             let mut process = self.process(r#gen, Place::Main);
             process.foreign = true;
             let pid = self.kernel.add(process);
-            self.trace.say(self.now, || format!("  {pid}, not ours, is moved in"));
+            self.trace
+                .say(self.now, || format!("  {pid}, not ours, is moved in"));
             self.changed(r#gen);
         }
     }

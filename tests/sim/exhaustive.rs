@@ -52,10 +52,22 @@ fn graphs() -> Vec<(&'static str, Vec<Spec>)> {
     done.oneshot = true;
     vec![
         ("one", vec![quick("a")]),
-        ("chain", vec![quick("a"), below("b", &["a"], &[]), below("c", &[], &["b"])]),
-        ("hub", vec![quick("a"), below("b", &["a"], &[]), below("c", &[], &["a"])]),
-        ("roof", vec![quick("a"), quick("b"), below("c", &["a"], &["b"])]),
-        ("through a oneshot", vec![quick("a"), done, below("c", &["b"], &[])]),
+        (
+            "chain",
+            vec![quick("a"), below("b", &["a"], &[]), below("c", &[], &["b"])],
+        ),
+        (
+            "hub",
+            vec![quick("a"), below("b", &["a"], &[]), below("c", &[], &["a"])],
+        ),
+        (
+            "roof",
+            vec![quick("a"), quick("b"), below("c", &["a"], &["b"])],
+        ),
+        (
+            "through a oneshot",
+            vec![quick("a"), done, below("c", &["b"], &[])],
+        ),
     ]
 }
 

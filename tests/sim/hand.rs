@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::core::{
-    Effect, Event, Exit, Failed, Fence, GenId, KillReport, Leftover, OpId, Receipt, Reply,
-    Request, RequestId, ScanReport, Settings, Spec, Supervisor, Time,
+    Effect, Event, Exit, Failed, Fence, GenId, KillReport, Leftover, OpId, Receipt, Reply, Request,
+    RequestId, ScanReport, Settings, ShutdownKind, Spec, Supervisor, Time,
 };
-use crate::scenario::settings;
+use crate::scenario::{settings, spec};
 
 pub struct Hand {
     pub core: Supervisor,
@@ -55,7 +55,11 @@ impl Hand {
     /// Lets time pass, timer by timer.
     pub fn pass_ms(&mut self, by_ms: u64) {
         let until = self.now_ms + by_ms;
-        while let Some(at) = self.core.poll_timeout().filter(|at| at.as_millis() <= until) {
+        while let Some(at) = self
+            .core
+            .poll_timeout()
+            .filter(|at| at.as_millis() <= until)
+        {
             self.now_ms = self.now_ms.max(at.as_nanos().div_ceil(1_000_000));
             self.core.handle_timeout(self.now());
             self.collect();
@@ -210,9 +214,7 @@ impl Hand {
         for _ in 0..6 {
             self.scanned(of, false);
             let scan = self.scan_op(of);
-            let fence = |effect: &Effect| {
-                matches!(effect, Effect::Fence { r#gen, op } if *r#gen == of && *op > scan)
-            };
+            let fence = |effect: &Effect| matches!(effect, Effect::Fence { r#gen, op } if *r#gen == of && *op > scan);
             if self.has(fence) {
                 return self.fenced(of, Fence::Removed);
             }
@@ -244,4 +246,38 @@ impl Hand {
 
 pub fn failed() -> Failed {
     crate::world::failed("do it to")
+}
+
+pub fn requires(name: &str, of: &[&str]) -> Spec {
+    let mut spec = spec(name);
+    spec.requires = of.iter().map(|&name| name.into()).collect();
+    spec
+}
+
+pub fn oneshot(name: &str, of: &[&str]) -> Spec {
+    let mut spec = requires(name, of);
+    spec.oneshot = true;
+    spec
+}
+
+pub fn shutdown(hand: &mut Hand) -> RequestId {
+    let kind = ShutdownKind::PowerOff;
+    hand.ask(Request::Shutdown { kind })
+}
+
+/// db, setup (a oneshot, done) requires it, web requires setup; all there.
+pub fn web_on_setup_on_db() -> Hand {
+    let specs = vec![
+        spec("db"),
+        oneshot("setup", &["db"]),
+        requires("web", &["setup"]),
+    ];
+    let mut hand = Hand::new(specs);
+    hand.run("db");
+    hand.run("setup");
+    hand.ends("setup", 0);
+    assert_eq!(hand.state("setup"), "done");
+    hand.run("web");
+    hand.forget();
+    hand
 }

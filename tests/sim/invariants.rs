@@ -17,8 +17,16 @@ fn hold(condition: bool, broken: impl FnOnce() -> String) -> Check {
 
 impl Observer {
     /// An effect is about to be carried out: is it right?
-    pub fn check(&mut self, now: u64, core: &Supervisor, kernel: &Kernel, effect: &Effect) -> Check {
-        hold(!self.finished, || format!("nothing after Finish: {effect:?}"))?;
+    pub fn check(
+        &mut self,
+        now: u64,
+        core: &Supervisor,
+        kernel: &Kernel,
+        effect: &Effect,
+    ) -> Check {
+        hold(!self.finished, || {
+            format!("nothing after Finish: {effect:?}")
+        })?;
         if let Some(id) = acts_on(effect) {
             let seen = self.gens.get(&id);
             hold(seen.is_some_and(|seen| !seen.released), || {
@@ -125,7 +133,10 @@ impl Observer {
         for above in &above[name] {
             for (_, other) in self.active(above) {
                 let requires = self.requirers.get(name).is_some_and(|r| r.contains(above));
-                let stops = self.services.get(above).is_some_and(|s| !s.stops.is_empty());
+                let stops = self
+                    .services
+                    .get(above)
+                    .is_some_and(|s| !s.stops.is_empty());
                 let both = other.stopping.is_some()
                     || stops
                     || self.shutdown_began.is_some()
@@ -146,9 +157,10 @@ impl Observer {
         }
         let lived = matches!(seen.main, Main::Spawned | Main::Unknown);
         if lived && seen.last_main_reading != Some(false) {
-            hold(seen.signalled.is_some() || seen.stop_command.is_some(), || {
-                format!("{name} was killed without having been asked")
-            })?;
+            hold(
+                seen.signalled.is_some() || seen.stop_command.is_some(),
+                || format!("{name} was killed without having been asked"),
+            )?;
         }
         if seen.last_main_reading == Some(false) || seen.main == Main::Never || self.hurried {
             return Ok(());
@@ -174,17 +186,28 @@ impl Observer {
     }
 
     fn check_receipt(&self, now: u64, kernel: &Kernel, receipt: &Receipt) -> Check {
-        let seen = self.gens.get(&receipt.r#gen).ok_or("a receipt of nothing")?;
+        let seen = self
+            .gens
+            .get(&receipt.r#gen)
+            .ok_or("a receipt of nothing")?;
         let name = &seen.name;
-        hold(seen.verdict().is_none_or(|v| v == Verdict::Lingering), || {
-            format!("{name} got a verdict after its last")
-        })?;
+        hold(
+            seen.verdict().is_none_or(|v| v == Verdict::Lingering),
+            || format!("{name} got a verdict after its last"),
+        )?;
         hold(receipt.late == (seen.receipts > 0), || {
-            format!("{name}'s receipt {} says late {}", seen.receipts + 1, receipt.late)
+            format!(
+                "{name}'s receipt {} says late {}",
+                seen.receipts + 1,
+                receipt.late
+            )
         })?;
         let verified = receipt.verdict == Verdict::Verified;
         hold(verified == receipt.reason.is_none(), || {
-            format!("{name}'s reason: {:?} {:?}", receipt.verdict, receipt.reason)
+            format!(
+                "{name}'s reason: {:?} {:?}",
+                receipt.verdict, receipt.reason
+            )
         })?;
         hold(
             receipt.survivors.is_empty() || receipt.verdict == Verdict::Lingering,
@@ -192,11 +215,17 @@ impl Observer {
         )?;
         let killed: BTreeSet<u32> = receipt.killed.iter().map(|p| p.pid).collect();
         hold(killed == seen.killed, || {
-            format!("{name}'s receipt has {killed:?} as killed, reported {:?}", seen.killed)
+            format!(
+                "{name}'s receipt has {killed:?} as killed, reported {:?}",
+                seen.killed
+            )
         })?;
         let escaped: BTreeSet<u32> = receipt.escaped.iter().map(|p| p.pid).collect();
         hold(escaped == seen.escaped, || {
-            format!("{name}'s receipt has {escaped:?} as escaped, reported {:?}", seen.escaped)
+            format!(
+                "{name}'s receipt has {escaped:?} as escaped, reported {:?}",
+                seen.escaped
+            )
         })?;
         let mut at = receipt.began;
         for step in &receipt.steps {
@@ -259,7 +288,10 @@ impl Observer {
                     || format!("{service} is called stopped by another receipt than told"),
                 )
             }
-            (Request::Start { service, .. } | Request::Restart { service, .. }, Reply::Reached { state }) => {
+            (
+                Request::Start { service, .. } | Request::Restart { service, .. },
+                Reply::Reached { state },
+            ) => {
                 let done = *state == "done";
                 hold(self.ready(service) || done, || {
                     format!("{service} is called {state} and is not")
@@ -279,9 +311,15 @@ impl Observer {
             hold(verdict.is_some(), || {
                 format!("finished without a verdict on {} (g{})", seen.name, id.0)
             })?;
-            hold(seen.released == (verdict != Some(Verdict::Lingering)), || {
-                format!("{} (g{}) is {verdict:?}, released {}", seen.name, id.0, seen.released)
-            })?;
+            hold(
+                seen.released == (verdict != Some(Verdict::Lingering)),
+                || {
+                    format!(
+                        "{} (g{}) is {verdict:?}, released {}",
+                        seen.name, id.0, seen.released
+                    )
+                },
+            )?;
             let asked = seen.signalled.is_some()
                 || seen.stop_command.is_some()
                 || !matches!(seen.main, Main::Spawned | Main::Unknown)
@@ -297,7 +335,9 @@ impl Observer {
                 || outcome.lingering.contains(name)
                 || outcome.unverified.contains(name)
                 || outcome.sweep_error.is_some();
-            hold(named, || format!("pid {pid} of {name} lives and is not named"))?;
+            hold(named, || {
+                format!("pid {pid} of {name} lives and is not named")
+            })?;
             hold(outcome.exit_code() != 0, || {
                 format!("exit code 0, and pid {pid} of {name} lives")
             })?;
@@ -355,12 +395,11 @@ impl Observer {
     pub fn check_progress(&self, core: &Supervisor) -> Check {
         let views = core.views();
         let ready = |name: &str| {
-            views
-                .iter()
-                .any(|v| v.spec.name == name && !v.ghost && matches!(
-                    (v.state, v.spec.oneshot),
-                    ("up", false) | ("done", true)
-                ))
+            views.iter().any(|v| {
+                v.spec.name == name
+                    && !v.ghost
+                    && matches!((v.state, v.spec.oneshot), ("up", false) | ("done", true))
+            })
         };
         for view in &views {
             let name = &view.spec.name;
@@ -374,7 +413,9 @@ impl Observer {
                         through.extend(
                             views
                                 .iter()
-                                .filter(|v| v.state == "done" && spec.requires.contains(&v.spec.name))
+                                .filter(|v| {
+                                    v.state == "done" && spec.requires.contains(&v.spec.name)
+                                })
                                 .map(|v| v.spec),
                         );
                     }
@@ -385,9 +426,10 @@ impl Observer {
             hold(fine, || {
                 format!("{name} made no progress: {} ({})", view.state, view.detail)
             })?;
-            hold(view.state != "down" || view.target == crate::core::Target::Down, || {
-                format!("{name} is wanted and down")
-            })?;
+            hold(
+                view.state != "down" || view.target == crate::core::Target::Down,
+                || format!("{name} is wanted and down"),
+            )?;
         }
         hold(self.open.is_empty(), || {
             format!("still without a reply: {:?}", self.open)

@@ -84,7 +84,6 @@ impl Gen {
 #[derive(Clone, Debug)]
 pub struct Death {
     pub process: Process,
-    pub exit: Exit,
     pub followers: Vec<u32>,
 }
 
@@ -151,7 +150,7 @@ impl Kernel {
     }
 
     /// A process ends.
-    pub fn end(&mut self, pid: u32, exit: Exit) -> Option<Death> {
+    pub fn end(&mut self, pid: u32) -> Option<Death> {
         let process = self.processes.remove(&pid)?;
         let followers = if process.main {
             self.of(process.r#gen)
@@ -161,11 +160,7 @@ impl Kernel {
         } else {
             Vec::new()
         };
-        Some(Death {
-            process,
-            exit,
-            followers,
-        })
+        Some(Death { process, followers })
     }
 
     /// A process forks itself away under a new pid.

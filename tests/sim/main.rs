@@ -3,7 +3,12 @@
 //! `NOUGHT_SIM_SEEDS=1000000 NOUGHT_SIM_FROM=20000 cargo test --test sim seeds` runs more;
 //! a failure names the command that replays it.
 
-#![expect(unreachable_pub, reason = "tests/planted compiles these files, too")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests/planted compiles these files, too; a test may be blunt"
+)]
 
 pub use nought::core;
 
@@ -15,10 +20,13 @@ mod hand;
 mod invariants;
 mod kernel;
 mod observer;
+mod orders;
+mod races;
 mod regressions;
 mod run;
 mod scale;
 mod scenario;
 mod seeds;
+mod situations;
 mod trace;
 mod world;

@@ -7,7 +7,9 @@ use crate::core::{
     AuxKind, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request, RequestId,
     ServiceId, Spec, Supervisor, Verdict,
 };
+use crate::orders::{closure, gen_of, leftovers_above};
 use crate::scenario::Scenario;
+use crate::situations::Situations;
 
 pub const SECOND: u64 = 1_000_000_000;
 
@@ -98,6 +100,7 @@ pub struct Observer {
     pub leftovers_ordered: bool,
     pub starts: u32,
     pub verdicts: u32,
+    pub situations: Situations,
 }
 
 impl GenSeen {
@@ -194,6 +197,7 @@ impl Observer {
             leftovers_ordered,
             starts: 0,
             verdicts: 0,
+            situations: Situations::new(),
         }
     }
 
@@ -247,9 +251,13 @@ impl Observer {
 
     /// The core is about to be told this.
     pub fn on_event(&mut self, now: u64, event: &Event) {
+        self.witness_event(event);
         match event {
             Event::Request { id, request } => self.on_request(now, *id, request),
-            Event::Terminate if self.shutdown_began.is_some() => self.hurried = true,
+            Event::Terminate if self.shutdown_began.is_some() => {
+                self.hurried = true;
+                self.situations.insert("every grace is cut short");
+            }
             Event::Terminate => self.on_shutdown(now),
             Event::Flushed | Event::Swept { .. } => {}
             other => self.on_gen_event(other),
@@ -289,10 +297,17 @@ impl Observer {
         let Some(seen) = gen_of(event).and_then(|id| self.gens.get_mut(&id)) else {
             return;
         };
+        if seen.released && matches!(event, Event::Scanned { .. } | Event::Killed { .. }) {
+            self.situations
+                .insert("an operation comes back after the verdict");
+        }
         match event {
             Event::Spawned { .. } if seen.main == Main::Asked => {
                 seen.main = Main::Spawned;
                 seen.spawned_late = seen.inspected || seen.last.is_some();
+                if seen.spawned_late {
+                    self.situations.insert("a start comes back too late");
+                }
             }
             Event::SpawnFailed { .. } if seen.main == Main::Asked => seen.main = Main::Never,
             Event::Execed { .. } => seen.execed = true,
@@ -322,6 +337,10 @@ impl Observer {
                         && report.error.is_none();
                     seen.empty_passes = if empty { seen.empty_passes + 1 } else { 0 };
                     seen.proven = empty && (report.conclusive || seen.empty_passes >= 3);
+                    if seen.proven && !report.conclusive {
+                        self.situations
+                            .insert("three inconclusive passes stand for one");
+                    }
                 }
             }
             Event::Fenced { op, result, .. } => {
@@ -334,13 +353,22 @@ impl Observer {
 
     /// The books after an effect that was found to be right.
     pub fn note(&mut self, now: u64, effect: &Effect) {
+        self.witness_effect(effect);
         match effect {
             Effect::Spawn { service, .. } => self.note_spawn(*service, effect),
             Effect::RunAux { r#gen, aux, kind } => {
                 if let Some(seen) = self.gens.get_mut(r#gen) {
                     match kind {
-                        AuxKind::Test => drop(seen.tests.insert(*aux)),
-                        AuxKind::Stop => seen.stop_command = Some(now),
+                        AuxKind::Test => {
+                            if !seen.tests.is_empty() {
+                                self.situations.insert("a test fails and is run again");
+                            }
+                            seen.tests.insert(*aux);
+                        }
+                        AuxKind::Stop => {
+                            self.situations.insert("a stop command is run");
+                            seen.stop_command = Some(now);
+                        }
                     }
                 }
             }
@@ -404,9 +432,21 @@ impl Observer {
         };
         self.starts += 1;
         self.ids.insert(service, *r#gen);
+        let name = self.gens.get(r#gen).map(|seen| seen.name.clone());
+        let lingering: Vec<GenId> = self
+            .lingering()
+            .filter(|id| Some(&self.gens[id].name) == name.as_ref())
+            .collect();
         if let Some(seen) = self.gens.get(r#gen)
             && let Some(service) = self.services.get_mut(&seen.name)
         {
+            if !service.gens.is_empty() {
+                self.situations.insert("a service is started again");
+            }
+            if service.forced && !lingering.is_empty() {
+                self.situations
+                    .insert("a start is forced beside what lingers");
+            }
             service.done = false;
             service.forced = false;
             service.gens.push(*r#gen);
@@ -429,6 +469,7 @@ impl Observer {
             && service.gens.last() == Some(&receipt.r#gen)
         {
             service.done = true;
+            self.situations.insert("a oneshot is done");
         }
     }
 
@@ -451,82 +492,5 @@ impl GenSeen {
         self.proven = false;
         self.fences_open.clear();
         self.fence_removed = false;
-    }
-}
-
-/// For every name, everything that waits for it, directly or through others.
-fn closure<'a>(
-    specs: &[&'a Spec],
-    edges: impl Fn(&'a Spec) -> Vec<&'a str>,
-) -> BTreeMap<String, BTreeSet<String>> {
-    let mut direct: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for spec in specs {
-        direct.entry(&spec.name).or_default();
-        for dependency in edges(spec) {
-            direct.entry(dependency).or_default().insert(&spec.name);
-        }
-    }
-    let mut all = BTreeMap::new();
-    for name in direct.keys() {
-        let mut seen: BTreeSet<&str> = BTreeSet::new();
-        let mut open = vec![*name];
-        while let Some(at) = open.pop() {
-            for dependent in &direct[at] {
-                if seen.insert(dependent) {
-                    open.push(dependent);
-                }
-            }
-        }
-        let seen = seen.into_iter().map(str::to_owned).collect();
-        all.insert((*name).to_owned(), seen);
-    }
-    all
-}
-
-/// For the name of every leftover, the leftovers that wait for it, through whatever is between.
-fn leftovers_above(scenario: &Scenario) -> BTreeMap<String, BTreeSet<GenId>> {
-    let configured = scenario.specs.iter().map(|spec| (spec, None));
-    let leftovers = scenario.leftovers.iter();
-    let all: Vec<(&Spec, Option<GenId>)> = configured
-        .chain(leftovers.map(|leftover| (&leftover.spec, Some(leftover.r#gen))))
-        .collect();
-    let mut above = BTreeMap::new();
-    for leftover in &scenario.leftovers {
-        let mut names = BTreeSet::new();
-        let mut found = BTreeSet::new();
-        let mut open = vec![leftover.spec.name.as_str()];
-        while let Some(name) = open.pop() {
-            for (spec, r#gen) in &all {
-                if spec.dependencies().any(|dependency| dependency == name) {
-                    found.extend(*r#gen);
-                    if names.insert(&spec.name) {
-                        open.push(&spec.name);
-                    }
-                }
-            }
-        }
-        above.insert(leftover.spec.name.clone(), found);
-    }
-    above
-}
-
-pub fn gen_of(event: &Event) -> Option<GenId> {
-    match event {
-        Event::Spawned { r#gen, .. }
-        | Event::SpawnFailed { r#gen, .. }
-        | Event::Execed { r#gen }
-        | Event::ExecFailed { r#gen, .. }
-        | Event::MainExited { r#gen, .. }
-        | Event::Cgroup { r#gen, .. }
-        | Event::AuxExited { r#gen, .. }
-        | Event::AuxFailed { r#gen, .. }
-        | Event::AuxEnded { r#gen, .. }
-        | Event::SignalFailed { r#gen, .. }
-        | Event::Killed { r#gen, .. }
-        | Event::Scanned { r#gen, .. }
-        | Event::Fenced { r#gen, .. }
-        | Event::Inspected { r#gen, .. }
-        | Event::SurvivorGone { r#gen } => Some(*r#gen),
-        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => None,
     }
 }

@@ -5,6 +5,7 @@ use crate::dice::Dice;
 use crate::kernel::MS;
 use crate::observer::Observer;
 use crate::scenario::{End, Outside, Scenario, Size};
+use crate::situations::Situations;
 use crate::trace::{self, Trace};
 use crate::world::{What, World};
 
@@ -19,8 +20,7 @@ pub struct Stats {
     pub steps: u32,
     pub starts: u32,
     pub verdicts: u32,
-    /// How long the run's own shutdown took, in virtual nanoseconds.
-    pub shutdown_took: u64,
+    pub situations: Situations,
 }
 
 pub struct Run {
@@ -83,8 +83,8 @@ impl Run {
         self.observer.learn_ids(&self.core);
         self.take_effects()?;
         let faults = &self.world.faults;
-        self.observer.slack = 50 * MS * u64::from(faults.stale_now > 0)
-            + MS * u64::from(faults.spurious_timeout > 0);
+        self.observer.slack =
+            50 * MS * u64::from(faults.stale_now > 0) + MS * u64::from(faults.spurious_timeout > 0);
         while !self.observer.finished {
             self.steps += 1;
             if self.steps > MOST_STEPS {
@@ -96,7 +96,7 @@ impl Run {
             steps: self.steps,
             starts: self.observer.starts,
             verdicts: self.observer.verdicts,
-            shutdown_took: self.world.now - self.shutdown_at.unwrap_or(self.world.now),
+            situations: std::mem::take(&mut self.observer.situations),
         })
     }
 
@@ -158,7 +158,11 @@ impl Run {
         let before = self.steps;
         self.take_effects()?;
         // Time does not stand still: a timer may not set itself for this very moment for ever.
-        if self.core.poll_timeout().is_some_and(|at| at.as_nanos() <= now) {
+        if self
+            .core
+            .poll_timeout()
+            .is_some_and(|at| at.as_nanos() <= now)
+        {
             return Err(format!("a timer is still due after step {before} fired it"));
         }
         Ok(())
@@ -169,7 +173,9 @@ impl Run {
             What::Deliver(event) => return self.deliver(event),
             What::Carry(effect) => {
                 let now = self.world.now;
-                self.world.trace.say(now, || format!("  carried out: {effect:?}"));
+                self.world
+                    .trace
+                    .say(now, || format!("  carried out: {effect:?}"));
                 self.world.carry(effect);
             }
             What::Process { pid, deed } => self.world.act(pid, deed),
@@ -187,7 +193,12 @@ impl Run {
                 return self.deliver(Event::Cgroup { r#gen, main, whole });
             }
             What::StaleHint { r#gen, main, whole } => {
-                let released = self.world.kernel.gens.get(&r#gen).is_none_or(|g| g.released);
+                let released = self
+                    .world
+                    .kernel
+                    .gens
+                    .get(&r#gen)
+                    .is_none_or(|g| g.released);
                 if !released {
                     self.deliver(Event::Cgroup { r#gen, main, whole })?;
                     self.world.changed(r#gen);
@@ -270,7 +281,8 @@ impl Run {
         let took = self.world.now - began;
         let deadline = crate::observer::nanos(self.observer.deadline);
         let healed_first = self.shutdown_at == Some(began) && self.end != End::Shutdown;
-        let timely = !healed_first || self.world.jumped || deadline < 20_000 * MS || took < deadline;
+        let timely =
+            !healed_first || self.world.jumped || deadline < 20_000 * MS || took < deadline;
         if timely {
             Ok(())
         } else {

@@ -104,10 +104,12 @@ fn up_and_down(shape: &str, specs: Vec<Spec>, waiting: bool) {
     core.handle(now, Event::Request { id, request });
     let (_, outcome) = carry_out(&mut core, now);
     let took = began.elapsed();
-    assert_eq!(outcome.map(|outcome| outcome.exit_code()), Some(0), "{shape}");
-    println!(
-        "{shape}: {count} loaded in {loaded:?}, up after {started:?}, down after {took:?}"
+    assert_eq!(
+        outcome.map(|outcome| outcome.exit_code()),
+        Some(0),
+        "{shape}"
     );
+    println!("{shape}: {count} loaded in {loaded:?}, up after {started:?}, down after {took:?}");
     assert!(took < BOUND, "{shape}: {took:?}");
 }
 
@@ -166,7 +168,11 @@ fn a_thousand_services_in_every_shape() {
     up_and_down("chain", chain(false, false), false);
     up_and_down("chain, listed backwards", chain(false, true), false);
     up_and_down("requiring chain", chain(true, false), false);
-    up_and_down("requiring chain, listed backwards", chain(true, true), false);
+    up_and_down(
+        "requiring chain, listed backwards",
+        chain(true, true),
+        false,
+    );
     up_and_down("hub", hub(), false);
     up_and_down("roof", roof(), false);
     up_and_down("layers", layers(), false);

@@ -92,11 +92,7 @@ impl Scenario {
         let mut outside: Vec<(u64, Outside)> = (0..requests)
             .map(|_| (dice.between(0, horizon), draw_outside(dice, count)))
             .collect();
-        let end = dice.pick(&[
-            End::HealThenShutdown,
-            End::HealThenProgress,
-            End::Shutdown,
-        ]);
+        let end = dice.pick(&[End::HealThenShutdown, End::HealThenProgress, End::Shutdown]);
         let end_at_ms = dice.between(0, horizon);
         // Some come while the shutdown is under way.
         if end != End::HealThenProgress && dice.chance(300) {
@@ -140,12 +136,6 @@ impl Scenario {
             end_at_ms: 1_000,
             kind: ShutdownKind::PowerOff,
         }
-    }
-
-    /// The same with a request at a moment (ms).
-    pub fn request(mut self, at_ms: u64, request: Request) -> Self {
-        self.outside.push((at_ms, Outside::Request(request)));
-        self
     }
 }
 

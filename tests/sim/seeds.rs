@@ -2,12 +2,12 @@
 
 use crate::run::from_seed as run;
 use crate::scenario::Size;
+use crate::situations::{EXPECTED, Situations};
 
-const ORDINARY: u64 = 20_000;
+const ORDINARY: u64 = 100_000;
 
 /// The smallest size at which this seed still fails.
 fn shrunk(seed: u64) -> Size {
-    let mut best = Size::ORDINARY;
     for services in 1..=Size::ORDINARY.services {
         for requests in 0..=Size::ORDINARY.requests {
             let size = Size { services, requests };
@@ -15,9 +15,8 @@ fn shrunk(seed: u64) -> Size {
                 return size;
             }
         }
-        best = Size::ORDINARY;
     }
-    best
+    Size::ORDINARY
 }
 
 /// What is shown of a failing seed.
@@ -30,51 +29,73 @@ pub fn report(seed: u64, broken: &str) -> String {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
+}
+
+/// What a number of runs were like together.
+#[derive(Default)]
+struct Totals {
+    steps: u64,
+    starts: u64,
+    verdicts: u64,
+    situations: Situations,
+}
+
+/// Every second seed of a range; the first that fails, and why.
+fn every_second(seeds: std::ops::Range<u64>) -> Result<Totals, (u64, String)> {
+    let mut totals = Totals::default();
+    for seed in seeds.step_by(2) {
+        let stats = run(seed, Size::ORDINARY, false).0;
+        let stats = stats.map_err(|broken| (seed, broken))?;
+        totals.steps += u64::from(stats.steps);
+        totals.starts += u64::from(stats.starts);
+        totals.verdicts += u64::from(stats.verdicts);
+        totals.situations.extend(stats.situations);
+    }
+    Ok(totals)
 }
 
 #[test]
 fn seeds() {
     let from = number("NOUGHT_SIM_FROM").unwrap_or(0);
     let count = number("NOUGHT_SIM_SEEDS").unwrap_or(ORDINARY);
-    let halves = [0, 1].map(|half| {
-        std::thread::spawn(move || {
-            let mut steps = 0u64;
-            let (mut starts, mut verdicts) = (0u64, 0u64);
-            for seed in (from + half..from + count).step_by(2) {
-                match run(seed, Size::ORDINARY, false).0 {
-                    Ok(stats) => {
-                        steps += u64::from(stats.steps);
-                        starts += u64::from(stats.starts);
-                        verdicts += u64::from(stats.verdicts);
-                    }
-                    Err(broken) => return Err((seed, broken)),
-                }
-            }
-            Ok((steps, starts, verdicts))
-        })
-    });
-    let mut totals = (0, 0, 0);
+    let until = from + count;
+    let halves = [from, from + 1].map(|from| std::thread::spawn(move || every_second(from..until)));
+    let mut all = Totals::default();
     for half in halves {
-        match half.join().unwrap() {
-            Ok((steps, starts, verdicts)) => {
-                totals = (totals.0 + steps, totals.1 + starts, totals.2 + verdicts);
-            }
-            Err((seed, broken)) => {
-                let size = shrunk(seed);
-                let (again, run) = run(seed, size, true);
-                let smaller = again.err().unwrap_or_default();
-                panic!(
-                    "{}\nwith {} services at most, {} requests: {smaller}\n{}",
-                    report(seed, &broken),
-                    size.services,
-                    size.requests,
-                    run.world.trace.tail(120)
-                );
-            }
-        }
+        let totals = half.join().unwrap().unwrap_or_else(|(seed, broken)| {
+            panic!("{}", shrunk_story(seed, &broken));
+        });
+        all.steps += totals.steps;
+        all.starts += totals.starts;
+        all.verdicts += totals.verdicts;
+        all.situations.extend(totals.situations);
     }
-    println!("{count} seeds: {} steps, {} starts, {} verdicts", totals.0, totals.1, totals.2);
+    let (steps, starts, verdicts) = (all.steps, all.starts, all.verdicts);
+    println!("{count} seeds: {steps} steps, {starts} starts, {verdicts} verdicts");
+    if count >= 20_000 {
+        let missing: Vec<_> = EXPECTED
+            .iter()
+            .filter(|s| !all.situations.contains(**s))
+            .collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+}
+
+fn shrunk_story(seed: u64, broken: &str) -> String {
+    let size = shrunk(seed);
+    let (again, run) = run(seed, size, true);
+    format!(
+        "{}\nwith at most {} services and {} requests: {}\n{}",
+        report(seed, broken),
+        size.services,
+        size.requests,
+        again.err().unwrap_or_default(),
+        run.world.trace.tail(120)
+    )
 }
 
 /// Shows one run: `NOUGHT_SIM_SEED=7 cargo test --test sim replay -- --nocapture`.
@@ -96,7 +117,8 @@ fn replay() {
 fn survey() {
     let from = number("NOUGHT_SIM_FROM").unwrap_or(0);
     let count = number("NOUGHT_SIM_SEEDS").unwrap_or(2_000);
-    let mut kinds: std::collections::BTreeMap<String, (u64, u64)> = std::collections::BTreeMap::new();
+    let mut kinds: std::collections::BTreeMap<String, (u64, u64)> =
+        std::collections::BTreeMap::new();
     for seed in from..from + count {
         if let Err(broken) = run(seed, Size::ORDINARY, false).0 {
             let kind = broken.split(|c: char| c.is_ascii_digit()).collect();

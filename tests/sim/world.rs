@@ -125,8 +125,7 @@ impl World {
         }
         let tie = self.dice.tie();
         self.sequence += 1;
-        self.queue
-            .insert((at, tie, self.sequence), (what, channel));
+        self.queue.insert((at, tie, self.sequence), (what, channel));
         at
     }
 
@@ -301,11 +300,12 @@ impl World {
     }
 
     pub fn die(&mut self, pid: u32, exit: Exit) {
-        let Some(death) = self.kernel.end(pid, exit) else {
+        let Some(death) = self.kernel.end(pid) else {
             return;
         };
         let now = self.now;
-        self.trace.say(now, || format!("  process {pid} ends: {exit}"));
+        self.trace
+            .say(now, || format!("  process {pid} ends: {exit}"));
         let process = death.process;
         let r#gen = process.r#gen;
         let leftover = self.kernel.gens.get(&r#gen).is_some_and(|g| g.leftover);
@@ -353,7 +353,8 @@ impl World {
                 }
             }
             Deed::Escape => {
-                self.trace.say(self.now, || format!("  process {pid} escapes"));
+                self.trace
+                    .say(self.now, || format!("  process {pid} escapes"));
                 if let Some(process) = self.kernel.processes.get_mut(&pid) {
                     process.place = Place::Outside;
                 }

@@ -116,7 +116,12 @@ impl Ladder {
         }
     }
 
-    pub(in super::super) fn on_spawn_failed(&mut self, out: &mut Out, id: ServiceId, error: Failed) {
+    pub(in super::super) fn on_spawn_failed(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+        error: Failed,
+    ) {
         if self.main != Main::Spawning {
             return;
         }
@@ -183,7 +188,11 @@ impl Ladder {
     }
 
     /// The rung's own time is over.
-    pub(in super::super) fn on_rung_timeout(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
+    pub(in super::super) fn on_rung_timeout(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+    ) -> Option<Verdict> {
         match self.on {
             On::AwaitSpawn => self.inspect(out, id),
             On::Command { aux } => {

@@ -89,7 +89,13 @@ impl Ladder {
 
     // ---- what happens -------------------------------------------------------------------
 
-    pub(in super::super) fn on_cgroup(&mut self, out: &mut Out, id: ServiceId, main: bool, whole: bool) {
+    pub(in super::super) fn on_cgroup(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+        main: bool,
+        whole: bool,
+    ) {
         self.main_populated = Some(main);
         self.populated = Some(whole);
         self.kill_due |= !whole;
@@ -110,7 +116,13 @@ impl Ladder {
         }
     }
 
-    pub(in super::super) fn on_killed(&mut self, out: &mut Out, id: ServiceId, op: OpId, report: KillReport) {
+    pub(in super::super) fn on_killed(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+        op: OpId,
+        report: KillReport,
+    ) {
         // A kill counts on the receipt whenever its report comes.
         self.add_killed(report.killed);
         let failed = report.error.is_some();
@@ -216,11 +228,7 @@ impl Ladder {
     /// process there; what settles that leads back here.
     fn fence_when_settled(&mut self, out: &mut Out, id: ServiceId, sure: bool) -> Option<Verdict> {
         if self.unsettled().is_some() {
-            return if self.late {
-                self.sleep(out, id)
-            } else {
-                None
-            };
+            return if self.late { self.sleep(out, id) } else { None };
         }
         if !sure {
             return self.scan_on(out, id);

@@ -55,15 +55,17 @@ impl Ladder {
     }
 
     /// The proof's time is over.
-    pub(in super::super) fn on_proof_timeout(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
+    pub(in super::super) fn on_proof_timeout(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+    ) -> Option<Verdict> {
         match self.on {
             On::Kill { .. } | On::Scan { .. } | On::Fence { .. } if self.late => {
                 self.abandon();
                 self.sleep(out, id)
             }
-            On::Scan { .. } | On::Fence { .. }
-                if !self.killing && self.populated == Some(true) =>
-            {
+            On::Scan { .. } | On::Fence { .. } if !self.killing && self.populated == Some(true) => {
                 // The proof began on an early reading and never came to say so.
                 self.abandon();
                 self.on_came_back(out, id)
