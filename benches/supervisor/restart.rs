@@ -16,7 +16,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
     let scratch = Scratch::new("stamps");
     let mut stamps = Stamps::new(&scratch.path().join("fifo"));
     let exec = serde_json::json!(stamps.command());
-    let file = format!("exec: {exec}\nlog: none\nrestart: {{stable_after: 0}}\n");
+    let file = format!("exec: {exec}\nlog: none\nrestart: {{stable_after: 1us}}\n");
     let nought = Nought::start("restart", &[("phoenix".into(), file)]);
     let mut client = nought.connect();
     let mut samples = Samples::default();

@@ -21,6 +21,7 @@ use crate::core::{
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
+use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
 
@@ -347,9 +348,13 @@ impl Driver {
         but: Option<u32>,
         but_group: Option<u32>,
     ) {
+        let mark = self.held_mark(r#gen);
         self.off_loop(move || {
+            let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok());
             let sent = signal::send_members(&dir, number, &|stat| {
-                Some(stat.pid) != but && Some(stat.pgrp) != but_group
+                Some(stat.pid) != but
+                    && Some(stat.pgrp) != but_group
+                    && !moved_in.as_ref().is_some_and(|moved_in| moved_in.is(stat))
             });
             let gone = |error: &SysError| cgroup::is_gone(error);
             match sent.error.filter(|error| !gone(error)) {
@@ -404,10 +409,29 @@ impl Driver {
             // Whoever leaves from now on can be told by the record alone.
             self.take_census(r#gen);
         }
+        let mark = self.held_mark(r#gen);
         self.off_loop(move || {
-            let report = translate::killed(place.kill(&dir, KILL_SETTLE));
-            Message::Event(Event::Killed { r#gen, op, report })
+            // Looked at before: the dead cannot be told any more. Where that fails they are
+            // named among the killed, as they would be without a mark.
+            let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok()?.among(&dir).ok());
+            let moved_in: Vec<_> = moved_in.into_iter().flatten().collect();
+            let mut report = translate::killed(place.kill(&dir, KILL_SETTLE));
+            report
+                .killed
+                .retain(|killed| moved_in.iter().all(|s| s.process.pid != killed.pid));
+            Message::Killed {
+                r#gen,
+                op,
+                report,
+                moved_in: moved_in.into_iter().map(translate::foreigner).collect(),
+            }
         });
+    }
+
+    /// The mark of a generation that we started ourselves: its number is certain.
+    fn held_mark(&self, r#gen: GenId) -> Option<u64> {
+        let generation = self.gens.get(&r#gen)?;
+        generation.mark_held.as_ref().map(|mark| mark.inode)
     }
 
     fn fence(&mut self, r#gen: GenId, op: OpId) {
@@ -510,7 +534,7 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
         start_time: born.id.start_time,
         cgroup_id: dir.and_then(|dir| cgroup::id(dir).ok()),
         mark_inode: born.mark.as_ref().map(|mark| mark.inode),
-        mark_device: None,
+        mark_id: born.mark.as_ref().and_then(|mark| mark.id),
         session: born.id.pid,
         spawned_at_wall_ms: clock::wall_now_ms(),
     }

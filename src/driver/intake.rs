@@ -28,6 +28,17 @@ impl Driver {
             Message::AuxStarted { r#gen, aux, result } => self.on_aux_started(r#gen, aux, result),
             Message::ExecReady { pid } => self.on_exec_ready(pid),
             Message::Scans(results) => self.on_scans(results),
+            Message::Killed {
+                r#gen,
+                op,
+                report,
+                moved_in,
+            } => {
+                if let Some(generation) = self.gens.get_mut(&r#gen) {
+                    generation.moved_in.extend(moved_in);
+                }
+                self.on_event(Event::Killed { r#gen, op, report });
+            }
             Message::Nothing => {}
         }
         self.carry_out();
@@ -68,6 +79,7 @@ impl Driver {
                     generation.main_id = Some(process.0.id);
                     generation.main = Some(process.0);
                     generation.mark = process.1.as_ref().map(|mark| mark.inode);
+                    generation.mark_id = process.1.as_ref().and_then(|mark| mark.id);
                     generation.mark_held = process.1;
                 }
                 self.watch(r#gen);

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 
 use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
+use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
@@ -42,6 +43,10 @@ use store::Store;
 
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often a socket is tried again on which somebody listens, and the pause between: half a
+/// second in all.
+const LISTEN_TRIES: u32 = 50;
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 /// Blocking threads at the most: as many kills can hang in the kernel at a time.
 const BLOCKING_THREADS: usize = 64;
 /// An idle blocking thread ends after this, so that an idle supervisor sleeps.
@@ -116,9 +121,10 @@ async fn supervise(
         tracing::warn!("failed to {error}");
     }
     let dir = open_state(options)?;
-    let listening = socket::listen_at(&options.socket)
+    let listening = listen(&options.socket)
+        .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
-    let place = Arc::new(Place::find(dir.previous_instance()));
+    let place = Arc::new(Place::find(&dir));
     announce(&place);
     let loaded = load(&options.config);
     let (leftovers, gens) = leftovers::find(&dir, &place);
@@ -161,6 +167,19 @@ async fn supervise(
     }
     report::outcome(&outcome, &place.guarantee().to_string());
     Ok(outcome)
+}
+
+/// Listens on the control socket. A supervisor that was killed while it started something may
+/// have left a child that holds its socket until it comes to close it: that passes.
+async fn listen(path: &Path) -> Result<Listening, SocketError> {
+    let mut tries = LISTEN_TRIES;
+    loop {
+        match socket::listen_at(path) {
+            Err(SocketError::Live(_)) if tries > 0 => tries -= 1,
+            other => return other,
+        }
+        tokio::time::sleep(LISTEN_PAUSE).await;
+    }
 }
 
 fn open_state(options: &Options) -> anyhow::Result<state::StateDir> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
-use crate::state::{Instance, Record};
+use crate::state::{Instance, Record, StateDir};
 use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
@@ -29,9 +29,13 @@ pub(super) struct Place {
 impl Place {
     /// Makes our directory, moves us into its leaf, and tries everything out.
     ///
-    /// Started from a service of `previous` (a session of its sshd, say), we would live in what
-    /// we are about to end: then we go to where that one was started.
-    pub(super) fn find(previous: Option<&Instance>) -> Self {
+    /// The directory is written down first: killed before it has any record, the next
+    /// supervisor still finds and removes it.
+    ///
+    /// Started from a service of the previous supervisor (a session of its sshd, say), we would
+    /// live in what we are about to end: then we go to where that one was started.
+    pub(super) fn find(state: &StateDir) -> Self {
+        let previous = state.previous_instance();
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
         let base = match mount::find_base() {
@@ -43,7 +47,7 @@ impl Place {
         };
         let tree = base
             .as_ref()
-            .and_then(|base| match make_tree(base, &instance) {
+            .and_then(|base| match make_tree(base, &instance, state) {
                 Ok(tree) => Some(tree),
                 Err(error) => {
                     notes.push(format!("no cgroup of our own: failed to {error}"));
@@ -245,8 +249,11 @@ fn outside_of(previous: Option<&Instance>, base: &CgroupBase) -> Option<CgroupBa
 /// Our own leaf, so that controllers can be enabled on the directory above it.
 pub(super) const SUPERVISOR: &str = "supervisor";
 
-fn make_tree(base: &CgroupBase, instance: &str) -> Result<PathBuf, SysError> {
+fn make_tree(base: &CgroupBase, instance: &str, state: &StateDir) -> Result<PathBuf, SysError> {
     let tree = base.dir.join(format!("nought-{instance}"));
+    if let Err(error) = state.begin_tree(&tree) {
+        tracing::warn!("our cgroup is not recorded: {error}");
+    }
     cgroup::make_dir(&tree)?;
     let leaf = tree.join(SUPERVISOR);
     let moved = cgroup::make_dir(&leaf).and_then(|()| cgroup::move_self_to(&leaf));

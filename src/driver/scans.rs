@@ -75,7 +75,10 @@ impl Driver {
             }
             match wanted {
                 Wanted::Scan(op) => {
-                    let report = translate::scanned(result, containment);
+                    let mut report = translate::scanned(result, containment);
+                    if let Some(generation) = self.gens.get(&r#gen) {
+                        report.foreign.extend(generation.moved_in.iter().cloned());
+                    }
                     self.core
                         .handle(now(), Event::Scanned { r#gen, op, report });
                 }
@@ -119,6 +122,7 @@ impl Driver {
                 .as_deref()
                 .and_then(|dir| self.place.path_in_proc(dir)),
             mark: generation.mark,
+            mark_id: generation.mark_id,
             recorded,
             main: generation.main_id,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
-//!  start          spawn (child, exec)    prove it    scan, procfs, inspect
+//!  start          spawn (child, exec)    prove it    scan, procfs, inspect, namespace
 //!  learn of it    reap, notify, clock    the rest    socket, rlimit, power
 //! ```
 
@@ -16,6 +16,7 @@ mod error;
 pub mod inspect;
 pub mod kill;
 pub mod mount;
+pub mod namespace;
 pub mod notify;
 pub mod pidfd;
 pub mod power;

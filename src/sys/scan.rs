@@ -26,6 +26,7 @@ mod bounded;
 mod descent;
 mod end;
 mod look;
+mod moved_in;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ use std::time::Duration;
 
 use super::procfs::{Proc, ProcId, ProcStat};
 use super::{SysError, cgroup, procfs};
+
+pub use moved_in::MovedIn;
 
 use attribute::Found;
 use look::Whole;
@@ -49,6 +52,9 @@ pub struct ScanTarget {
     pub cgroup_path: Option<String>,
     /// The inode number of its time namespace.
     pub mark: Option<u64>,
+    /// That namespace's own number, if the kernel gives it one: proof where the inode's may
+    /// have been given out again.
+    pub mark_id: Option<u64>,
     /// Who was seen in the cgroup or below a member of it ([`cgroup::census`]).
     pub recorded: BTreeSet<ProcId>,
     /// Its main process, leader of a session of its own.

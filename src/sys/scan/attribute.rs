@@ -146,14 +146,7 @@ impl Whole<'_> {
             Lead::Elsewhere(where_to) => Ok(Judgement::Stranger(format!(
                 "marked, but its ancestors lead outside: {where_to}"
             ))),
-            Lead::Reaper => Ok(match self.has_witness(process, target)? {
-                true => Judgement::Ours,
-                false => Judgement::Stranger(
-                    "bears the number of the mark of a supervisor that was killed, and nothing \
-                     else says that it is of this start"
-                        .to_owned(),
-                ),
-            }),
+            Lead::Reaper => self.judge_orphan(process, target),
             Lead::Unknown => Ok(Judgement::Unsure),
             Lead::Ours => match self.side(process.pid, target)? {
                 Side::Another(path) if !self.has_witness(process, target)? => {
@@ -165,6 +158,24 @@ impl Whole<'_> {
                 _ => Ok(Judgement::Ours),
             },
         }
+    }
+
+    /// Whose a bearer of the mark is that a killed supervisor's reaper inherited: the number of
+    /// the mark may have been another namespace's since.
+    fn judge_orphan(&self, process: &ProcStat, target: &ScanTarget) -> Result<Judgement, SysError> {
+        let own = target.mark_id.zip(self.proc.mark_id(process.pid));
+        Ok(match own {
+            Some((wanted, has)) if wanted == has => Judgement::Ours,
+            Some(_) => Judgement::Stranger(
+                "its mark has the number of this start's, and is another".to_owned(),
+            ),
+            None if self.has_witness(process, target)? => Judgement::Ours,
+            None => Judgement::Doubtful(
+                "bears the number of the mark of a supervisor that was killed, and nothing \
+                 else says that it is of this start"
+                    .to_owned(),
+            ),
+        })
     }
 
     /// Follows the parents of `process` up to us, or to where that becomes impossible.
