@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use super::generation::{Aux, Generation};
 use super::message::{AuxBorn, Message};
+use super::place::Place;
 use super::report;
 use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Effect, Event, Failed, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec, To,
-    Verdict,
+    AuxKind, Effect, Event, Failed, Fence, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec,
+    To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
-use crate::sys::kill::kill_tree;
 use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
@@ -172,6 +172,7 @@ impl Driver {
             open_files: self.open_files,
             cgroup,
             mark: self.place.marks(),
+            join: None,
             new_session: true,
         }
     }
@@ -191,6 +192,8 @@ impl Driver {
             AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
         };
         let marker = generation.marker.clone();
+        let mark = generation.mark_held.as_ref();
+        let mark = mark.and_then(|mark| mark.fd.try_clone().ok());
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
         let dir = control
             .as_ref()
@@ -220,13 +223,18 @@ impl Driver {
             }
         };
         self.starting += 1;
-        let what = self.program(
-            &spec,
-            &argv.unwrap_or_default(),
-            stdio,
-            &marker,
-            dir.clone(),
-        );
+        let what = spawn::Spec {
+            // So that whoever leaves the command's cgroup is told like any other of this start.
+            join: mark,
+            mark: false,
+            ..self.program(
+                &spec,
+                &argv.unwrap_or_default(),
+                stdio,
+                &marker,
+                dir.clone(),
+            )
+        };
         let place = Arc::clone(&self.place);
         self.starts.push(move || {
             let result = (|| {
@@ -257,10 +265,10 @@ impl Driver {
         }
         drop(run.output.take());
         let (dir, process) = (run.dir.clone(), run.process.clone());
-        let how = self.place.kill_how();
+        let place = Arc::clone(&self.place);
         self.off_loop(move || {
             let error = match (dir, process) {
-                (Some(dir), _) => end_cgroup(&dir, how).err(),
+                (Some(dir), _) => end_cgroup(&place, &dir).err(),
                 // Without a cgroup its process group is all there is to go by.
                 (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
                 (None, None) => None,
@@ -368,9 +376,16 @@ impl Driver {
             return;
         };
         let known = Arc::clone(&generation.known);
+        // A leftover's processes are no longer below anybody who would say whose they are.
+        let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
+        let place = Arc::clone(&self.place);
         self.off_loop(move || {
+            // While we are in it, it cannot empty.
+            if let Err(error) = place.come_home(&dir) {
+                tracing::warn!("failed to {error}");
+            }
             // One that fails leaves the mark to tell by.
-            if let Ok(members) = cgroup::census(&dir) {
+            if let Ok(members) = cgroup::census(&dir, root) {
                 known
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -388,7 +403,7 @@ impl Driver {
         let Some(dir) = generation.dir.clone() else {
             return self.want_scan(r#gen, Wanted::Kill(op));
         };
-        let how = self.place.kill_how();
+        let place = Arc::clone(&self.place);
         if !self.place.marks() {
             // Whoever leaves from now on can be told by the record alone.
             self.take_census(r#gen);
@@ -399,7 +414,7 @@ impl Driver {
             // named among the killed, as they would be without a mark.
             let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok()?.among(&dir).ok());
             let moved_in: Vec<_> = moved_in.into_iter().flatten().collect();
-            let mut report = translate::killed(kill_tree(&dir, how, KILL_SETTLE));
+            let mut report = translate::killed(place.kill(&dir, KILL_SETTLE));
             report
                 .killed
                 .retain(|killed| moved_in.iter().all(|s| s.process.pid != killed.pid));
@@ -424,12 +439,21 @@ impl Driver {
             .get(&r#gen)
             .and_then(|generation| generation.dir.clone());
         let Some(dir) = dir else {
-            let result = crate::core::Fence::Removed;
+            let result = Fence::Removed;
             return self.core.handle(now(), Event::Fenced { r#gen, op, result });
         };
         self.unwatch(r#gen);
+        let place = Arc::clone(&self.place);
         self.fences.push(move || {
-            let result = translate::fenced(cgroup::remove_tree(&dir));
+            let result = match translate::fenced(cgroup::remove_tree(&dir)) {
+                // Gone with its file system (unmounted, covered by another) is not gone.
+                Fence::Removed if !place.stands() => Fence::Failed(failed(&SysError::because(
+                    "find the cgroups below",
+                    place.tree().unwrap_or(&dir).display().to_string(),
+                    "the cgroup file system is no longer there",
+                ))),
+                fence => fence,
+            };
             Message::Event(Event::Fenced { r#gen, op, result })
         });
     }
@@ -529,8 +553,8 @@ fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
 }
 
 /// Ends and removes the cgroup of an auxiliary command.
-fn end_cgroup(dir: &std::path::Path, how: crate::sys::kill::KillHow) -> Result<(), SysError> {
-    let killed = kill_tree(dir, how, KILL_SETTLE);
+fn end_cgroup(place: &Place, dir: &Path) -> Result<(), SysError> {
+    let killed = place.kill(dir, KILL_SETTLE);
     match cgroup::remove_tree(dir) {
         cgroup::Removal::Removed => Ok(()),
         cgroup::Removal::Failed(error) => Err(error),

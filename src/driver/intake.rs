@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::generation::{Generation, Process};
 use super::message::{AuxBorn, Message};
+use super::report;
 use super::run::{Driver, ExecPipe, Owner, now};
 use super::translate::spawn_failed;
 use crate::core::{AuxKind, Event, Exit, Failed, GenId, OpId};
@@ -52,6 +53,9 @@ impl Driver {
             && let Some(generation) = self.gens.get_mut(r#gen)
         {
             generation.auxes.remove(aux);
+        }
+        if let Event::Swept { report } = &event {
+            report::swept(report);
         }
         self.core.handle(now(), event);
         if let Some(r#gen) = killed {
@@ -294,6 +298,8 @@ impl Driver {
     fn on_reaped(&mut self, pid: u32, exit: Exit) {
         if self.pids.contains_key(&pid) {
             self.on_exit(pid, exit);
+        } else if self.inherited.remove(&pid) {
+            tracing::debug!("reaped process {pid}, which was our child from the beginning: {exit}");
         } else if self.starting > 0 {
             // It may be a start whose message has not come yet.
             self.early.insert(pid, exit);

@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::generation::Generation;
-use super::place::Place;
+use super::place::{Place, SUPERVISOR};
 use super::run::Driver;
 use crate::core::{self, GenId, ServiceId, Signal, Spec};
 use crate::state::{Instance, Leftover, StateDir};
-use crate::sys::kill::kill_tree;
 use crate::sys::procfs::{self, Proc, ProcId};
 use crate::sys::{cgroup, clock};
 
@@ -109,13 +108,13 @@ impl Driver {
         }
         self.succeeded = true;
         let previous = self.previous.take();
-        let how = self.place.kill_how();
+        let place = Arc::clone(&self.place);
         let instance = self.instance();
         self.store.push(move |dir| {
             let recorded = previous.and_then(|previous| previous.cgroup_root);
             let mut trees: Vec<PathBuf> = dir.earlier_trees().to_vec();
             trees.extend(recorded.filter(|tree| !dir.earlier_trees().contains(tree)));
-            trees.retain(|tree| tree.is_dir() && !remove_tree(tree, how));
+            trees.retain(|tree| tree.is_dir() && !remove_tree(&place, tree));
             if trees.is_empty()
                 && let Err(error) = dir.remove_unreadable()
             {
@@ -146,21 +145,35 @@ impl Driver {
     }
 }
 
-/// Ends whoever lives unrecorded in the earlier supervisor's tree, and removes it: whether it
-/// is gone.
-fn remove_tree(tree: &Path, how: crate::sys::kill::KillHow) -> bool {
-    if cgroup::is_populated(tree).unwrap_or(false) {
-        let killed = kill_tree(tree, how, Duration::from_millis(200));
-        tracing::warn!(
-            "ended {} process(es) in {}, of which an earlier supervisor left no record",
-            killed.killed.len(),
-            tree.display()
-        );
+/// Ends whoever lives in a generation of the earlier supervisor that is not on record, and
+/// removes its tree: whether it is gone. Who is in its leaf is no service's (a session that
+/// somebody opened in the supervisor's cgroup) and stays, and the tree with it.
+fn remove_tree(place: &Place, tree: &Path) -> bool {
+    let entries = std::fs::read_dir(tree).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name() != SUPERVISOR) {
+        let dir = entry.path();
+        if !dir.is_dir() {
+            continue;
+        }
+        if cgroup::is_populated(&dir).unwrap_or(false) {
+            let killed = place.kill(&dir, Duration::from_millis(200));
+            tracing::warn!(
+                "ended {} process(es) in {}, of which an earlier supervisor left no record",
+                killed.killed.len(),
+                dir.display()
+            );
+        }
+        // What stays is found once more, and said, below.
+        cgroup::remove_tree(&dir);
     }
     match cgroup::remove_tree(tree) {
         cgroup::Removal::Removed => return true,
         cgroup::Removal::Busy { path } => {
-            tracing::warn!("failed to remove {}: somebody lives there", path.display())
+            let pids = cgroup::procs_recursive(&path).unwrap_or_default();
+            tracing::warn!(
+                "left {} standing: process(es) {pids:?} live there, of no service that we know",
+                path.display()
+            );
         }
         cgroup::Removal::Failed(error) => tracing::warn!("failed to {error}"),
     }

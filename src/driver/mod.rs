@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
 use crate::sys::socket::{Listening, SocketError};
-use crate::sys::{clock, reap, rlimit, socket};
+use crate::sys::{clock, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
 use place::Place;
@@ -88,6 +88,8 @@ pub struct End {
 pub fn run(options: &Options) -> anyhow::Result<End> {
     let sink = Sink::stdio();
     let level = logs::level(options.debug, std::env::var("NOUGHT_LOG").ok().as_deref())?;
+    // Before any thread, which would inherit the mask.
+    signal::unblock_all()?;
     logs::install(sink.clone(), level).context("failed to install the log")?;
     let open_files = rlimit::raise_open_files()
         .inspect_err(|error| tracing::warn!("failed to {error}"))

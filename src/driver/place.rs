@@ -1,12 +1,13 @@
 //! The place we run in: our cgroups, what the start-up test found, and what follows from it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
-use crate::state::{Record, StateDir};
-use crate::sys::kill::KillHow;
+use crate::state::{Instance, Record, StateDir};
+use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
@@ -30,11 +31,15 @@ impl Place {
     ///
     /// The directory is written down first: killed before it has any record, the next
     /// supervisor still finds and removes it.
+    ///
+    /// Started from a service of the previous supervisor (a session of its sshd, say), we would
+    /// live in what we are about to end: then we go to where that one was started.
     pub(super) fn find(state: &StateDir) -> Self {
+        let previous = state.previous_instance();
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
         let base = match mount::find_base() {
-            Ok(base) => Some(base),
+            Ok(base) => Some(outside_of(previous, &base).unwrap_or(base)),
             Err(error) => {
                 notes.push(format!("no cgroup of our own: {error}"));
                 None
@@ -98,7 +103,35 @@ impl Place {
         self.abilities.spawn_method
     }
 
-    pub(super) fn kill_how(&self) -> KillHow {
+    /// Kills everything in a cgroup of ours, watching it for up to `settle`. If somebody has
+    /// moved us there, we go back to our leaf first.
+    pub(super) fn kill(&self, dir: &Path, settle: Duration) -> KillResult {
+        let killed = kill_tree(dir, self.kill_how(), settle);
+        if !killed.holds_us {
+            return killed;
+        }
+        match self.come_home(dir) {
+            Ok(()) => kill_tree(dir, self.kill_how(), settle),
+            Err(error) => KillResult {
+                error: Some(error),
+                ..killed
+            },
+        }
+    }
+
+    /// Moves us back to our leaf, if we are in `dir`.
+    pub(super) fn come_home(&self, dir: &Path) -> Result<(), SysError> {
+        let Some(leaf) = self.leaf() else {
+            return Ok(());
+        };
+        if !cgroup::procs_recursive(dir)?.contains(&std::process::id()) {
+            return Ok(());
+        }
+        tracing::warn!("somebody has moved us into {}: moving back", dir.display());
+        cgroup::move_self_to(&leaf)
+    }
+
+    fn kill_how(&self) -> KillHow {
         match self.abilities.containment {
             selftest::Containment::CgroupKill => KillHow::CgroupKill,
             _ => KillHow::FreezeAndSignal,
@@ -108,6 +141,17 @@ impl Place {
     /// The directory that holds everything of ours.
     pub(super) fn tree(&self) -> Option<&Path> {
         self.tree.as_deref()
+    }
+
+    /// Whether our cgroups can still be reached: an ENOENT below them means nothing otherwise.
+    pub(super) fn stands(&self) -> bool {
+        self.leaf()
+            .is_some_and(|leaf| leaf.join("cgroup.procs").exists())
+    }
+
+    /// The cgroup we live in.
+    pub(super) fn leaf(&self) -> Option<PathBuf> {
+        Some(self.tree.as_ref()?.join(SUPERVISOR))
     }
 
     /// The cgroup we were started in.
@@ -156,8 +200,7 @@ impl Place {
         cgroup: Option<PathBuf>,
         marker: &str,
     ) -> Record {
-        let ms =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Record {
             r#gen,
             service: spec.name.clone(),
@@ -195,6 +238,12 @@ impl Place {
             cgroup::Removal::Failed(error) => vec![error.what],
         }
     }
+}
+
+fn outside_of(previous: Option<&Instance>, base: &CgroupBase) -> Option<CgroupBase> {
+    let previous = previous?;
+    let inside = base.dir.starts_with(previous.cgroup_root.as_ref()?);
+    base.above(previous.base.as_ref()?).filter(|_| inside)
 }
 
 /// Our own leaf, so that controllers can be enabled on the directory above it.

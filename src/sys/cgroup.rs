@@ -151,9 +151,24 @@ pub fn procs_recursive(cgroup: &Path) -> Result<Vec<u32>, SysError> {
 
 /// The members of the cgroup and all their descendants, those outside it included: taken
 /// before a kill, it attributes what the kill orphans. The dead are left out.
-pub fn census(cgroup: &Path) -> Result<BTreeSet<ProcId>, SysError> {
+///
+/// Only members that descend from process `root` count, where one is given: whoever is root may
+/// move anybody into a cgroup, and below a foreign process everything is foreign. In any case
+/// left out: process 1, ourselves, whoever we descend from, and what is reached through us alone.
+pub fn census(cgroup: &Path, root: Option<u32>) -> Result<BTreeSet<ProcId>, SysError> {
     let proc = Proc::open()?;
-    let members = procs_recursive(cgroup)?;
+    let above_us = proc.ancestors(std::process::id())?;
+    let mut members = Vec::new();
+    for pid in procs_recursive(cgroup)? {
+        let is_below = |root| Ok(proc.ancestors(pid)?.contains(&root));
+        if pid != 1
+            && pid != std::process::id()
+            && !above_us.contains(&pid)
+            && root.map_or(Ok(true), is_below)?
+        {
+            members.push(pid);
+        }
+    }
     let mut census = BTreeSet::new();
     let descendants = proc.descendants(members.iter().copied(), CENSUS_BOUND)?;
     for pid in members.into_iter().chain(descendants) {

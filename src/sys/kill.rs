@@ -50,6 +50,9 @@ pub struct KillResult {
     pub killed: Vec<Listed>,
     /// What went wrong first, if anything.
     pub error: Option<SysError>,
+    /// Nothing was done, because we are in the cgroup ourselves: cgroup.kill would end us, and a
+    /// freeze would stop us for good. Who is root can move anybody anywhere.
+    pub holds_us: bool,
 }
 
 /// How many of the processes to be killed are looked at one by one before: at about 8 µs each
@@ -67,6 +70,16 @@ const BATCH: usize = 256;
 pub fn kill_tree(path: &Path, how: KillHow, settle: Duration) -> KillResult {
     let mut result = KillResult::default();
     match list(path) {
+        Ok(killed) if killed.iter().any(|listed| listed.pid == std::process::id()) => {
+            let path = path.display().to_string();
+            let error = SysError::because("kill everything in", path, "we live there ourselves");
+            return KillResult {
+                populated: Some(true),
+                error: Some(error),
+                holds_us: true,
+                ..result
+            };
+        }
         Ok(killed) => result.killed = killed,
         Err(e) => result.error = Some(e),
     }
@@ -219,7 +232,7 @@ fn kill_singly(path: &Path) -> Result<Vec<u32>, SysError> {
         }
         let members = cgroup::procs_recursive(path)?;
         for (pid, handle) in handles {
-            if members.binary_search(&pid).is_ok() {
+            if members.binary_search(&pid).is_ok() && pid != std::process::id() {
                 match handle.send(libc::SIGKILL) {
                     Ok(true) => reached.push(pid),
                     Ok(false) => {}

@@ -309,6 +309,21 @@ impl Proc {
         Ok(found)
     }
 
+    /// The parent, its parent and so on, nearest first; what could be followed before one of
+    /// them went away.
+    pub fn ancestors(&self, pid: u32) -> Result<Vec<u32>, SysError> {
+        let mut chain = Vec::new();
+        let mut at = pid;
+        while let Some(parent) = self.stat(at)?.map(|stat| stat.ppid)
+            && parent != 0
+            && chain.len() < ANCESTORS_BOUND
+        {
+            chain.push(parent);
+            at = parent;
+        }
+        Ok(chain)
+    }
+
     /// The command line; empty for kernel threads and the dead. **May hang**: takes mmap_lock.
     pub fn cmdline(&self, pid: u32) -> Result<Vec<String>, SysError> {
         let text = gone_is_default(self.read_all(&format!("{pid}/cmdline")))?;
@@ -418,6 +433,9 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, SysError> {
         .and_then(|file| read_to_end(&file))
         .map_err(|e| SysError::at("read", path, e))
 }
+
+/// How far up a chain of parents is followed.
+const ANCESTORS_BOUND: usize = 65_536;
 
 /// More than this of one file is never looked at: an environment may be made megabytes long to
 /// keep a reader busy.

@@ -76,13 +76,32 @@ pub struct ScanContext {
     pub tree: Option<String>,
     /// Marks of the other generations: their processes are not looked at closer.
     pub known_marks: BTreeSet<u64>,
-    /// Our children that belong to somebody: main processes and commands of other generations.
+    /// Our own cgroup, where it is below `tree`: no generation's.
+    pub leaf: Option<String>,
+    /// Our children that belong to somebody: main processes and commands of other generations,
+    /// and who was our child before we started anything.
     pub known_children: BTreeSet<u32>,
+    /// Which orphans of ours must be somebody's.
+    pub orphans: Orphans,
     /// Who inherited the orphans of a supervisor that was killed: a marked process below it is
     /// ours with one more witness (environment, session, record).
     pub orphan_reaper: Option<u32>,
     /// How long to wait for the death of what was killed.
     pub death_wait: Duration,
+}
+
+/// What follows from an orphan that we inherited and that nothing attributes to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphans {
+    /// Nothing.
+    Anybodys,
+    /// One in a time namespace that is neither ours nor a generation's comes from a start of
+    /// ours that it was marked by before, and may be the target's: the pass proves nothing. All
+    /// others may be of any session in our pid namespace: so it is for process 1.
+    Unmarked,
+    /// None of them can come from anywhere else, since orphans of others pass us by: so it is
+    /// for a subreaper that is not process 1.
+    Ours,
 }
 
 impl ScanContext {
@@ -92,6 +111,8 @@ impl ScanContext {
             own_pid: nix::unistd::getpid().as_raw().unsigned_abs(),
             own_mark: procfs::own_mark().ok(),
             tree: None,
+            leaf: None,
+            orphans: Orphans::Anybodys,
             known_marks: BTreeSet::new(),
             known_children: BTreeSet::new(),
             orphan_reaper: None,
@@ -262,7 +283,7 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         (None, None) => Quality::Descent,
     };
     result.foreign = found.foreign;
-    result.error = found.error;
+    result.error = found.error.or(found.doubt);
     let mut to_end = Vec::new();
     for escapee in found.ours {
         match &target.keep {
@@ -271,8 +292,6 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         }
     }
     end::end_all(whole, target, to_end, result);
-    result.conclusive = !found.unsure
-        && result.error.is_none()
-        && result.escaped.is_empty()
-        && result.alive.is_empty();
+    result.conclusive =
+        result.error.is_none() && result.escaped.is_empty() && result.alive.is_empty();
 }

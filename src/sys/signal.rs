@@ -4,10 +4,19 @@
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 
 use super::pidfd::PidFd;
 use super::procfs::{Proc, ProcStat};
 use super::{SysError, cgroup};
+
+/// Unblocks every signal for the calling thread and those it makes from now on. exec keeps the
+/// mask of whoever started us (signal(7)): with SIGCHLD blocked nothing would ever be reaped.
+pub fn unblock_all() -> Result<(), SysError> {
+    SigSet::empty()
+        .thread_set_mask()
+        .map_err(|e| SysError::new("unblock", "every signal", e))
+}
 
 /// Sends a signal to a process group, then SIGCONT, so that a stopped process gets to handle
 /// it; `false` when nobody is in the group. The caller makes sure that the group is the one it
@@ -76,7 +85,9 @@ fn send_batches(
             let Some(handle) = PidFd::open(pid)? else {
                 continue;
             };
-            if proc.stat(pid)?.is_some_and(|stat| among(&stat)) {
+            // Somebody may have moved us in; the signal is not for us.
+            let is_us = pid == std::process::id();
+            if !is_us && proc.stat(pid)?.is_some_and(|stat| among(&stat)) {
                 handles.push((pid, handle));
             }
         }

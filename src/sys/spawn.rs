@@ -218,6 +218,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
             .filter(|_| writes_itself)
             .map(AsRawFd::as_raw_fd),
         unshare_time: prepared.mark && prepared.method == SpawnMethod::ForkThenWrite,
+        join_time: prepared.join.as_ref().map(AsRawFd::as_raw_fd),
         open_files: prepared.open_files.map(|limit| libc::rlimit {
             rlim_cur: limit.soft,
             rlim_max: limit.hard,

@@ -183,7 +183,7 @@ fn a_census_has_descendants_outside() {
     let members = cgroup::procs(&inside).unwrap();
     let moved = *members.iter().find(|&&pid| pid != child.pid()).unwrap();
     std::fs::write(outside.join("cgroup.procs"), moved.to_string()).unwrap();
-    let census: Vec<u32> = cgroup::census(&inside)
+    let census: Vec<u32> = cgroup::census(&inside, Some(std::process::id()))
         .unwrap()
         .iter()
         .map(|id| id.pid)
