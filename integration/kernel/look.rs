@@ -86,7 +86,10 @@ pub(crate) fn cgroup_mount() -> PathBuf {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mount = text.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
-        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4)).flatten()
+        right
+            .starts_with("cgroup2 ")
+            .then(|| left.split(' ').nth(4))
+            .flatten()
     });
     PathBuf::from(mount.expect("these tests need a cgroup2 mount"))
 }

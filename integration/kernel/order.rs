@@ -20,7 +20,9 @@ fn a_chain_of_five_starts_in_order_and_stops_in_reverse() {
     let mut world = World::new();
     let names: Vec<String> = (1..=5).map(|n| format!("s{n}")).collect();
     for (n, name) in names.iter().enumerate() {
-        let after = n.checked_sub(1).map_or(String::new(), |n| format!("after: [{}]", names[n]));
+        let after = n
+            .checked_sub(1)
+            .map_or(String::new(), |n| format!("after: [{}]", names[n]));
         // Ready a moment after it has said that it is up.
         world.fixture(name, "polite 30", &after);
     }
@@ -30,8 +32,13 @@ fn a_chain_of_five_starts_in_order_and_stops_in_reverse() {
     assert_eq!(world.wait().code(), Some(0), "{}", world.log());
     let at = |name: &str, word: &str| world.number(name, word);
     for pair in names.windows(2) {
-        let [dependency, dependent] = pair else { unreachable!() };
-        assert!(at(dependent, "gone") <= at(dependency, "asked"), "{dependency} was asked before {dependent} had gone");
+        let [dependency, dependent] = pair else {
+            unreachable!()
+        };
+        assert!(
+            at(dependent, "gone") <= at(dependency, "asked"),
+            "{dependency} was asked before {dependent} had gone"
+        );
         // A service is up when it executes, so its own word may come a little later than its
         // dependent's: the start is told by the log.
         let log = world.log();
@@ -55,10 +62,21 @@ fn a_hub_of_twenty_stops_its_dependents_together_and_itself_last() {
     all_up(&world, &spokes);
     world.signal(libc::SIGTERM);
     assert_eq!(world.wait().code(), Some(0), "{}", world.log());
-    let all = |word: &str| spokes.iter().map(|spoke| world.number(spoke, word)).collect::<Vec<_>>();
+    let all = |word: &str| {
+        spokes
+            .iter()
+            .map(|spoke| world.number(spoke, word))
+            .collect::<Vec<_>>()
+    };
     let (asked, gone) = (all("asked"), all("gone"));
-    assert!(asked.iter().max() < gone.iter().min(), "all are asked before the first has gone: {asked:?} {gone:?}");
-    assert!(gone.iter().max() <= Some(&world.number("hub", "asked")), "the hub is asked when all have gone");
+    assert!(
+        asked.iter().max() < gone.iter().min(),
+        "all are asked before the first has gone: {asked:?} {gone:?}"
+    );
+    assert!(
+        gone.iter().max() <= Some(&world.number("hub", "asked")),
+        "the hub is asked when all have gone"
+    );
     world.end();
 }
 
@@ -67,14 +85,21 @@ fn two_hundred_services_go_up_and_down() {
     let mut world = World::alone();
     let names: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
     for (n, name) in names.iter().enumerate() {
-        let after = if n % 10 == 0 { String::new() } else { format!("after: [s{}]", n - 1) };
+        let after = if n % 10 == 0 {
+            String::new()
+        } else {
+            format!("after: [s{}]", n - 1)
+        };
         world.fixture(name, "stay", &after);
     }
     world.init();
     until("all are up", || {
         let list = world.call("nought_list", json!({})).unwrap();
         let services = list["services"].as_array().unwrap();
-        services.iter().all(|service| service["state"] == "up").then_some(())
+        services
+            .iter()
+            .all(|service| service["state"] == "up")
+            .then_some(())
     });
     for name in &names {
         world.number(name, "up");
@@ -96,7 +121,8 @@ fn two_hundred_services_leave_no_descriptor_and_no_watch() {
         let mut batch = String::from("[");
         for n in 0..200 {
             let comma = if n == 0 { "" } else { "," };
-            let request = json!({"jsonrpc": "2.0", "id": n, "method": method, "params": [format!("s{n}")]});
+            let request =
+                json!({"jsonrpc": "2.0", "id": n, "method": method, "params": [format!("s{n}")]});
             write!(batch, "{comma}{request}").unwrap();
         }
         let mut client = world.client();
@@ -104,13 +130,19 @@ fn two_hundred_services_leave_no_descriptor_and_no_watch() {
         let answers = client.read().unwrap();
         let answers = answers.as_array().unwrap();
         assert_eq!(answers.len(), 200);
-        answers.iter().for_each(|answer| assert!(answer.get("error").is_none(), "{answer}"));
+        answers
+            .iter()
+            .for_each(|answer| assert!(answer.get("error").is_none(), "{answer}"));
     };
     all("nought_stop");
-    let before = until("nothing is watched", || Some(look::descriptors(world.supervisor())).filter(|(_, watches)| *watches == 0));
+    let before = until("nothing is watched", || {
+        Some(look::descriptors(world.supervisor())).filter(|(_, watches)| *watches == 0)
+    });
     all("nought_start");
     all("nought_stop");
-    until("no descriptor more than before", || (look::descriptors(world.supervisor()) <= before).then_some(()));
+    until("no descriptor more than before", || {
+        (look::descriptors(world.supervisor()) <= before).then_some(())
+    });
     world.end();
 }
 
@@ -152,7 +184,10 @@ fn a_service_that_dies_takes_what_requires_it_along_until_it_is_back() {
     world.reach("web", "up");
     assert_eq!(world.receipt("web")["cause"], "dependency");
     let receipt = world.receipt("db");
-    assert_eq!((&receipt["cause"], &receipt["exit"]["signal"]), (&json!("ended"), &json!("SIGKILL")));
+    assert_eq!(
+        (&receipt["cause"], &receipt["exit"]["signal"]),
+        (&json!("ended"), &json!("SIGKILL"))
+    );
     let ups = world.numbers("web", "up", 2);
     assert!(world.numbers("db", "up", 2)[1] <= ups[1] || world.status("db")["state"] == "up");
     world.end();
@@ -161,10 +196,17 @@ fn a_service_that_dies_takes_what_requires_it_along_until_it_is_back() {
 #[test]
 fn a_cycle_is_refused_with_its_name_and_harms_no_other() {
     let mut world = World::new();
-    world.fixture("a", "stay", "after: [b]").fixture("b", "stay", "after: [a]").fixture("c", "stay", "").init();
+    world
+        .fixture("a", "stay", "after: [b]")
+        .fixture("b", "stay", "after: [a]")
+        .fixture("c", "stay", "")
+        .init();
     world.reach("c", "up");
     let log = world.log();
-    assert!(log.contains("a") && log.to_lowercase().contains("cycle"), "{log}");
+    assert!(
+        log.contains("a") && log.to_lowercase().contains("cycle"),
+        "{log}"
+    );
     assert!(world.said("a").is_empty() && world.said("b").is_empty());
     world.end();
 }

@@ -24,7 +24,11 @@ fn a_flood_of_one_service_holds_up_no_other() {
     flooded(&world, "loud", 16);
     for _ in 0..10 {
         let receipt = world.stop_verified("quiet");
-        assert_eq!(receipt["killed"], json!([]), "it went in its grace: {receipt:#}");
+        assert_eq!(
+            receipt["killed"],
+            json!([]),
+            "it went in its grace: {receipt:#}"
+        );
         world.start("quiet").unwrap();
     }
     flooded(&world, "loud", 256);
@@ -35,16 +39,26 @@ fn a_flood_of_one_service_holds_up_no_other() {
 #[test]
 fn a_flood_into_memory_is_bounded_and_keeps_the_newest() {
     let mut world = World::alone();
-    world.fixture("loud", "flood", "shutdown_timeout: 50ms").init();
+    world
+        .fixture("loud", "flood", "shutdown_timeout: 50ms")
+        .init();
     world.pid("loud", "pid");
     flooded(&world, "loud", 64);
-    let log = world.call("nought_log", json!({"name": "loud", "lines": 3})).unwrap();
+    let log = world
+        .call("nought_log", json!({"name": "loud", "lines": 3}))
+        .unwrap();
     let lines = log["lines"].as_array().unwrap();
     assert_eq!(lines.len(), 3, "{log}");
-    assert!(lines[2].as_str().unwrap().starts_with("[+] loud: yyy"), "{log}");
+    assert!(
+        lines[2].as_str().unwrap().starts_with("[+] loud: yyy"),
+        "{log}"
+    );
     assert!(log["lost"].as_u64().unwrap() > 0, "{log}");
     let status = std::fs::read_to_string(format!("/proc/{}/status", world.supervisor())).unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     let kib: u64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib < 64 * 1024, "{kib} KiB");
     world.end();
@@ -71,7 +85,9 @@ fn what_is_written_last_still_gets_out() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     world.stdout = Some(Stdio::from(OwnedFd::from(writer)));
     let exec = "exec: sh -c 'trap \"echo farewell; echo oops >&2; exit 0\" TERM; echo hello; while :; do sleep 0.01; done'";
-    world.service("web", &format!("{exec}\nlog: stdout\n")).init();
+    world
+        .service("web", &format!("{exec}\nlog: stdout\n"))
+        .init();
     until("it has said hello", || {
         let log = world.call("nought_log", json!({"name": "web"})).unwrap();
         log["lines"].to_string().contains("hello").then_some(())
@@ -79,12 +95,21 @@ fn what_is_written_last_still_gets_out() {
     world.stop_verified("web");
     let log = world.call("nought_log", json!({"name": "web"})).unwrap();
     let log = log["lines"].to_string();
-    assert!(log.contains("[-] web: ------------ [start] ------------"), "{log}");
-    assert!(log.contains("[+] web: farewell") && log.contains("[-] web: oops"), "{log}");
+    assert!(
+        log.contains("[-] web: ------------ [start] ------------"),
+        "{log}"
+    );
+    assert!(
+        log.contains("[+] web: farewell") && log.contains("[-] web: oops"),
+        "{log}"
+    );
     world.end();
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert!(text.contains("[+] web: hello\n") && text.contains("[+] web: farewell\n"), "{text}");
+    assert!(
+        text.contains("[+] web: hello\n") && text.contains("[+] web: farewell\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -93,7 +118,9 @@ fn a_stdout_that_is_closed_ends_nobody() {
     let (reader, writer) = std::io::pipe().unwrap();
     world.stdout = Some(Stdio::from(OwnedFd::from(writer)));
     drop(reader);
-    world.fixture("loud", "flood", "log: stdout\nshutdown_timeout: 50ms").init();
+    world
+        .fixture("loud", "flood", "log: stdout\nshutdown_timeout: 50ms")
+        .init();
     flooded(&world, "loud", 16);
     assert_eq!(world.status("loud")["state"], "up", "no SIGPIPE reaches it");
     world.stop_verified("loud");
@@ -116,7 +143,9 @@ fn somebody_who_holds_a_services_output_delays_nothing_and_costs_nothing() {
         all.push(open_fd(pid, 1));
         world.stop_verified("web");
     }
-    until("no pipe is kept for them", || (look::descriptors(world.supervisor()) <= before).then_some(()));
+    until("no pipe is kept for them", || {
+        (look::descriptors(world.supervisor()) <= before).then_some(())
+    });
     world.end();
 }
 

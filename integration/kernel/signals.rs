@@ -9,7 +9,10 @@ use crate::world::World;
 fn shuts_down(signal: i32, flags: &[&str]) {
     let mut world = World::new();
     world.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    world.fixture("db", "polite 1", "").fixture("web", "children 3", "after: [db]").init();
+    world
+        .fixture("db", "polite 1", "")
+        .fixture("web", "children 3", "after: [db]")
+        .init();
     world.reach("web", "up");
     world.number("web", "up");
     world.number("db", "up");
@@ -44,10 +47,14 @@ each_shuts_down! {
 fn a_second_signal_cuts_every_grace_short() {
     let mut world = World::new();
     world.fixture("web", "stubborn", "shutdown_timeout: 30s");
-    world.fixture("db", "stubborn", "shutdown_timeout: 30s").init();
+    world
+        .fixture("db", "stubborn", "shutdown_timeout: 30s")
+        .init();
     let pids = ["web", "db"].map(|name| world.pid(name, "pid"));
     world.signal(libc::SIGTERM);
-    until("it has asked", || (world.status("web")["state"] == "stopping").then_some(()));
+    until("it has asked", || {
+        (world.status("web")["state"] == "stopping").then_some(())
+    });
     assert!(pids.iter().all(|pid| crate::look::alive(*pid).is_some()));
     world.signal(libc::SIGINT);
     // Waiting for either grace would outlast the bound.
@@ -65,11 +72,18 @@ fn ends_itself_alone(method: &str, launch: &[&str], flags: &[&str]) {
     world.fixture("web", "children 2", "").init();
     world.number("web", "up");
     world.census();
-    assert_eq!(world.call(method, json!({})).unwrap(), serde_json::Value::Null);
+    assert_eq!(
+        world.call(method, json!({})).unwrap(),
+        serde_json::Value::Null
+    );
     let status = world.wait();
     assert_eq!(status.code(), Some(0), "{}", world.log());
     world.assert_last_words("verified: every service is gone");
-    assert!(!world.log().contains("failed to"), "not even tried: {}", world.log());
+    assert!(
+        !world.log().contains("failed to"),
+        "not even tried: {}",
+        world.log()
+    );
     world.end();
 }
 
@@ -112,7 +126,9 @@ fn nothing_is_started_during_a_shutdown() {
     world.number("slow", "up");
     world.number("web", "up");
     world.signal(libc::SIGTERM);
-    until("the shutdown is under way", || (world.status("slow")["state"] == "stopping").then_some(()));
+    until("the shutdown is under way", || {
+        (world.status("slow")["state"] == "stopping").then_some(())
+    });
     let refused = world.start("web").unwrap_err();
     assert_eq!(refused["code"], -32006, "{refused}");
     assert_eq!(world.wait().code(), Some(0));
@@ -126,7 +142,9 @@ fn a_shutdown_ends_at_its_deadline_and_asks_everyone_first() {
     world.flags = ["--deadline", "2s"].map(str::to_owned).into();
     world.fixture("db", "polite 1", "");
     world.fixture("app", "stubborn", "after: [db]\nshutdown_timeout: 1h");
-    world.fixture("web", "stubborn", "after: [app]\nshutdown_timeout: 1h").init();
+    world
+        .fixture("web", "stubborn", "after: [app]\nshutdown_timeout: 1h")
+        .init();
     for name in ["db", "app", "web"] {
         world.number(name, "up");
     }
@@ -134,7 +152,11 @@ fn a_shutdown_ends_at_its_deadline_and_asks_everyone_first() {
     assert_eq!(world.wait().code(), Some(0), "{}", world.log());
     world.number("db", "gone");
     for name in ["app", "web"] {
-        assert!(world.log().contains(&format!("{name}: verified")), "{}", world.log());
+        assert!(
+            world.log().contains(&format!("{name}: verified")),
+            "{}",
+            world.log()
+        );
     }
     world.end();
 }
