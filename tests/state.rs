@@ -258,7 +258,11 @@ fn a_supervisors_cgroup_is_on_record_until_it_was_removed() {
     drop(state);
     let state = StateDir::open(&scratch.state()).unwrap();
     state.begin_tree(&two).unwrap();
-    assert_eq!(state.earlier_trees(), [one.clone()], "not our own");
+    assert_eq!(
+        state.earlier_trees(),
+        std::slice::from_ref(&one),
+        "not our own"
+    );
     drop(state);
     let state = StateDir::open(&scratch.state()).unwrap();
     assert_eq!(state.earlier_trees(), [one, two.clone()]);

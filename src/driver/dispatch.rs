@@ -12,6 +12,7 @@ use super::place::Place;
 use super::report;
 use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
+use super::store::chain;
 use super::translate::{self, failed};
 use crate::core::{
     AuxKind, Effect, Event, Failed, Fence, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec,
@@ -28,6 +29,7 @@ use crate::sys::{SysError, cgroup, clock, inspect, signal};
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 /// How long reading the command lines of survivors may take.
 const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
+const ARGV_STACK: usize = 128 * 1024;
 /// How long one kill watches its cgroup empty before it reports.
 const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -99,13 +101,15 @@ impl Driver {
                 }
                 if let Err(error) = state.begin(&record) {
                     // Started all the same: what is unrecorded is still found through its cgroup.
-                    tracing::warn!("{}: its start is not recorded: {error}", record.service);
+                    let (service, why) = (&record.service, chain(&error));
+                    tracing::warn!("{service}: its start is not recorded: {why}");
                 }
                 let prepared =
                     Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 spawn::spawn(&prepared, |born| {
                     if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
-                        tracing::warn!("{}: its start is not recorded: {error}", record.service);
+                        let (service, why) = (&record.service, chain(&error));
+                        tracing::warn!("{service}: its start is not recorded: {why}");
                     }
                     Ok(())
                 })
@@ -192,12 +196,9 @@ impl Driver {
             AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
         };
         let marker = generation.marker.clone();
-        let mark = generation.mark_held.as_ref();
-        let mark = mark.and_then(|mark| mark.fd.try_clone().ok());
+        let join = generation.mark_to_join();
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
-        let dir = control
-            .as_ref()
-            .map(|control| control.join(aux.0.to_string()));
+        let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
         let mut outputs = Vec::new();
         let stdio = self.stdio(&spec, command, &mut outputs);
         let mut run = Aux {
@@ -225,8 +226,8 @@ impl Driver {
         self.starting += 1;
         let what = spawn::Spec {
             // So that whoever leaves the command's cgroup is told like any other of this start.
-            join: mark,
             mark: false,
+            join,
             ..self.program(
                 &spec,
                 &argv.unwrap_or_default(),
@@ -544,11 +545,16 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
 fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
     let (sender, complete) = std::sync::mpsc::channel();
     let mut full = found.clone();
-    tokio::task::spawn_blocking(move || {
+    // Not one of the blocking threads: those that hang for good would be missed there.
+    let work = move || {
         full.iter_mut().for_each(inspect::read_argv);
         // Nobody waits any more when this took too long.
         let _ = sender.send(full);
-    });
+    };
+    let reader = std::thread::Builder::new().stack_size(ARGV_STACK);
+    if let Err(error) = reader.spawn(work) {
+        tracing::warn!("failed to start a thread that reads command lines: {error}");
+    }
     complete.recv_timeout(ARGV_BOUND).unwrap_or(found)
 }
 

@@ -1,6 +1,7 @@
 //! The driver's side of generations: where each lives, and what is held for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -99,6 +100,13 @@ impl Generation {
             rereads: None,
             stopping: false,
         }
+    }
+}
+
+impl Generation {
+    /// The mark, for another process of this start to bear.
+    pub(super) fn mark_to_join(&self) -> Option<OwnedFd> {
+        self.mark_held.as_ref()?.fd.try_clone().ok()
     }
 }
 

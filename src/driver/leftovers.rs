@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::generation::Generation;
 use super::place::{Place, SUPERVISOR};
 use super::run::Driver;
+use super::store::chain;
 use crate::core::{self, GenId, ServiceId, Signal, Spec};
 use crate::state::{Instance, Leftover, StateDir};
 use crate::sys::procfs::{self, Proc, ProcId};
@@ -20,7 +21,7 @@ pub(super) fn find(
     place: &Place,
 ) -> (Vec<core::Leftover>, BTreeMap<GenId, Generation>) {
     let (found, remarks) = dir.leftovers().unwrap_or_else(|error| {
-        tracing::error!("{error}");
+        tracing::error!("{}", chain(&error));
         (Vec::new(), Vec::new())
     });
     for remark in remarks {
@@ -125,7 +126,7 @@ impl Driver {
                 tracing::warn!("{error}");
             }
             if let Err(error) = dir.record_instance(&instance) {
-                tracing::warn!("{error}");
+                tracing::warn!("{}", chain(&error));
             }
         });
     }

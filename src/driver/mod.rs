@@ -210,7 +210,10 @@ fn announce(place: &Place) {
 fn load(dir: &Path) -> Vec<crate::core::Spec> {
     let loaded = config::load_dir(dir);
     for problem in &loaded.problems {
-        tracing::error!("{problem}");
+        // A record is one line, and a problem shows its place in several.
+        for line in problem.to_string().lines() {
+            tracing::error!("{line}");
+        }
     }
     loaded.services.into_iter().map(|(spec, _)| spec).collect()
 }

@@ -145,6 +145,9 @@ pub(super) fn outcome(outcome: &Outcome, core_guarantee: &str) {
             lingering.join(", "),
             outcome.survivors.len()
         ),
+        _ if unverified.is_empty() => {
+            tracing::warn!("unverified: the final sweep ({core_guarantee})")
+        }
         _ => tracing::warn!("unverified: {} ({core_guarantee})", unverified.join(", ")),
     }
 }

@@ -22,6 +22,7 @@
 //! Whose process it is: `attribute.rs`.
 
 mod attribute;
+mod bounded;
 mod descent;
 mod end;
 mod look;

@@ -490,7 +490,7 @@ impl Whole<'_> {
         if process.state == 'D' {
             return Ok(Environment::Silent);
         }
-        match self.proc.environ_value(process.pid, key) {
+        match self.environments.borrow_mut().value(process.id(), key) {
             Ok(Some(found)) if found == *value => Ok(Environment::Target),
             Ok(Some(_)) => Ok(Environment::Another),
             Ok(None) => Ok(Environment::Silent),

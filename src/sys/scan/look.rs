@@ -12,11 +12,13 @@
 //! - was read in it or in an earlier round. A pid read before is read again if it was given out
 //!   since; another process cannot have it otherwise.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
 use super::attribute::{Judgement, Side};
+use super::bounded::Environments;
 use super::{Escapee, Evidence, ScanContext, ScanTarget};
 use crate::sys::SysError;
 use crate::sys::pidfd::PidFd;
@@ -53,6 +55,7 @@ pub(super) struct Whole<'a> {
     pub(super) context: &'a ScanContext,
     /// Marks other than our own; ours would fill it with every process there is.
     pub(super) marks: BTreeMap<u32, u64>,
+    pub(super) environments: RefCell<Environments>,
     /// The marks of the targets.
     pub(super) wanted: BTreeSet<u64>,
     /// Processes whose mark we may not see.
@@ -72,6 +75,7 @@ impl<'a> Whole<'a> {
             proc,
             context,
             marks: BTreeMap::new(),
+            environments: RefCell::default(),
             wanted: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             exiting: BTreeSet::new(),
