@@ -388,6 +388,10 @@ impl Ladder {
     }
 
     fn set_retry(&mut self, out: &mut Out, id: ServiceId) {
+        if self.late {
+            // Its bound is on each pass; between them there is only the number of looks.
+            out.timers.cancel(Timer::Proof(id));
+        }
         out.timers.set(Timer::Retry(id), out.now + self.retry);
         self.retry = (self.retry * 2).min(RETRY_LAST);
     }
