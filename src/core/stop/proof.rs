@@ -165,6 +165,7 @@ impl Ladder {
             if !report.escaped.is_empty() {
                 // An old pass met somebody: what was seen before we heard of it does not count.
                 self.stale_passes = out.last_op();
+                self.empty_passes = 0;
                 self.hinted = true;
             }
             self.on_abandoned(out, id, op);

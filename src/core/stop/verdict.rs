@@ -177,6 +177,8 @@ impl Ladder {
 
     /// A survivor is gone, or whoever looks after it wants to know.
     pub(in super::super) fn on_survivor_gone(&mut self, out: &mut Out, id: ServiceId) {
+        // It may have left somebody behind.
+        self.kill_due = true;
         self.on_hint(out, id);
     }
 
