@@ -12,6 +12,7 @@ use super::place::Place;
 use super::report;
 use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
+use super::threads::Threads;
 use super::translate::{self, failed};
 use crate::core::{
     AuxKind, Effect, Event, Failed, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec, To,
@@ -20,6 +21,7 @@ use crate::core::{
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
+use crate::sys::rlimit::OpenFiles;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
 
@@ -27,6 +29,8 @@ use crate::sys::{SysError, cgroup, clock, inspect, signal};
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 /// How long reading the command lines of survivors may take.
 const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
+/// Starts under way at a time: those that the lane's threads do, and what they do next.
+const STARTS_AHEAD: usize = 4;
 /// How long one kill watches its cgroup empty before it reports.
 const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -48,7 +52,7 @@ impl Driver {
             Effect::Scan { r#gen, op } => self.want_scan(r#gen, Wanted::Scan(op)),
             Effect::Fence { r#gen, op } => self.fence(r#gen, op),
             Effect::Inspect { r#gen, op } => self.inspect(r#gen, op),
-            Effect::Receipt(receipt) => self.on_receipt(&receipt),
+            Effect::Receipt(receipt) => self.on_receipt(receipt),
             Effect::Release { r#gen } => self.release(r#gen),
             Effect::Reply { id, reply } => {
                 if let Some(answer) = self.replies.remove(&id) {
@@ -66,32 +70,52 @@ impl Driver {
     // ---- starting -----------------------------------------------------------------------
 
     fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
-        let Some(spec) = self.core.spec(service).cloned() else {
+        let Some(spec) = self.core.spec(service) else {
             return;
         };
         let dir = self.place.generation_dir(&spec.name, r#gen);
         let marker = self.place.marker(&spec.name, r#gen);
-        let mut generation =
-            Generation::new(service, spec.name.clone(), dir.clone(), marker.clone());
-        let stdio = match self.stdio(&spec, Command::Main, &mut generation.outputs) {
-            Ok(stdio) => stdio,
-            Err(error) => {
-                self.gens.insert(r#gen, generation);
-                return self.core.handle(now(), Event::SpawnFailed { r#gen, error });
-            }
-        };
+        let generation = Generation::new(service, spec.name.clone(), dir, marker);
         self.gens.insert(r#gen, generation);
+        self.waiting_starts.push_back(r#gen);
+        self.start_waiting();
+    }
+
+    /// Begins as many of the starts that wait as are to be under way: every one under way has
+    /// descriptors and memory of its own, which each new process copies and closes again.
+    pub(super) fn start_waiting(&mut self) {
+        while self.mains_starting < STARTS_AHEAD
+            && let Some(r#gen) = self.waiting_starts.pop_front()
+        {
+            self.begin_start(r#gen);
+        }
+    }
+
+    fn begin_start(&mut self, r#gen: GenId) {
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(spec) = self.core.spec(generation.service).cloned() else {
+            return;
+        };
+        let (dir, marker) = (generation.dir.clone(), generation.marker.clone());
+        let mut outputs = Vec::new();
+        let stdio = self.stdio(&spec, Command::Main, &mut outputs);
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.outputs = outputs;
+        }
+        let stdio = match stdio {
+            Ok(stdio) => stdio,
+            Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
+        };
         self.starting += 1;
-        let what = self.program(
-            &spec,
-            &spec.exec,
-            stdio,
-            &marker,
-            dir.as_ref().map(|d| d.join("main")),
-        );
-        let record = self.place.record(&spec, r#gen, dir.clone(), &marker);
+        self.mains_starting += 1;
+        let program = self.program();
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
-        self.starts.push(move || {
+        self.starts.push(self.reported(move || {
+            let record = place.record(&spec, r#gen, dir.clone(), &marker);
+            let main = dir.as_ref().map(|d| d.join("main"));
+            let what = program.spec(&spec, &spec.exec, stdio, &marker, main);
             let result = (|| {
                 if let Some(dir) = &dir {
                     place.make_generation(dir).map_err(SpawnError::NotBorn)?;
@@ -110,7 +134,7 @@ impl Driver {
                 })
             })();
             Message::Started { r#gen, result }
-        });
+        }));
     }
 
     fn stdio(
@@ -145,33 +169,11 @@ impl Driver {
         Ok([null, stdout, stderr])
     }
 
-    fn program(
-        &self,
-        spec: &Spec,
-        argv: &[String],
-        stdio: [OwnedFd; 3],
-        marker: &str,
-        cgroup: Option<PathBuf>,
-    ) -> spawn::Spec {
-        let mut env = self.environment.clone();
-        let own = spec
-            .env
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        for (key, value) in own.chain([(MARKER, marker)]) {
-            env.retain(|(known, _)| known != key);
-            env.push((OsString::from(key), OsString::from(value)));
-        }
-        spawn::Spec {
-            program: OsString::from(argv.first().map_or("", String::as_str)),
-            argv: argv.iter().map(OsString::from).collect(),
-            env,
-            dir: PathBuf::from(&spec.dir),
-            stdio,
+    fn program(&self) -> Program {
+        Program {
+            environment: Arc::clone(&self.environment),
             open_files: self.open_files,
-            cgroup,
             mark: self.place.marks(),
-            new_session: true,
         }
     }
 
@@ -219,15 +221,11 @@ impl Driver {
             }
         };
         self.starting += 1;
-        let what = self.program(
-            &spec,
-            &argv.unwrap_or_default(),
-            stdio,
-            &marker,
-            dir.clone(),
-        );
+        let program = self.program();
         let place = Arc::clone(&self.place);
-        self.starts.push(move || {
+        self.starts.push(self.reported(move || {
+            let argv = argv.unwrap_or_default();
+            let what = program.spec(&spec, &argv, stdio, &marker, dir.clone());
             let result = (|| {
                 for dir in control.iter().chain(&dir) {
                     place.make_dir(dir).map_err(SpawnError::NotBorn)?;
@@ -238,7 +236,7 @@ impl Driver {
                 Ok(AuxBorn { born, dir })
             })();
             Message::AuxStarted { r#gen, aux, result }
-        });
+        }));
     }
 
     /// Ends whatever is left of an auxiliary command: at once, or when its start has come back.
@@ -365,16 +363,24 @@ impl Driver {
         let known = Arc::clone(&generation.known);
         // A leftover's processes are no longer below anybody who would say whose they are.
         let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
-        self.off_loop(move || {
-            // One that fails leaves the mark to tell by.
-            if let Ok(members) = cgroup::census(&dir, root) {
-                known
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .extend(members);
-            }
-            Message::Nothing
-        });
+        let record = move |members| {
+            let mut known = known
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.extend(members);
+        };
+        // One that fails leaves the mark to tell by. A small one is over before the signal that
+        // may turn somebody into an orphan; a large one would hold up the loop.
+        match cgroup::census_of_few(&dir, root) {
+            Ok(Some(few)) => record(few),
+            Ok(None) => self.off_loop(move || {
+                if let Ok(members) = cgroup::census(&dir, root) {
+                    record(members);
+                }
+                Message::Nothing
+            }),
+            Err(_) => {}
+        }
     }
 
     fn kill(&mut self, r#gen: GenId, op: OpId) {
@@ -406,10 +412,10 @@ impl Driver {
             return self.core.handle(now(), Event::Fenced { r#gen, op, result });
         };
         self.unwatch(r#gen);
-        self.fences.push(move || {
+        self.fences.push(self.reported(move || {
             let result = translate::fenced(cgroup::remove_tree(&dir));
             Message::Event(Event::Fenced { r#gen, op, result })
-        });
+        }));
     }
 
     fn inspect(&mut self, r#gen: GenId, op: OpId) {
@@ -418,6 +424,7 @@ impl Driver {
         };
         let dir = generation.dir.clone();
         let outside: Vec<u32> = generation.alive.iter().copied().collect();
+        let threads = self.threads.clone();
         self.off_loop(move || {
             let mut pids = outside;
             if let Some(dir) = &dir {
@@ -425,7 +432,7 @@ impl Driver {
             }
             pids.sort_unstable();
             pids.dedup();
-            let found = with_argv(inspect::inspect(&pids));
+            let found = with_argv(inspect::inspect(&pids), &threads);
             let survivors = found.into_iter().map(translate::survivor).collect();
             Message::Event(Event::Inspected {
                 r#gen,
@@ -435,15 +442,8 @@ impl Driver {
         });
     }
 
-    fn on_receipt(&mut self, receipt: &Receipt) {
-        report::receipt(receipt);
-        let wire = crate::control::receipt(receipt, report::clocks());
-        match serde_json::to_string(&wire) {
-            Ok(line) => self.store.receipt(receipt.service.clone(), line),
-            Err(error) => {
-                tracing::error!("{}: failed to write its receipt: {error}", receipt.service)
-            }
-        }
+    fn on_receipt(&mut self, receipt: Box<Receipt>) {
+        report::receipt(&receipt);
         if receipt.verdict == Verdict::Lingering {
             self.watch(receipt.r#gen);
             let pids = receipt
@@ -455,7 +455,9 @@ impl Driver {
             // It may have emptied between the last look and the watch.
             self.read_again(receipt.r#gen);
         }
-        if self.leftovers.remove(&receipt.r#gen) {
+        let r#gen = receipt.r#gen;
+        self.store.receipt(receipt, report::clocks());
+        if self.leftovers.remove(&r#gen) {
             self.succeed_previous();
         }
     }
@@ -480,6 +482,46 @@ impl Driver {
     }
 }
 
+/// What every process is started with.
+struct Program {
+    environment: Arc<[(OsString, OsString)]>,
+    open_files: Option<OpenFiles>,
+    mark: bool,
+}
+
+impl Program {
+    /// One command of a service. Copies the whole environment: off the loop.
+    fn spec(
+        &self,
+        spec: &Spec,
+        argv: &[String],
+        stdio: [OwnedFd; 3],
+        marker: &str,
+        cgroup: Option<PathBuf>,
+    ) -> spawn::Spec {
+        let mut env = self.environment.to_vec();
+        let own = spec
+            .env
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in own.chain([(MARKER, marker)]) {
+            env.retain(|(known, _)| known != key);
+            env.push((OsString::from(key), OsString::from(value)));
+        }
+        spawn::Spec {
+            program: OsString::from(argv.first().map_or("", String::as_str)),
+            argv: argv.iter().map(OsString::from).collect(),
+            env,
+            dir: PathBuf::from(&spec.dir),
+            stdio,
+            open_files: self.open_files,
+            cgroup,
+            mark: self.mark,
+            new_session: true,
+        }
+    }
+}
+
 /// What is written down of a newborn before it executes anything.
 fn completion(born: &Born, dir: Option<&Path>) -> Completion {
     Completion {
@@ -495,10 +537,10 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
 
 /// Adds the command lines, as far as they can be read in time: that may hang on a process that
 /// is stuck in the kernel.
-fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
+fn with_argv(found: Vec<SurvivorInfo>, threads: &Threads) -> Vec<SurvivorInfo> {
     let (sender, complete) = std::sync::mpsc::channel();
     let mut full = found.clone();
-    tokio::task::spawn_blocking(move || {
+    threads.run(move || {
         full.iter_mut().for_each(inspect::read_argv);
         // Nobody waits any more when this took too long.
         let _ = sender.send(full);

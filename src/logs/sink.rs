@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Stream;
+use crate::sys::signal;
 
 /// Bytes that wait for a slow reader, before lines are dropped.
 pub const QUEUE_BYTES: usize = 256 * 1024;
@@ -294,6 +295,8 @@ impl Shared {
 
     /// The thread: ends when the last sink is gone and everything is written.
     fn write_out(&self) {
+        // Signals are the loop's. Where that fails, this thread is woken for nothing now and then.
+        let _ = signal::block_all();
         let mut batch = Batch::default();
         let mut queue = self.lock();
         loop {
