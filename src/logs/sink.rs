@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 
 use super::Stream;
-use crate::sys::clock;
+use crate::sys::{clock, signal};
 
 /// Bytes that wait for a slow reader, before lines are dropped.
 pub const QUEUE_BYTES: usize = 256 * 1024;
@@ -339,6 +339,8 @@ impl Shared {
 
     /// The thread: ends when the last sink is gone and everything is written.
     fn write_out(&self) {
+        // Signals are the loop's. Where that fails, this thread is woken for nothing now and then.
+        let _ = signal::block_all();
         let mut batch = Batch::default();
         let mut queue = self.lock();
         loop {
