@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified, pids};
+use crate::receipt::{assert_verified, pids};
+use crate::world::World;
 
 /// A world whose supervisor finds cgroup2 as `how` leaves it, in a mount namespace of its own.
 fn without_cgroups(how: &str) -> World {

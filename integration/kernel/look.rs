@@ -171,3 +171,11 @@ pub(crate) fn descriptors(pid: u32) -> (usize, usize) {
     });
     (list("fd").count(), watches.sum())
 }
+
+/// Another handle on what a process writes to, which stays open beyond its end.
+pub(crate) fn open_fd(pid: u32, fd: u32) -> fs::File {
+    fs::File::options()
+        .write(true)
+        .open(Path::new(&format!("/proc/{pid}/fd/{fd}")))
+        .unwrap()
+}

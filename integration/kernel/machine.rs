@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified};
+use crate::receipt::assert_verified;
+use crate::world::World;
 
 /// A world whose supervisor is process 1 of a pid namespace of its own.
 fn as_process_1(flags: &[&str]) -> World {

