@@ -58,7 +58,7 @@ impl Driver {
                 )
             })
             .collect();
-        tokio::task::spawn_blocking(move || {
+        self.threads.run(move || {
             for (seen, dir) in &mut seen {
                 if let Some(pids) = dir
                     .as_deref()

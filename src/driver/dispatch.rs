@@ -21,6 +21,7 @@ use crate::core::{
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
+use crate::sys::rlimit::OpenFiles;
 use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
@@ -30,6 +31,8 @@ pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 /// How long reading the command lines of survivors may take.
 const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
 const ARGV_STACK: usize = 128 * 1024;
+/// Starts under way at a time: those that the lane's threads do, and what they do next.
+const STARTS_AHEAD: usize = 4;
 /// How long one kill watches its cgroup empty before it reports.
 const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -51,7 +54,7 @@ impl Driver {
             Effect::Scan { r#gen, op } => self.want_scan(r#gen, Wanted::Scan(op)),
             Effect::Fence { r#gen, op } => self.fence(r#gen, op),
             Effect::Inspect { r#gen, op } => self.inspect(r#gen, op),
-            Effect::Receipt(receipt) => self.on_receipt(&receipt),
+            Effect::Receipt(receipt) => self.on_receipt(receipt),
             Effect::Release { r#gen } => self.release(r#gen),
             Effect::Reply { id, reply } => {
                 if let Some(answer) = self.replies.remove(&id) {
@@ -69,32 +72,52 @@ impl Driver {
     // ---- starting -----------------------------------------------------------------------
 
     fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
-        let Some(spec) = self.core.spec(service).cloned() else {
+        let Some(spec) = self.core.spec(service) else {
             return;
         };
         let dir = self.place.generation_dir(&spec.name, r#gen);
         let marker = self.place.marker(&spec.name, r#gen);
-        let mut generation =
-            Generation::new(service, spec.name.clone(), dir.clone(), marker.clone());
-        let stdio = match self.stdio(&spec, Command::Main, &mut generation.outputs) {
-            Ok(stdio) => stdio,
-            Err(error) => {
-                self.gens.insert(r#gen, generation);
-                return self.core.handle(now(), Event::SpawnFailed { r#gen, error });
-            }
-        };
+        let generation = Generation::new(service, spec.name.clone(), dir, marker);
         self.gens.insert(r#gen, generation);
+        self.waiting_starts.push_back(r#gen);
+        self.start_waiting();
+    }
+
+    /// Begins as many of the starts that wait as are to be under way: every one under way has
+    /// descriptors and memory of its own, which each new process copies and closes again.
+    pub(super) fn start_waiting(&mut self) {
+        while self.mains_starting < STARTS_AHEAD
+            && let Some(r#gen) = self.waiting_starts.pop_front()
+        {
+            self.begin_start(r#gen);
+        }
+    }
+
+    fn begin_start(&mut self, r#gen: GenId) {
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(spec) = self.core.spec(generation.service).cloned() else {
+            return;
+        };
+        let (dir, marker) = (generation.dir.clone(), generation.marker.clone());
+        let mut outputs = Vec::new();
+        let stdio = self.stdio(&spec, Command::Main, &mut outputs);
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.outputs = outputs;
+        }
+        let stdio = match stdio {
+            Ok(stdio) => stdio,
+            Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
+        };
         self.starting += 1;
-        let what = self.program(
-            &spec,
-            &spec.exec,
-            stdio,
-            &marker,
-            dir.as_ref().map(|d| d.join("main")),
-        );
-        let record = self.place.record(&spec, r#gen, dir.clone(), &marker);
+        self.mains_starting += 1;
+        let program = self.program();
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
-        self.starts.push(move || {
+        self.starts.push(self.reported(move || {
+            let record = place.record(&spec, r#gen, dir.clone(), &marker);
+            let main = dir.as_ref().map(|d| d.join("main"));
+            let what = program.spec(&spec, &spec.exec, stdio, &marker, main);
             let result = (|| {
                 if let Some(dir) = &dir {
                     place.make_generation(dir).map_err(SpawnError::NotBorn)?;
@@ -115,7 +138,7 @@ impl Driver {
                 })
             })();
             Message::Started { r#gen, result }
-        });
+        }));
     }
 
     fn stdio(
@@ -150,34 +173,11 @@ impl Driver {
         Ok([null, stdout, stderr])
     }
 
-    fn program(
-        &self,
-        spec: &Spec,
-        argv: &[String],
-        stdio: [OwnedFd; 3],
-        marker: &str,
-        cgroup: Option<PathBuf>,
-    ) -> spawn::Spec {
-        let mut env = self.environment.clone();
-        let own = spec
-            .env
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        for (key, value) in own.chain([(MARKER, marker)]) {
-            env.retain(|(known, _)| known != key);
-            env.push((OsString::from(key), OsString::from(value)));
-        }
-        spawn::Spec {
-            program: OsString::from(argv.first().map_or("", String::as_str)),
-            argv: argv.iter().map(OsString::from).collect(),
-            env,
-            dir: PathBuf::from(&spec.dir),
-            stdio,
+    fn program(&self) -> Program {
+        Program {
+            environment: Arc::clone(&self.environment),
             open_files: self.open_files,
-            cgroup,
             mark: self.place.marks(),
-            join: None,
-            new_session: true,
         }
     }
 
@@ -224,20 +224,17 @@ impl Driver {
             }
         };
         self.starting += 1;
-        let what = spawn::Spec {
-            // So that whoever leaves the command's cgroup is told like any other of this start.
-            mark: false,
-            join,
-            ..self.program(
-                &spec,
-                &argv.unwrap_or_default(),
-                stdio,
-                &marker,
-                dir.clone(),
-            )
-        };
+        let program = self.program();
         let place = Arc::clone(&self.place);
-        self.starts.push(move || {
+        self.starts.push(self.reported(move || {
+            let argv = argv.unwrap_or_default();
+            let what = spawn::Spec {
+                // So that whoever leaves the command's cgroup is told like any other of this
+                // start.
+                mark: false,
+                join,
+                ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
+            };
             let result = (|| {
                 for dir in control.iter().chain(&dir) {
                     place.make_dir(dir).map_err(SpawnError::NotBorn)?;
@@ -248,7 +245,7 @@ impl Driver {
                 Ok(AuxBorn { born, dir })
             })();
             Message::AuxStarted { r#gen, aux, result }
-        });
+        }));
     }
 
     /// Ends whatever is left of an auxiliary command: at once, or when its start has come back.
@@ -380,20 +377,32 @@ impl Driver {
         // A leftover's processes are no longer below anybody who would say whose they are.
         let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
         let place = Arc::clone(&self.place);
-        self.off_loop(move || {
-            // While we are in it, it cannot empty.
-            if let Err(error) = place.come_home(&dir) {
-                tracing::warn!("failed to {error}");
-            }
-            // One that fails leaves the mark to tell by.
-            if let Ok(members) = cgroup::census(&dir, root) {
-                known
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .extend(members);
-            }
-            Message::Nothing
-        });
+        let record = move |members| {
+            let mut known = known
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.extend(members);
+        };
+        // One that fails leaves the mark to tell by. A small one is over before the signal that
+        // may turn somebody into an orphan; a large one would hold up the loop.
+        let few = match root {
+            Some(_) => cgroup::census_of_few(&dir, root),
+            None => Ok(None),
+        };
+        match few {
+            Ok(Some(few)) => record(few),
+            Ok(None) => self.off_loop(move || {
+                // While we are in a leftover's cgroup, it cannot empty.
+                if let Err(error) = place.come_home(&dir) {
+                    tracing::warn!("failed to {error}");
+                }
+                if let Ok(members) = cgroup::census(&dir, root) {
+                    record(members);
+                }
+                Message::Nothing
+            }),
+            Err(_) => {}
+        }
     }
 
     fn kill(&mut self, r#gen: GenId, op: OpId) {
@@ -445,7 +454,7 @@ impl Driver {
         };
         self.unwatch(r#gen);
         let place = Arc::clone(&self.place);
-        self.fences.push(move || {
+        self.fences.push(self.reported(move || {
             let result = match translate::fenced(cgroup::remove_tree(&dir)) {
                 // Gone with its file system (unmounted, covered by another) is not gone.
                 Fence::Removed if !place.stands() => Fence::Failed(failed(&SysError::because(
@@ -456,7 +465,7 @@ impl Driver {
                 fence => fence,
             };
             Message::Event(Event::Fenced { r#gen, op, result })
-        });
+        }));
     }
 
     fn inspect(&mut self, r#gen: GenId, op: OpId) {
@@ -482,15 +491,8 @@ impl Driver {
         });
     }
 
-    fn on_receipt(&mut self, receipt: &Receipt) {
-        report::receipt(receipt);
-        let wire = crate::control::receipt(receipt, report::clocks());
-        match serde_json::to_string(&wire) {
-            Ok(line) => self.store.receipt(receipt.service.clone(), line),
-            Err(error) => {
-                tracing::error!("{}: failed to write its receipt: {error}", receipt.service)
-            }
-        }
+    fn on_receipt(&mut self, receipt: Box<Receipt>) {
+        report::receipt(&receipt);
         if receipt.verdict == Verdict::Lingering {
             self.watch(receipt.r#gen);
             let pids = receipt
@@ -502,7 +504,9 @@ impl Driver {
             // It may have emptied between the last look and the watch.
             self.read_again(receipt.r#gen);
         }
-        if self.leftovers.remove(&receipt.r#gen) {
+        let r#gen = receipt.r#gen;
+        self.store.receipt(receipt, report::clocks());
+        if self.leftovers.remove(&r#gen) {
             self.succeed_previous();
         }
     }
@@ -523,6 +527,47 @@ impl Driver {
             if output.close().held {
                 tracing::debug!("{}: somebody still holds its output", generation.name);
             }
+        }
+    }
+}
+
+/// What every process is started with.
+struct Program {
+    environment: Arc<[(OsString, OsString)]>,
+    open_files: Option<OpenFiles>,
+    mark: bool,
+}
+
+impl Program {
+    /// One command of a service. Copies the whole environment: off the loop.
+    fn spec(
+        &self,
+        spec: &Spec,
+        argv: &[String],
+        stdio: [OwnedFd; 3],
+        marker: &str,
+        cgroup: Option<PathBuf>,
+    ) -> spawn::Spec {
+        let mut env = self.environment.to_vec();
+        let own = spec
+            .env
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in own.chain([(MARKER, marker)]) {
+            env.retain(|(known, _)| known != key);
+            env.push((OsString::from(key), OsString::from(value)));
+        }
+        spawn::Spec {
+            program: OsString::from(argv.first().map_or("", String::as_str)),
+            argv: argv.iter().map(OsString::from).collect(),
+            env,
+            dir: PathBuf::from(&spec.dir),
+            stdio,
+            open_files: self.open_files,
+            cgroup,
+            mark: self.mark,
+            join: None,
+            new_session: true,
         }
     }
 }

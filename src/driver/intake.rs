@@ -67,6 +67,8 @@ impl Driver {
 
     fn on_started(&mut self, r#gen: GenId, result: Result<Born, SpawnError>) {
         self.starting = self.starting.saturating_sub(1);
+        self.mains_starting = self.mains_starting.saturating_sub(1);
+        self.start_waiting();
         match result {
             Ok(born) => {
                 let pid = born.id.pid;
@@ -487,7 +489,11 @@ impl Driver {
             return None;
         };
         let main = populated(&dir.join("main"));
-        let whole = populated(dir);
+        // Somebody in it is somebody in the whole.
+        let whole = match main {
+            Ok(true) => Ok(true),
+            _ => populated(dir),
+        };
         let (main, whole) = match (main, whole) {
             (Ok(main), Ok(whole)) => (main, whole),
             (Err(error), _) | (_, Err(error)) => {

@@ -1,22 +1,20 @@
 //! Work that blocks, on few threads: what is queued while a thread is busy is done by it next.
 //!
 //! A thread for each of two hundred starts would cost more than the starts, which the kernel
-//! serialises anyway.
+//! serialises anyway. With one thread it is done in order.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc::UnboundedSender;
+use super::threads::{Threads, run};
 
-use super::message::Message;
+type Job = Box<dyn FnOnce() + Send>;
 
-type Job = Box<dyn FnOnce() -> Message + Send>;
-
-/// A queue of blocking jobs, each of which ends with a message to the loop.
+/// A queue of blocking jobs.
 #[derive(Clone)]
 pub(super) struct Lane {
     shared: Arc<Mutex<Shared>>,
-    inbox: UnboundedSender<Message>,
+    threads: Threads,
 }
 
 struct Shared {
@@ -28,7 +26,7 @@ struct Shared {
 
 impl Lane {
     /// A lane of at most `most` threads.
-    pub(super) fn new(most: usize, inbox: UnboundedSender<Message>) -> Self {
+    pub(super) fn new(most: usize, threads: Threads) -> Self {
         let shared = Shared {
             queue: VecDeque::new(),
             busy: 0,
@@ -36,42 +34,35 @@ impl Lane {
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
-            inbox,
+            threads,
         }
     }
 
     /// Queues a job.
-    pub(super) fn push(&self, job: impl FnOnce() -> Message + Send + 'static) {
+    pub(super) fn push(&self, job: impl FnOnce() + Send + 'static) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.queue.push_back(Box::new(job));
         if shared.busy < shared.most {
             shared.busy += 1;
+            drop(shared);
             let lane = self.clone();
-            tokio::task::spawn_blocking(move || lane.work());
+            self.threads.run(move || lane.work());
         }
     }
 
     fn work(&self) {
-        let _busy = Busy(&self.shared);
-        loop {
-            let job = self
-                .shared
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .queue
-                .pop_front();
-            let Some(job) = job else { return };
-            // Fails only when the loop has ended.
-            let _ = self.inbox.send(job());
+        while let Some(job) = self.next() {
+            run(job);
         }
     }
-}
 
-/// Counts a thread out again, also when a job panicked.
-struct Busy<'a>(&'a Mutex<Shared>);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).busy -= 1;
+    fn next(&self) -> Option<Job> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = shared.queue.pop_front();
+        if job.is_none() {
+            // With the queue's lock held: whoever queues the next sees that nobody is at it.
+            shared.busy -= 1;
+        }
+        job
     }
 }

@@ -21,6 +21,7 @@ mod run;
 mod scans;
 mod store;
 mod sweep;
+mod threads;
 mod translate;
 
 use std::ffi::OsString;
@@ -34,12 +35,13 @@ use tokio::sync::mpsc;
 use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
 use crate::sys::socket::{Listening, SocketError};
-use crate::sys::{clock, reap, rlimit, signal, socket};
+use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
 use place::Place;
 use run::{Driver, Ends, Parts, now};
 use store::Store;
+use threads::Threads;
 
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -47,12 +49,6 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// second in all.
 const LISTEN_TRIES: u32 = 50;
 const LISTEN_PAUSE: Duration = Duration::from_millis(10);
-/// Blocking threads at the most: as many kills can hang in the kernel at a time.
-const BLOCKING_THREADS: usize = 64;
-/// An idle blocking thread ends after this, so that an idle supervisor sleeps.
-const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// What a blocking thread's stack may grow to.
-const THREAD_STACK: usize = 512 * 1024;
 
 /// How the supervisor is to run.
 #[derive(Clone, Debug)]
@@ -90,15 +86,13 @@ pub fn run(options: &Options) -> anyhow::Result<End> {
     let level = logs::level(options.debug, std::env::var("NOUGHT_LOG").ok().as_deref())?;
     // Before any thread, which would inherit the mask.
     signal::unblock_all()?;
+    heap::share_one_arena();
     logs::install(sink.clone(), level).context("failed to install the log")?;
     let open_files = rlimit::raise_open_files()
         .inspect_err(|error| tracing::warn!("failed to {error}"))
         .ok();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_keep_alive(THREAD_KEEP_ALIVE)
-        .thread_stack_size(THREAD_STACK)
         .build()
         .context("failed to start the event loop")?;
     let outcome = runtime.block_on(supervise(options, sink.clone(), open_files));
@@ -143,6 +137,7 @@ async fn supervise(
     let logs = Logs::new(limits, sink);
     let (asks, asked) = mpsc::unbounded_channel();
     let gauge = control::Gauge::default();
+    let threads = Threads::new();
     let listener = listening
         .listener
         .try_clone()
@@ -151,7 +146,8 @@ async fn supervise(
     let driver = Driver::new(Parts {
         core,
         previous: dir.previous_instance().cloned(),
-        store: Store::start(dir),
+        store: Store::new(dir, threads.clone()),
+        threads,
         place: Arc::clone(&place),
         gens,
         asks: asked,

@@ -11,7 +11,7 @@ use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
-use crate::sys::{SysError, cgroup, clock};
+use crate::sys::{SysError, cgroup, clock, reap};
 
 /// Where we are and what can be done here.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Place {
     /// Names this supervisor in the environment of its processes.
     instance: String,
     pub(super) notes: Vec<String>,
+    /// Whether we had children when we began: of what executed us, in whose place we are.
+    came_with_children: bool,
 }
 
 impl Place {
@@ -38,6 +40,7 @@ impl Place {
         let previous = state.previous_instance();
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
+        let came_with_children = reap::children().is_ok_and(|children| !children.is_empty());
         let base = match mount::find_base() {
             Ok(base) => Some(outside_of(previous, &base).unwrap_or(base)),
             Err(error) => {
@@ -62,6 +65,7 @@ impl Place {
             abilities,
             instance,
             notes,
+            came_with_children,
         };
         if !place.has_cgroups()
             && let Some(tree) = place.tree.take()
@@ -93,6 +97,11 @@ impl Place {
             self.abilities.containment,
             selftest::Containment::CgroupKill | selftest::Containment::CgroupSignal
         )
+    }
+
+    /// Whether orphans that we inherit may be of somebody else than our services.
+    pub(super) fn came_with_children(&self) -> bool {
+        self.came_with_children
     }
 
     pub(super) fn marks(&self) -> bool {

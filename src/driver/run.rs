@@ -1,7 +1,7 @@
 //! The loop: one thread, woken only by events. Intake turns what the kernel and clients say into
 //! events, the core decides, dispatch carries out what it wants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::message::Message;
 use super::place::Place;
 use super::scans::Wanted;
 use super::store::Store;
+use super::threads::Threads;
 use crate::control::{Ask, Gauge};
 use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, RequestId, Supervisor, Time};
 use crate::logs::Logs;
@@ -62,8 +63,11 @@ pub(super) struct Driver {
     pub(super) inherited: BTreeSet<u32>,
     /// Statuses of children that nobody knew yet, kept while a start is under way.
     pub(super) early: BTreeMap<u32, Exit>,
-    /// Starts that have not come back.
+    /// Starts that have not come back, and how many of them are of main processes.
     pub(super) starting: usize,
+    pub(super) mains_starting: usize,
+    /// Generations whose start waits for others to come back.
+    pub(super) waiting_starts: VecDeque<GenId>,
     pub(super) inbox: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -80,10 +84,11 @@ pub(super) struct Driver {
     pub(super) replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
     /// The environment every service begins with.
-    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) environment: Arc<[(OsString, OsString)]>,
     /// The limit on open files to give to services.
     pub(super) open_files: Option<OpenFiles>,
-    /// Blocking threads for starts, and for what removes cgroups.
+    /// Threads for what blocks; few of them for starts, and for what removes cgroups.
+    pub(super) threads: Threads,
     pub(super) starts: Lane,
     pub(super) fences: Lane,
     /// Scans that wait for the pass under way to end.
@@ -108,6 +113,7 @@ pub(super) struct Parts {
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
     pub(super) store: Store,
+    pub(super) threads: Threads,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) open_files: Option<OpenFiles>,
     pub(super) previous: Option<Instance>,
@@ -187,6 +193,8 @@ impl Driver {
             inherited: reap::children().unwrap_or_default().into_iter().collect(),
             early: BTreeMap::new(),
             starting: 0,
+            mains_starting: 0,
+            waiting_starts: VecDeque::new(),
             messages,
             asks: parts.asks,
             notify,
@@ -199,10 +207,11 @@ impl Driver {
             store: parts.store,
             replies: BTreeMap::new(),
             next_request: 0,
-            environment: parts.environment,
+            environment: parts.environment.into(),
             open_files: parts.open_files,
-            starts: Lane::new(2, inbox.clone()),
-            fences: Lane::new(2, inbox.clone()),
+            starts: Lane::new(2, parts.threads.clone()),
+            fences: Lane::new(2, parts.threads.clone()),
+            threads: parts.threads,
             wanted_scans: Vec::new(),
             scanning: false,
             leftovers,
@@ -289,13 +298,24 @@ impl Driver {
         }
     }
 
-    /// Runs `work` on a blocking thread; its message comes back to the loop.
+    /// Runs `work` on a thread for what blocks; its message comes back to the loop.
     pub(super) fn off_loop(&self, work: impl FnOnce() -> Message + Send + 'static) {
+        self.threads.run(self.reported(work));
+    }
+
+    /// `work` as a job whose message comes back to the loop.
+    pub(super) fn reported(
+        &self,
+        work: impl FnOnce() -> Message + Send + 'static,
+    ) -> impl FnOnce() + Send + 'static {
         let inbox = self.inbox.clone();
-        tokio::task::spawn_blocking(move || {
-            // Fails only when the loop has ended.
-            let _ = inbox.send(work());
-        });
+        move || match work() {
+            Message::Nothing => {}
+            message => {
+                // Fails only when the loop has ended.
+                let _ = inbox.send(message);
+            }
+        }
     }
 }
 

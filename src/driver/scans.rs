@@ -163,7 +163,7 @@ impl Driver {
 
     /// Where orphans that nobody knows come from.
     pub(super) fn orphans(&self) -> Orphans {
-        if std::process::id() == 1 {
+        if std::process::id() == 1 || self.place.came_with_children() {
             Orphans::Unmarked
         } else {
             Orphans::Ours

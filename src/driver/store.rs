@@ -1,43 +1,29 @@
-//! The state directory, written in order by one task off the loop: a slow or full disk delays
+//! The state directory, written in order by one thread off the loop: a slow or full disk delays
 //! records and receipts, never a stop.
 
 use std::error::Error as _;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-use crate::core::GenId;
+use super::lane::Lane;
+use super::threads::Threads;
+use crate::control::{self, Clocks};
+use crate::core::{GenId, Receipt};
 use crate::state::{StateDir, StateError};
-
-type Job = Box<dyn FnOnce(&StateDir) + Send>;
 
 /// The queue of what is to be written and read.
 #[derive(Clone)]
 pub(super) struct Store {
     dir: Arc<StateDir>,
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: Lane,
 }
 
 impl Store {
-    /// Starts the task that works the queue off.
-    pub(super) fn start(dir: StateDir) -> Self {
-        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-        let dir = Arc::new(dir);
-        let worker = Arc::clone(&dir);
-        tokio::spawn(async move {
-            while let Some(first) = queue.recv().await {
-                let mut batch = vec![first];
-                while let Ok(job) = queue.try_recv() {
-                    batch.push(job);
-                }
-                let dir = Arc::clone(&worker);
-                let work = move || batch.into_iter().for_each(|job| job(&dir));
-                if let Err(error) = tokio::task::spawn_blocking(work).await {
-                    tracing::error!("the state directory: {error}");
-                }
-            }
-        });
-        Self { dir, jobs }
+    /// An empty queue.
+    pub(super) fn new(dir: StateDir, threads: Threads) -> Self {
+        Self {
+            dir: Arc::new(dir),
+            jobs: Lane::new(1, threads),
+        }
     }
 
     /// The directory itself, for what has to be written in the midst of a start.
@@ -47,13 +33,19 @@ impl Store {
 
     /// Queues work on the directory.
     pub(super) fn push(&self, job: impl FnOnce(&StateDir) + Send + 'static) {
-        // Fails only when the runtime is going down.
-        let _ = self.jobs.send(Box::new(job));
+        let dir = Arc::clone(&self.dir);
+        self.jobs.push(move || job(&dir));
     }
 
-    /// Stores a receipt.
-    pub(super) fn receipt(&self, service: String, line: String) {
-        self.push(move |dir| complain(&service, dir.store_receipt(&service, &line)));
+    /// Stores a receipt, whose moments are told by `clocks`.
+    pub(super) fn receipt(&self, receipt: Box<Receipt>, clocks: Clocks) {
+        self.push(move |dir| {
+            let service = &receipt.service;
+            match serde_json::to_string(&control::receipt(&receipt, clocks)) {
+                Ok(line) => complain(service, dir.store_receipt(service, &line)),
+                Err(error) => tracing::error!("{service}: failed to write its receipt: {error}"),
+            }
+        });
     }
 
     /// A generation has its last verdict: its record goes.

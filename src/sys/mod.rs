@@ -13,8 +13,10 @@
 pub mod cgroup;
 pub mod clock;
 mod error;
+pub mod heap;
 pub mod inspect;
 pub mod kill;
+mod listing;
 pub mod mount;
 pub mod namespace;
 pub mod notify;

@@ -11,13 +11,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
-use super::{SysError, namespace};
+use super::{SysError, listing, namespace};
 
 /// A process by a name that is never used twice within a boot: its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,13 +179,9 @@ impl Proc {
     fn numbered(&self, path: &str) -> Result<Vec<u32>, SysError> {
         let failed = |e| SysError::new("list", in_proc(path), e);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = Dir::openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
-        let mut numbers = Vec::with_capacity(256);
-        for entry in dir.iter() {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_str().unwrap_or_default();
-            numbers.extend(name.parse::<u32>());
-        }
+        let dir = openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
+        let mut numbers = Vec::new();
+        listing::for_each(&dir, |name, _| numbers.extend(listing::number(name))).map_err(failed)?;
         Ok(numbers)
     }
 
@@ -436,6 +431,14 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, SysError> {
 
 /// How far up a chain of parents is followed.
 const ANCESTORS_BOUND: usize = 65_536;
+
+/// Reads a file of the kernel's that is known to be shorter than `buffer` and than a page: one
+/// read gives all of it (seq_file(9)).
+pub(super) fn read_short(path: &Path, buffer: &mut [u8]) -> Result<usize, SysError> {
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|file| retry(|| read(&file, buffer)))
+        .map_err(|e| SysError::at("read", path, e))
+}
 
 /// More than this of one file is never looked at: an environment may be made megabytes long to
 /// keep a reader busy.

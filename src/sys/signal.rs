@@ -18,6 +18,14 @@ pub fn unblock_all() -> Result<(), SysError> {
         .map_err(|e| SysError::new("unblock", "every signal", e))
 }
 
+/// Blocks every signal for the calling thread, so that what is meant for the process goes to
+/// another one.
+pub fn block_all() -> Result<(), SysError> {
+    SigSet::all()
+        .thread_set_mask()
+        .map_err(|e| SysError::new("block", "every signal", e))
+}
+
 /// Sends a signal to a process group, then SIGCONT, so that a stopped process gets to handle
 /// it; `false` when nobody is in the group. The caller makes sure that the group is the one it
 /// means: its number is safe while its leader is unreaped or a member of it lives.

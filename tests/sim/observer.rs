@@ -64,6 +64,8 @@ pub struct GenSeen {
     pub receipts: u32,
     pub last: Option<Receipt>,
     pub released: bool,
+    /// Its service may start beside it: a request said so.
+    pub accepted: bool,
 }
 
 /// A configured service, as seen from outside.
@@ -73,8 +75,6 @@ pub struct ServiceSeen {
     pub gens: Vec<GenId>,
     /// The oneshot's work is done.
     pub done: bool,
-    /// A start was forced since the last one.
-    pub forced: bool,
     /// Requests to stop it that have no answer yet.
     pub stops: BTreeSet<RequestId>,
 }
@@ -134,6 +134,7 @@ impl GenSeen {
             receipts: 0,
             last: None,
             released: false,
+            accepted: false,
         }
     }
 
@@ -162,7 +163,6 @@ impl Observer {
                 spec: spec.clone(),
                 gens: Vec::new(),
                 done: false,
-                forced: false,
                 stops: BTreeSet::new(),
             };
             (spec.name.clone(), seen)
@@ -272,12 +272,16 @@ impl Observer {
             Request::Stop { service, .. } => {
                 if let Some(seen) = self.services.get_mut(service) {
                     seen.stops.insert(id);
-                    seen.forced = false;
                 }
             }
             Request::Start { service, force, .. } => {
-                if let Some(seen) = self.services.get_mut(service) {
-                    seen.forced |= force;
+                let lingers = |seen: &&mut GenSeen| {
+                    seen.name == *service
+                        && (seen.leftover || seen.verdict() == Some(Verdict::Lingering))
+                };
+                if *force {
+                    let lingering = self.gens.values_mut().filter(lingers);
+                    lingering.for_each(|seen| seen.accepted = true);
                 }
             }
             Request::Restart { .. } => {}
@@ -443,12 +447,11 @@ impl Observer {
             if !service.gens.is_empty() {
                 self.situations.insert("a service is started again");
             }
-            if service.forced && !lingering.is_empty() {
+            if !lingering.is_empty() {
                 self.situations
                     .insert("a start is forced beside what lingers");
             }
             service.done = false;
-            service.forced = false;
             service.gens.push(*r#gen);
         }
     }

@@ -4,7 +4,7 @@ use crate::run::from_seed as run;
 use crate::scenario::Size;
 use crate::situations::{EXPECTED, Situations};
 
-const ORDINARY: u64 = 100_000;
+const ORDINARY: u64 = 50_000;
 
 /// The smallest size at which this seed still fails.
 fn shrunk(seed: u64) -> Size {

@@ -165,6 +165,7 @@ impl Ladder {
             if !report.escaped.is_empty() {
                 // An old pass met somebody: what was seen before we heard of it does not count.
                 self.stale_passes = out.last_op();
+                self.empty_passes = 0;
                 self.hinted = true;
             }
             self.on_abandoned(out, id, op);
@@ -388,6 +389,10 @@ impl Ladder {
     }
 
     fn set_retry(&mut self, out: &mut Out, id: ServiceId) {
+        if self.late {
+            // Its bound is on each pass; between them there is only the number of looks.
+            out.timers.cancel(Timer::Proof(id));
+        }
         out.timers.set(Timer::Retry(id), out.now + self.retry);
         self.retry = (self.retry * 2).min(RETRY_LAST);
     }

@@ -49,8 +49,14 @@ impl Ladder {
         if self.on != (On::Inspect { op }) {
             return None;
         }
-        let killed = |s: &Survivor| s.pid == 0 || self.killed_pids.contains(&s.pid);
-        self.kill_due |= !survivors.iter().all(killed);
+        let met = |s: &Survivor| {
+            s.pid == 0 || self.killed_pids.contains(&s.pid) || self.escaped_pids.contains(&s.pid)
+        };
+        if !survivors.iter().all(met) {
+            // Nobody killed these yet: the verdict does not wait for it, the next look will.
+            self.kill_due = true;
+            self.hinted = true;
+        }
         Some(self.give_up(out, id, survivors))
     }
 
@@ -171,6 +177,8 @@ impl Ladder {
 
     /// A survivor is gone, or whoever looks after it wants to know.
     pub(in super::super) fn on_survivor_gone(&mut self, out: &mut Out, id: ServiceId) {
+        // It may have left somebody behind.
+        self.kill_due = true;
         self.on_hint(out, id);
     }
 
