@@ -198,7 +198,6 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
     };
     let argv = nought_words(words);
     let spec = Spec {
-        join: None,
         program: argv[0].clone(),
         argv,
         env: std::env::vars_os().collect(),
