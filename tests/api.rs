@@ -6,10 +6,10 @@
 )]
 
 use nought::api::{
-    Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Info, List, LogLines, LogQuery,
-    Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung, ServiceState,
-    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Survivor, Verdict,
-    ZinitStatus, millis_from_nanos,
+    Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Incoming, Info, List, LogLines,
+    LogQuery, Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
+    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Survivor,
+    Verdict, ZinitStatus, incoming, millis_from_nanos,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -294,4 +294,18 @@ fn words_of_tomorrow_are_read_with_care() {
         );
     }
     assert!(serde_json::from_value::<ShutdownKind>(json!("explode")).is_err());
+}
+
+#[test]
+fn a_batch_too_large_is_refused_as_a_whole() {
+    let batch = |count| Value::Array(vec![json!({}); count]);
+    assert!(matches!(
+        incoming(batch(nought::api::MAX_BATCH_CALLS)),
+        Incoming::Batch(_)
+    ));
+    let Incoming::Single(Err(refused)) = incoming(batch(nought::api::MAX_BATCH_CALLS + 1)) else {
+        panic!("it was taken");
+    };
+    let refused = serde_json::to_value(refused).unwrap();
+    assert_eq!(refused["error"]["code"], -32600, "{refused}");
 }

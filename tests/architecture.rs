@@ -52,6 +52,8 @@ struct Source {
     module: String,
     /// The text without comments, string contents and what is compiled for tests only.
     code: String,
+    /// The same with what is compiled into tests alone.
+    whole: String,
 }
 
 fn sources() -> Vec<Source> {
@@ -68,8 +70,10 @@ fn sources() -> Vec<Source> {
             } else if path.extension().is_some_and(|ext| ext == "rs") {
                 let inside = path.strip_prefix(&root).unwrap();
                 let first = inside.iter().next().unwrap().to_string_lossy().into_owned();
-                let code = without_tests(&bare(&fs::read_to_string(&path).unwrap()));
+                let whole = bare(&fs::read_to_string(&path).unwrap());
+                let code = without_tests(&whole);
                 out.push(Source {
+                    whole,
                     module: first.trim_end_matches(".rs").to_string(),
                     path: inside.to_path_buf(),
                     code,
@@ -412,8 +416,8 @@ fn every_file_is_reachable() {
             "mod" | "lib" | "main" => parent.to_path_buf(),
             stem => parent.join(stem),
         };
-        for at in places(&source.code, "mod") {
-            let rest = source.code[at + 3..].trim_start();
+        for at in places(&source.whole, "mod") {
+            let rest = source.whole[at + 3..].trim_start();
             let name: String = rest.chars().take_while(|c| is_word(*c)).collect();
             if rest[name.len()..].trim_start().starts_with(';') {
                 declared.insert(dir.join(format!("{name}.rs")));
@@ -450,6 +454,7 @@ fn these_tests_bite() {
         let path = PathBuf::from(path);
         let first = path.iter().next().unwrap().to_string_lossy().into_owned();
         Source {
+            whole: String::new(),
             module: first.trim_end_matches(".rs").to_string(),
             path,
             code: without_tests(&bare(text)),

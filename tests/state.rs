@@ -71,7 +71,7 @@ fn completion(pid: u32) -> Completion {
         start_time: u64::MAX - 1,
         cgroup_id: Some(123_456_789_012),
         mark_inode: Some(4_026_533_000),
-        mark_device: Some(4),
+        mark_id: Some(4),
         session: pid,
         spawned_at_wall_ms: 1_700_000_000_000,
     }
@@ -246,6 +246,40 @@ fn everything_a_killed_supervisor_wrote_is_read_back() {
 }
 
 #[test]
+fn a_supervisors_cgroup_is_on_record_until_it_was_removed() {
+    let scratch = Scratch::new();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert!(state.earlier_trees().is_empty());
+    let (one, two) = (
+        PathBuf::from("/a/nought-1"),
+        PathBuf::from("/a/\"b\nc/nought-2"),
+    );
+    state.begin_tree(&one).unwrap();
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    state.begin_tree(&two).unwrap();
+    assert_eq!(
+        state.earlier_trees(),
+        std::slice::from_ref(&one),
+        "not our own"
+    );
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert_eq!(state.earlier_trees(), [one, two.clone()]);
+    state.keep_trees(std::slice::from_ref(&two)).unwrap();
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert_eq!(state.earlier_trees(), [two]);
+    drop(state);
+    fs::write(scratch.state().join("boot"), "another").unwrap();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert!(
+        state.earlier_trees().is_empty(),
+        "its cgroups went with its boot"
+    );
+}
+
+#[test]
 fn generations_follow_each_other_by_number_not_by_name() {
     let scratch = Scratch::new();
     let state = StateDir::open(&scratch.state()).unwrap();
@@ -395,10 +429,12 @@ fn torn_and_foreign_lines_and_files_are_passed_over_and_said() {
         GenId(25),
         "an unreadable record's number is taken too"
     );
-    for number in [20, 21, 22, 23, 24] {
-        state.remove(GenId(number)).unwrap();
+    state.remove_unreadable().unwrap();
+    for number in ["20", "21", "22", "23", "24"] {
+        assert!(!generations.join(number).exists(), "{number}");
     }
     assert!(generations.join("7").exists(), "not the link's target");
+    assert!(generations.join("8").exists(), "what can be read stays");
 }
 
 #[test]

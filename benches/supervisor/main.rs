@@ -6,7 +6,6 @@
 //! a writable cgroup2. It is its own fixture: services are `supervisor --fixture NAME …`.
 #![expect(
     clippy::disallowed_methods,
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "a bench starts programs as people do, and gives up loudly"

@@ -62,6 +62,13 @@ impl Client {
         self.write(request.to_string().as_bytes());
     }
 
+    /// Whether this call is answered, with a result.
+    pub(crate) fn is_answered(&mut self, method: &str) -> bool {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
+        self.try_write(request.to_string().as_bytes()).is_ok()
+            && self.read().is_some_and(|answer| result(&answer).is_ok())
+    }
+
     /// The result, or the error object.
     pub(crate) fn call(&mut self, method: &str, params: &Value) -> Result<Value, Value> {
         self.send(1, method, params);

@@ -33,7 +33,7 @@ pub use receipt::{
     millis_from_nanos,
 };
 pub use rpc::{
-    Call, ErrorCode, ErrorData, Id, Incoming, Parameters, Params, Request, Response, RpcError,
-    incoming,
+    Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
+    Response, RpcError, incoming,
 };
 pub use zinit::{ZinitStates, ZinitStatus};

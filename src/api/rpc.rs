@@ -305,10 +305,25 @@ pub enum Incoming {
     Batch(Vec<Result<Call, Response>>),
 }
 
+/// A batch of more calls than this is refused as a whole: a megabyte of `{}` would otherwise
+/// become a third of a million answers.
+pub const MAX_BATCH_CALLS: usize = 256;
+
 /// Reads what a client sent. An empty batch is a single invalid request (JSON-RPC 2.0,
-/// section 6).
+/// section 6), and so is one of more than [`MAX_BATCH_CALLS`].
 pub fn incoming(value: Value) -> Incoming {
     match value {
+        Value::Array(items) if items.len() > MAX_BATCH_CALLS => {
+            let error = RpcError::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "a batch of {} calls: at most {MAX_BATCH_CALLS} are taken at a time",
+                    items.len()
+                ),
+            );
+            let error = error.hint("send several smaller batches");
+            Incoming::Single(Err(Response::new(Id::Null, Err(error))))
+        }
         Value::Array(items) if !items.is_empty() => {
             Incoming::Batch(items.into_iter().map(call).collect())
         }

@@ -1,15 +1,14 @@
 //! Requests: what each asks of the graph, and when it is answered. Each gets exactly one reply.
 
-use std::collections::BTreeSet;
-
 use super::ServiceId;
-use super::effect::{Effect, ShutdownKind};
+use super::effect::Effect;
 use super::lifecycle::starting_again;
 use super::machine::Supervisor;
-use super::receipt::{Cause, Receipt, Verdict};
+use super::receipt::Cause;
 use super::request::{Reply, Request, RequestError, RequestId};
-use super::service::{State, StopWanted, Target};
-use super::shutdown::Phase;
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
+use super::service::{Service, State, StopWanted, Target};
 use super::time::Timer;
 
 impl Supervisor {
@@ -24,6 +23,9 @@ impl Supervisor {
             return;
         };
         let Some(service) = self.graph.find(name) else {
+            if matches!(request, Request::Stop { .. }) && self.stop_ghosts(id, name) {
+                return;
+            }
             let error = RequestError::NotFound {
                 service: name.clone(),
             };
@@ -48,6 +50,8 @@ impl Supervisor {
         if let Some(error) = self.unstartable(id) {
             return self.reply(request, Reply::Error(error));
         }
+        #[cfg(test)]
+        let force = force || planted(Bug::TwoGenerations);
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
@@ -62,7 +66,7 @@ impl Supervisor {
             return;
         };
         service.target = Target::Up;
-        service.forced |= force;
+        service.forced |= force && !service.state.active();
         match &service.state {
             State::Down | State::Backoff { .. } | State::Failed { .. } | State::Done => {
                 service.backoff.reset();
@@ -70,12 +74,13 @@ impl Supervisor {
                 self.set_state(id, starting_again());
             }
             State::Starting(_) | State::Up(_) => {
-                // A stop that has not begun is taken back; one for another reason comes again up.
+                // A stop that has not begun is taken back; after one for another reason it comes
+                // up again.
                 if service
                     .stop_wanted
                     .is_some_and(|wanted| wanted.cause == Cause::Stop)
                 {
-                    self.take_back_stop(id, |name| RequestError::Superseded { service: name });
+                    self.take_back_stop(id);
                 }
             }
             State::Stopping(_) => service.again = true,
@@ -86,17 +91,13 @@ impl Supervisor {
         self.wait_for_start(request, id, wait);
     }
 
-    fn wait_for_start(&mut self, request: RequestId, id: ServiceId, wait: bool) {
-        if wait {
-            self.start_waits.insert(request, id);
-        } else {
-            self.reply(request, Reply::Accepted);
-        }
-    }
-
     /// A service on a cycle can never start.
     fn unstartable(&self, id: ServiceId) -> Option<RequestError> {
-        let cycle = self.graph.cycle_through(id)?;
+        let cycle = self.graph.cycle_through(id);
+        if cycle.is_empty() {
+            return None;
+        }
+        let cycle = self.graph.cycle_text(&cycle);
         let service = self.services.get(&id)?.spec.name.clone();
         Some(RequestError::Refused {
             service,
@@ -115,8 +116,8 @@ impl Supervisor {
         else {
             return;
         };
-        self.out.timers.cancel_service(id);
         let ghost = self.add(spec, true);
+        self.out.timers.hand_over(id, ghost);
         self.gens.insert(ladder.r#gen, ghost);
         ladder.on_survivor_gone(&mut self.out, ghost);
         if let Some(service) = self.services.get_mut(&ghost) {
@@ -131,24 +132,31 @@ impl Supervisor {
         };
         match &service.state {
             State::Starting(_) | State::Up(_) => {
+                let force = service.stop_wanted.is_some_and(|wanted| wanted.force);
+                if !force && self.refuse_below_lingering(request, id) {
+                    return;
+                }
+                let Some(service) = self.services.get_mut(&id) else {
+                    return;
+                };
                 service.target = Target::Up;
                 service.again = true;
                 service.backoff.reset();
-                if service
-                    .stop_wanted
-                    .is_none_or(|wanted| wanted.cause != Cause::Shutdown)
-                {
-                    let force = service.stop_wanted.is_some_and(|wanted| wanted.force);
-                    service.stop_wanted = Some(StopWanted {
-                        cause: Cause::Restart,
-                        force,
-                    });
-                }
-                self.dirty.insert(id);
+                let cause = Cause::Restart;
+                self.want_stop(id, StopWanted { cause, force });
                 self.cascade(id, false);
                 self.wait_for_start(request, id, wait);
             }
-            _ => self.on_start_request(request, id, wait, false),
+            State::Done => {
+                self.cascade(id, false);
+                self.on_start_request(request, id, wait, false);
+            }
+            State::Down
+            | State::Blocked { .. }
+            | State::Stopping(_)
+            | State::Lingering(_)
+            | State::Backoff { .. }
+            | State::Failed { .. } => self.on_start_request(request, id, wait, false),
         }
     }
 
@@ -157,19 +165,25 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
+        let running = matches!(service.state, State::Starting(_) | State::Up(_));
+        let force = force || service.stop_wanted.is_some_and(|wanted| wanted.force);
+        if running && !force && !shutting_down && self.refuse_below_lingering(request, id) {
+            return;
+        }
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
         service.target = Target::Down;
         service.again = false;
+        service.forced = false;
+        self.hope_lost = true;
         match &mut service.state {
             State::Starting(_) | State::Up(_) => {
                 if !shutting_down {
-                    let force = force || service.stop_wanted.is_some_and(|wanted| wanted.force);
-                    service.stop_wanted = Some(StopWanted {
-                        cause: Cause::Stop,
-                        force,
-                    });
+                    let cause = Cause::Stop;
+                    self.want_stop(id, StopWanted { cause, force });
                     self.cascade(id, force);
                 }
-                self.dirty.insert(id);
                 self.push_stop_wait(id, request);
             }
             State::Stopping(_) => self.push_stop_wait(id, request),
@@ -179,15 +193,51 @@ impl Supervisor {
                 self.reply(request, Reply::Error(RequestError::Lingering(receipt)));
             }
             State::Down | State::Blocked { .. } | State::Backoff { .. } | State::Failed { .. } => {
-                self.put_down(id);
-                self.reply(request, Reply::AlreadyDown);
+                self.stop_what_is_down(request, id);
             }
             State::Done => {
                 self.cascade(id, force);
-                self.put_down(id);
-                self.reply(request, Reply::AlreadyDown);
+                self.stop_what_is_down(request, id);
             }
         }
+    }
+
+    /// Nothing of the service itself is to be stopped; earlier generations of it may be.
+    fn stop_what_is_down(&mut self, request: RequestId, id: ServiceId) {
+        self.put_down(id);
+        let name = self.services.get(&id).map(|s| s.spec.name.clone());
+        if !self.stop_ghosts(request, &name.unwrap_or_default()) {
+            self.reply(request, Reply::AlreadyDown);
+        }
+    }
+
+    /// Answers for the leftovers and lingering generations of this name; `false`: there are none.
+    fn stop_ghosts(&mut self, request: RequestId, name: &str) -> bool {
+        let ghosts = self.graph.ghosts_named(name).to_vec();
+        let ending = ghosts.iter().find(|ghost| {
+            let service = self.services.get(ghost);
+            service.is_some_and(|service| service.state.active())
+        });
+        if let Some(ending) = ending {
+            self.push_stop_wait(*ending, request);
+            return true;
+        }
+        let mut lingering = None;
+        for ghost in ghosts {
+            if let Some(Service {
+                state: State::Lingering(ladder),
+                ..
+            }) = self.services.get_mut(&ghost)
+            {
+                ladder.kill_again(&mut self.out);
+                lingering = Some(Box::new(ladder.receipt().clone()));
+            }
+        }
+        let Some(receipt) = lingering else {
+            return false;
+        };
+        self.reply(request, Reply::Error(RequestError::Lingering(receipt)));
+        true
     }
 
     fn push_stop_wait(&mut self, id: ServiceId, request: RequestId) {
@@ -205,209 +255,6 @@ impl Supervisor {
             .is_some_and(|service| !down(&service.state))
         {
             self.set_state(id, State::Down);
-        }
-    }
-
-    /// A wanted stop that has not begun does not happen.
-    fn take_back_stop(&mut self, id: ServiceId, why: impl Fn(String) -> RequestError) {
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        service.stop_wanted = None;
-        service.waits_for = None;
-        service.again = false;
-        service.target = Target::Up;
-        let name = service.spec.name.clone();
-        let mut waits = std::mem::take(&mut service.stop_waits);
-        let starts = self
-            .start_waits
-            .iter()
-            .filter(|(_, service)| **service == id);
-        let is_error = !matches!(why(String::new()), RequestError::Superseded { .. });
-        let starts: Vec<RequestId> = starts.map(|(request, _)| *request).collect();
-        if is_error {
-            for request in starts {
-                self.start_waits.remove(&request);
-                waits.push(request);
-            }
-        }
-        for request in waits {
-            self.reply(request, Reply::Error(why(name.clone())));
-        }
-        self.mark_concerned(id);
-    }
-
-    /// A dependent lingers: the stops that wait for it, and were not told to go on, halt here,
-    /// and what they would have stopped is left running.
-    pub(super) fn halt_stops_below(&mut self, id: ServiceId, receipt: &Receipt) {
-        if self.shutdown.is_some() {
-            return;
-        }
-        let mut seen = BTreeSet::from([id]);
-        let mut open = vec![id];
-        while let Some(at) = open.pop() {
-            let Some(edges) = self.graph.edges(at) else {
-                continue;
-            };
-            let deps: Vec<ServiceId> = edges
-                .requires
-                .iter()
-                .filter_map(|name| self.graph.primary(*name))
-                .collect();
-            for dep in deps {
-                let Some(service) = self.services.get(&dep) else {
-                    continue;
-                };
-                let halts = service.stop_wanted.is_some_and(|wanted| !wanted.force);
-                if seen.insert(dep) && halts {
-                    let receipt = Box::new(receipt.clone());
-                    self.take_back_stop(dep, |_| RequestError::DependentLingers(receipt.clone()));
-                    open.push(dep);
-                }
-            }
-        }
-    }
-
-    // ---- answers that wait --------------------------------------------------------------
-
-    pub(super) fn resolve_start_waits(&mut self) {
-        if self.start_waits.is_empty() {
-            return;
-        }
-        let waits: Vec<(RequestId, ServiceId)> = self
-            .start_waits
-            .iter()
-            .map(|(request, id)| (*request, *id))
-            .collect();
-        for (request, id) in waits {
-            if let Some(reply) = self.start_reply(id) {
-                self.start_waits.remove(&request);
-                self.reply(request, reply);
-            }
-        }
-    }
-
-    fn start_reply(&self, id: ServiceId) -> Option<Reply> {
-        if self.shutdown.is_some() {
-            return Some(Reply::Error(RequestError::ShuttingDown));
-        }
-        let service = self.services.get(&id)?;
-        let name = service.spec.name.clone();
-        if service.target == Target::Down {
-            return Some(Reply::Error(RequestError::Superseded { service: name }));
-        }
-        let error = match &service.state {
-            State::Up(_) | State::Done if service.stop_wanted.is_none() => {
-                return Some(Reply::Reached {
-                    state: service.state.as_str(),
-                });
-            }
-            State::Starting(_) | State::Up(_) | State::Stopping(_) | State::Done | State::Down => {
-                return None;
-            }
-            State::Lingering(ladder) => RequestError::Lingering(Box::new(ladder.receipt().clone())),
-            State::Failed { why } => RequestError::Failed {
-                service: name,
-                why: why.clone(),
-            },
-            State::Backoff { .. } => {
-                let last = service.last.as_ref();
-                let failure = last.and_then(|last| last.failure.clone());
-                let exit = last.and_then(|last| last.exit).map(|exit| exit.to_string());
-                let why = failure.or(exit).unwrap_or_else(|| "ended".into());
-                RequestError::Failed {
-                    service: name,
-                    why: format!("{why}; it is tried again"),
-                }
-            }
-            State::Blocked { why } => {
-                let hopeless = self.hopeless(id);
-                return hopeless.then(|| {
-                    let why = why.clone();
-                    Reply::Error(RequestError::Blocked { service: name, why })
-                });
-            }
-        };
-        Some(Reply::Error(error))
-    }
-
-    /// Whether a blocked service waits for something that will not come by itself.
-    fn hopeless(&self, id: ServiceId) -> bool {
-        if self.leftovers > 0 {
-            return false;
-        }
-        let mut seen = BTreeSet::from([id]);
-        let mut open = vec![id];
-        while let Some(at) = open.pop() {
-            let Some(service) = self.services.get(&at) else {
-                return true;
-            };
-            if !service.forced && !self.graph.ghosts_of(at).is_empty() {
-                return true;
-            }
-            let Some(edges) = self.graph.edges(at) else {
-                return true;
-            };
-            for name in edges.dependencies() {
-                let Some(dep) = self.graph.primary(name) else {
-                    return true;
-                };
-                let Some(service) = self.services.get(&dep) else {
-                    return true;
-                };
-                match &service.state {
-                    State::Failed { .. } | State::Lingering(_) => return true,
-                    State::Down => return true,
-                    State::Done if !service.spec.oneshot => return true,
-                    State::Blocked { .. } if seen.insert(dep) => open.push(dep),
-                    _ if service.target == Target::Down => return true,
-                    _ => {}
-                }
-            }
-        }
-        false
-    }
-
-    fn on_shutdown_request(&mut self, request: RequestId, kind: ShutdownKind) {
-        if self.shutdown.is_none() {
-            self.begin_shutdown(kind);
-        }
-        let Some(shutdown) = &mut self.shutdown else {
-            return;
-        };
-        if shutdown.phase == Phase::Stopping {
-            shutdown.waits.push(request);
-        } else {
-            let reply = self.shutdown_reply();
-            self.reply(request, reply);
-        }
-    }
-
-    fn shutdown_reply(&self) -> Reply {
-        Reply::ShutDown {
-            lingering: self.with_verdict(Verdict::Lingering),
-            unverified: self.with_verdict(Verdict::Unverified),
-        }
-    }
-
-    /// Answers those that wait for the shutdown, and whoever still waits for anything.
-    pub(super) fn reply_shutdown(&mut self) {
-        let reply = self.shutdown_reply();
-        let waits = self
-            .shutdown
-            .as_mut()
-            .map(|shutdown| std::mem::take(&mut shutdown.waits));
-        for request in waits.unwrap_or_default() {
-            self.reply(request, reply.clone());
-        }
-        let starts = std::mem::take(&mut self.start_waits);
-        let stops = self
-            .services
-            .values_mut()
-            .flat_map(|s| std::mem::take(&mut s.stop_waits));
-        let stops: Vec<RequestId> = stops.collect();
-        for request in starts.into_keys().chain(stops) {
-            self.reply(request, Reply::Error(RequestError::ShuttingDown));
         }
     }
 }

@@ -28,7 +28,8 @@ pub enum Effect {
         /// Which command.
         kind: AuxKind,
     },
-    /// End whatever is left of an auxiliary command, the command included. Answer: `AuxEnded`.
+    /// End whatever is left of an auxiliary command, the command included; one that has not
+    /// begun yet does not begin any more. Answer: `AuxEnded`.
     EndAux {
         /// The generation it belongs to.
         r#gen: GenId,

@@ -108,21 +108,36 @@ impl Graph {
 
     /// Takes a service out; its name stays known to those that wait for it.
     pub(super) fn remove(&mut self, id: ServiceId) {
+        self.forget_edges(id);
         let Some(edges) = self.edges.remove(&id) else {
             return;
         };
-        for dep in edges.dependencies().collect::<Vec<_>>() {
-            if let Some(node) = self.node_mut(dep) {
-                node.after.retain(|other| *other != id);
-                node.required.retain(|other| *other != id);
-            }
-        }
         if let Some(node) = self.node_mut(edges.name) {
             node.ghosts.retain(|other| *other != id);
             if node.primary == Some(id) {
                 node.primary = None;
             }
         }
+    }
+
+    fn forget_edges(&mut self, id: ServiceId) {
+        let names = self
+            .edges
+            .get(&id)
+            .into_iter()
+            .flat_map(Edges::dependencies);
+        for dependency in names.collect::<Vec<_>>() {
+            if let Some(node) = self.node_mut(dependency) {
+                node.after.retain(|other| *other != id);
+                node.required.retain(|other| *other != id);
+            }
+        }
+    }
+
+    /// The leftovers and lingering generations of this name.
+    pub(super) fn ghosts_named(&self, name: &str) -> &[ServiceId] {
+        let node = self.names.get(name).and_then(|id| self.node(*id));
+        node.map_or(&[], |node| node.ghosts.as_slice())
     }
 
     /// The configured service of this name.
@@ -177,56 +192,89 @@ impl Graph {
             .flat_map(|node| node.required.iter().copied())
     }
 
-    /// The shortest cycle through `id`, if there is one: `a → b → a`.
-    pub(super) fn cycle_through(&self, id: ServiceId) -> Option<String> {
+    /// The members of the shortest cycle through `id`, in the order in which each waits for the
+    /// next; none: it is on no cycle.
+    pub(super) fn cycle_through(&self, id: ServiceId) -> Vec<ServiceId> {
         let mut came_from: BTreeMap<ServiceId, ServiceId> = BTreeMap::new();
         let mut queue = VecDeque::from([id]);
         while let Some(at) = queue.pop_front() {
-            for dep in self
+            let names = self
                 .edges
                 .get(&at)
                 .into_iter()
-                .flat_map(Edges::dependencies)
-            {
-                let Some(dep) = self.primary(dep) else {
-                    continue;
-                };
-                if dep == id {
-                    return Some(self.cycle_text(id, at, &came_from));
+                .flat_map(Edges::dependencies);
+            for dependency in names.filter_map(|name| self.primary(name)) {
+                if dependency == id {
+                    let back = |at: &ServiceId| came_from.get(at).copied();
+                    let mut path: Vec<ServiceId> = std::iter::successors(Some(at), back).collect();
+                    path.reverse();
+                    return path;
                 }
-                if let std::collections::btree_map::Entry::Vacant(slot) = came_from.entry(dep) {
+                if let std::collections::btree_map::Entry::Vacant(slot) =
+                    came_from.entry(dependency)
+                {
                     slot.insert(at);
-                    queue.push_back(dep);
+                    queue.push_back(dependency);
                 }
             }
         }
-        None
+        Vec::new()
     }
 
-    fn cycle_text(
-        &self,
-        id: ServiceId,
-        last: ServiceId,
-        came_from: &BTreeMap<ServiceId, ServiceId>,
-    ) -> String {
-        let mut path = vec![id];
-        let mut at = last;
-        while at != id {
-            path.push(at);
-            let Some(before) = came_from.get(&at) else {
-                break;
-            };
-            at = *before;
+    /// A cycle for people: `a → b → a`; a long one is cut in its middle.
+    pub(super) fn cycle_text(&self, cycle: &[ServiceId]) -> String {
+        const SHOWN: usize = 5;
+        let names = cycle.iter().chain(cycle.first());
+        let mut names: Vec<&str> = names.map(|id| self.name_of(*id)).collect();
+        if names.len() > 2 * SHOWN + 1 {
+            let hidden = SHOWN..names.len() - SHOWN;
+            names.splice(hidden, ["…"]);
         }
-        path.push(id);
-        let names: Vec<&str> = path.iter().rev().map(|id| self.name_of(*id)).collect();
         names.join(" → ")
     }
 
-    fn name_of(&self, id: ServiceId) -> &str {
+    /// The name a service bears.
+    pub(super) fn name_of(&self, id: ServiceId) -> &str {
         self.edges
             .get(&id)
             .map_or("?", |edges| self.name(edges.name))
+    }
+
+    /// What another supervisor left behind was started by other files than today's: where the
+    /// two orders contradict each other, the leftovers' gives way.
+    pub(super) fn forget_ghosts_on_cycles(&mut self, unordered: &BTreeSet<ServiceId>) {
+        let is_ghost = |id: &ServiceId| {
+            let node = self.edges.get(id).and_then(|edges| self.node(edges.name));
+            node.is_some_and(|node| node.ghosts.contains(id))
+        };
+        let ghosts = unordered.iter().copied().filter(is_ghost);
+        let cyclic: Vec<ServiceId> = ghosts.filter(|id| self.waits_for_own_name(*id)).collect();
+        for id in cyclic {
+            self.forget_edges(id);
+            if let Some(edges) = self.edges.get_mut(&id) {
+                edges.after.clear();
+                edges.requires.clear();
+            }
+        }
+    }
+
+    fn waits_for_own_name(&self, id: ServiceId) -> bool {
+        let Some(own) = self.edges.get(&id).map(|edges| edges.name) else {
+            return false;
+        };
+        let mut seen = BTreeSet::from([id]);
+        let mut open = vec![id];
+        while let Some(at) = open.pop() {
+            for dependency in self.dependencies(at) {
+                if self.edges.get(&dependency).is_some_and(|e| e.name == own) {
+                    return true;
+                }
+                if seen.insert(dependency) {
+                    open.push(dependency);
+                }
+            }
+        }
+        false
     }
 
     /// The services that are on, or between, cycles: all others are peeled off from both ends.

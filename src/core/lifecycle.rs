@@ -1,14 +1,15 @@
 //! What events mean to a service: each event in each state.
 
 use super::effect::{AuxKind, Effect, Notice};
+use super::ending::on_ladder_event;
 use super::event::{Event, Exit, Failed};
-use super::machine::{Out, Supervisor};
+use super::machine::Supervisor;
 use super::readiness::{AfterFailure, Probe};
-use super::receipt::{Cause, Verdict};
-use super::request::{Reply, RequestError};
-use super::service::{Ended, Main, Run, Service, State, Target};
-use super::spec::RestartWhen;
-use super::stop::{AuxState, Ladder};
+use super::receipt::Cause;
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
+use super::service::{Main, Run, Service, State, StopWanted};
+use super::stop::AuxState;
 use super::time::Timer;
 use super::{GenId, OpId, ServiceId};
 
@@ -111,10 +112,14 @@ impl Supervisor {
         if std::mem::replace(&mut run.execed, true) {
             return;
         }
+        // A oneshot's readiness is its exit.
+        if service.spec.oneshot {
+            return;
+        }
         if service.spec.test.is_some() {
             run.probe = Some(Probe::default());
             self.run_test(id);
-        } else if !service.spec.oneshot {
+        } else {
             self.become_up(id);
         }
     }
@@ -129,6 +134,10 @@ impl Supervisor {
         }
         service.up_since = Some(now);
         if let State::Starting(run) = std::mem::replace(&mut service.state, State::Down) {
+            #[cfg(test)]
+            if planted(Bug::StaleTimer) {
+                return self.set_state(id, State::Up(run));
+            }
             self.out.timers.cancel_service(id);
             self.set_state(id, State::Up(run));
         }
@@ -140,7 +149,12 @@ impl Supervisor {
         };
         let failed = service.failure.is_some();
         let oneshot = service.spec.oneshot;
-        let cause = service.stop_wanted.map(|wanted| wanted.cause);
+        // A oneshot that got done before its dependency took it along is done.
+        let done = oneshot && !failed && exit.success();
+        let cause = service
+            .stop_wanted
+            .map(|wanted| wanted.cause)
+            .filter(|cause| !(done && *cause == Cause::Dependency));
         self.with_run(id, |run| run.main = Main::Gone(exit));
         if !oneshot {
             self.cascade(id, true);
@@ -157,12 +171,26 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        if !matches!(service.state, State::Starting(_)) || service.stop_wanted.is_some() {
+        if !matches!(service.state, State::Starting(_)) {
             return;
         }
         let timeout = service.spec.start_timeout.unwrap_or_default();
-        service.failure = Some(format!("not ready within {timeout:?}"));
-        self.begin_ladder(id, Cause::StartFailed);
+        if service.stop_wanted.is_some() {
+            // Should that stop be taken back, the start has its time again.
+            let again = self.out.now + timeout;
+            self.out.timers.set(Timer::StartTimeout(id), again);
+            return;
+        }
+        self.fail_start(id, format!("not ready within {timeout:?}"));
+    }
+
+    /// The start has failed while its processes live: they go down, in order.
+    fn fail_start(&mut self, id: ServiceId, why: String) {
+        if let Some(service) = self.services.get_mut(&id) {
+            service.failure = Some(why);
+            let cause = Cause::StartFailed;
+            self.want_stop(id, StopWanted { cause, force: true });
+        }
     }
 
     // ---- readiness ----------------------------------------------------------------------
@@ -254,12 +282,13 @@ impl Supervisor {
         let Some(probe) = &mut run.probe else { return };
         match probe.failed(test) {
             AfterFailure::Again(pause) => self.out.timers.set(Timer::TestPause(id), now + pause),
-            AfterFailure::GiveUp => {
+            AfterFailure::GiveUp(pause) if service.stop_wanted.is_some() => {
+                // Should that stop be taken back, the test decides again.
+                self.out.timers.set(Timer::TestPause(id), now + pause);
+            }
+            AfterFailure::GiveUp(_) => {
                 let failures = probe.failures();
-                if service.stop_wanted.is_none() {
-                    service.failure = Some(format!("its test failed {failures} times"));
-                    self.begin_ladder(id, Cause::StartFailed);
-                }
+                self.fail_start(id, format!("its test failed {failures} times"));
             }
         }
     }
@@ -301,152 +330,6 @@ impl Supervisor {
         self.out.push(Effect::Notice(notice));
     }
 
-    // ---- the ladder's end ---------------------------------------------------------------
-
-    /// Hands the service's ladder to `event`, and acts on the verdict if one fell.
-    pub(super) fn on_ladder(
-        &mut self,
-        id: ServiceId,
-        event: impl FnOnce(&mut Ladder, &mut Out) -> Option<Verdict>,
-    ) {
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        let (State::Stopping(ladder) | State::Lingering(ladder)) = &mut service.state else {
-            return;
-        };
-        if let Some(verdict) = event(ladder, &mut self.out) {
-            self.on_verdict(id, verdict);
-        }
-    }
-
-    fn on_verdict(&mut self, id: ServiceId, verdict: Verdict) {
-        let now = self.out.now;
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        let state = std::mem::replace(&mut service.state, State::Down);
-        let (ladder, first) = match state {
-            State::Stopping(ladder) => (ladder, true),
-            State::Lingering(ladder) => (ladder, false),
-            other => {
-                service.state = other;
-                return;
-            }
-        };
-        let receipt = Box::new(ladder.receipt().clone());
-        let waits = std::mem::take(&mut service.stop_waits);
-        service.receipt = Some(receipt.clone());
-        if first {
-            service.last = Some(Ended {
-                pid: receipt.pid,
-                exit: receipt.exit,
-                failure: service.failure.clone(),
-                at: now,
-            });
-            if ladder.cause == Cause::Leftover {
-                self.leftovers = self.leftovers.saturating_sub(1);
-                if self.leftovers == 0 {
-                    self.dirty.extend(self.services.keys().copied());
-                }
-            }
-        }
-        for id in waits {
-            let reply = match verdict {
-                Verdict::Lingering => Reply::Error(RequestError::Lingering(receipt.clone())),
-                Verdict::Verified | Verdict::Unverified => Reply::Stopped(receipt.clone()),
-            };
-            self.out.push(Effect::Reply { id, reply });
-        }
-        if verdict == Verdict::Lingering {
-            let cause = ladder.cause;
-            self.set_state(id, State::Lingering(ladder));
-            if cause == Cause::Dependency {
-                self.halt_stops_below(id, &receipt);
-            }
-        } else {
-            self.gens.remove(&ladder.r#gen);
-            self.on_gone(id, ladder.cause);
-        }
-    }
-
-    /// The generation has its last verdict: what becomes of the service.
-    fn on_gone(&mut self, id: ServiceId, cause: Cause) {
-        let Some(service) = self.services.get(&id) else {
-            return;
-        };
-        if service.ghost {
-            self.mark_concerned(id);
-            let primary = self
-                .graph
-                .edges(id)
-                .and_then(|edges| self.graph.primary(edges.name));
-            self.dirty.extend(primary);
-            self.graph.remove(id);
-            self.services.remove(&id);
-            self.dirty.remove(&id);
-            return;
-        }
-        let down = service.target == Target::Down || self.shutdown.is_some();
-        let next = match cause {
-            _ if down => State::Down,
-            _ if service.again => starting_again(),
-            Cause::Stop
-            | Cause::Restart
-            | Cause::Dependency
-            | Cause::Shutdown
-            | Cause::Leftover => starting_again(),
-            Cause::Ended | Cause::StartFailed => self.after_end(id, cause),
-        };
-        if let State::Backoff { until } = next {
-            self.out.timers.set(Timer::Backoff(id), until);
-        }
-        self.set_state(id, next);
-    }
-
-    /// It ended by itself, or could not be started: by its restart policy.
-    fn after_end(&mut self, id: ServiceId, cause: Cause) -> State {
-        let now = self.out.now;
-        let Some(service) = self.services.get_mut(&id) else {
-            return State::Down;
-        };
-        let exit = service.last.as_ref().and_then(|last| last.exit);
-        let success = cause == Cause::Ended && exit.is_some_and(Exit::success);
-        let why = match (&service.failure, exit) {
-            (Some(failure), _) => failure.clone(),
-            (None, Some(exit)) => exit.to_string(),
-            (None, None) => "ended".into(),
-        };
-        let policy = &service.spec.restart;
-        let again = !service.spec.oneshot
-            && match policy.when {
-                RestartWhen::Always => true,
-                RestartWhen::OnFailure => !success,
-                RestartWhen::Never => false,
-            };
-        if !again {
-            return if success {
-                State::Done
-            } else {
-                State::Failed { why }
-            };
-        }
-        let uptime = service
-            .up_since
-            .map_or(std::time::Duration::ZERO, |since| now.since(since));
-        match service.backoff.next(policy, now, uptime, &mut self.rng) {
-            Some(delay) if delay.is_zero() => starting_again(),
-            Some(delay) => State::Backoff { until: now + delay },
-            None => State::Failed {
-                why: format!(
-                    "{why}; given up after {} restarts within {:?}",
-                    policy.burst.unwrap_or_default(),
-                    policy.window
-                ),
-            },
-        }
-    }
-
     pub(super) fn on_backoff_over(&mut self, id: ServiceId) {
         let waiting = |service: &Service| matches!(service.state, State::Backoff { .. });
         if self.services.get(&id).is_some_and(waiting) {
@@ -460,40 +343,6 @@ pub(super) fn starting_again() -> State {
     State::Blocked {
         why: "about to start".into(),
     }
-}
-
-/// An event about a generation on the ladder.
-fn on_ladder_event(
-    ladder: &mut Ladder,
-    out: &mut Out,
-    id: ServiceId,
-    event: Event,
-) -> Option<Verdict> {
-    match event {
-        Event::Spawned { pid, .. } => ladder.on_spawned(out, id, pid),
-        Event::SpawnFailed { error, .. } => ladder.on_spawn_failed(out, id, error),
-        Event::Execed { .. } => {}
-        Event::ExecFailed { error, .. } | Event::SignalFailed { error, .. } => {
-            ladder.on_trouble(out, error);
-        }
-        Event::MainExited { exit, .. } => ladder.on_main_exited(out, id, exit),
-        Event::Cgroup { main, whole, .. } => ladder.on_cgroup(out, id, main, whole),
-        Event::AuxExited { aux, exit, .. } => ladder.on_aux_exited(out, id, aux, Some(exit)),
-        Event::AuxFailed { aux, error, .. } => {
-            ladder.on_trouble(out, error);
-            ladder.on_aux_exited(out, id, aux, None);
-        }
-        Event::AuxEnded { aux, error, .. } => ladder.on_aux_ended(out, id, aux, error),
-        Event::Killed { op, report, .. } => ladder.on_killed(out, id, op, report),
-        Event::Scanned { op, report, .. } => return ladder.on_scanned(out, id, op, report),
-        Event::Fenced { op, result, .. } => return ladder.on_fenced(out, id, op, result),
-        Event::Inspected { op, survivors, .. } => {
-            return ladder.on_inspected(out, id, op, survivors);
-        }
-        Event::SurvivorGone { .. } => ladder.on_survivor_gone(out, id),
-        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => {}
-    }
-    None
 }
 
 fn generation(event: &Event) -> Option<GenId> {

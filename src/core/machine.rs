@@ -9,6 +9,8 @@ use super::graph::Graph;
 use super::receipt::{Cause, Guarantee, Verdict};
 use super::request::RequestId;
 use super::restart::Rng;
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted, Target};
 use super::shutdown::{Phase, Shutdown};
 use super::spec::Spec;
@@ -54,6 +56,11 @@ impl Out {
         self.effects.push_back(effect);
     }
 
+    /// The newest operation's name.
+    pub(super) fn last_op(&self) -> OpId {
+        OpId(self.ops)
+    }
+
     /// A name for a new operation.
     pub(super) fn op(&mut self) -> OpId {
         self.ops += 1;
@@ -72,9 +79,15 @@ pub struct Supervisor {
     /// Services whose situation may have changed.
     pub(super) dirty: BTreeSet<ServiceId>,
     /// Whom a service on its way down holds up: looked at again when it changes.
-    pub(super) held: BTreeMap<ServiceId, Vec<ServiceId>>,
+    pub(super) held: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Requests that wait for a service to be up.
-    pub(super) start_waits: BTreeMap<RequestId, ServiceId>,
+    pub(super) start_waits: BTreeMap<ServiceId, Vec<RequestId>>,
+    /// Services that changed: who waits for one may have an answer.
+    pub(super) recheck: BTreeSet<ServiceId>,
+    /// Something came to a rest that is not up: whoever waits may wait in vain.
+    pub(super) hope_lost: bool,
+    /// How many times a service began to go down: what was found before may not hold after.
+    pub(super) descents: u64,
     pub(super) shutdown: Option<Shutdown>,
     /// Leftovers without a verdict: nothing starts before they have one.
     pub(super) leftovers: usize,
@@ -98,6 +111,9 @@ impl Supervisor {
             dirty: BTreeSet::new(),
             held: BTreeMap::new(),
             start_waits: BTreeMap::new(),
+            recheck: BTreeSet::new(),
+            hope_lost: false,
+            descents: 0,
             shutdown: None,
             leftovers: 0,
             rng: Rng::new(settings.seed),
@@ -120,23 +136,29 @@ impl Supervisor {
             if let Some(service) = self.services.get_mut(&id) {
                 let run = Run::new(leftover.r#gen, Main::Unknown, None);
                 service.state = State::Up(Box::new(run));
-                service.stop_wanted = Some(StopWanted {
-                    cause: Cause::Leftover,
-                    force: true,
-                });
+                let cause = Cause::Leftover;
+                self.want_stop(id, StopWanted { cause, force: true });
             }
+        }
+        #[cfg(test)]
+        if planted(Bug::StartBeforeLeftovers) {
+            self.leftovers = 0;
         }
         for spec in specs {
             self.add(spec, false);
         }
-        for id in self.graph.unordered() {
-            if let Some(cycle) = self.graph.cycle_through(id) {
-                self.set_state(
-                    id,
-                    State::Failed {
-                        why: format!("dependency cycle: {cycle}"),
-                    },
-                );
+        let unordered = self.graph.unordered();
+        self.graph.forget_ghosts_on_cycles(&unordered);
+        for id in unordered {
+            let failed = |service: &Service| matches!(service.state, State::Failed { .. });
+            if self.services.get(&id).is_some_and(failed) {
+                continue;
+            }
+            let cycle = self.graph.cycle_through(id);
+            let why = format!("dependency cycle: {}", self.graph.cycle_text(&cycle));
+            for member in cycle {
+                let why = why.clone();
+                self.set_state(member, State::Failed { why });
             }
         }
         self.settle();
@@ -145,6 +167,7 @@ impl Supervisor {
     pub(super) fn add(&mut self, spec: Spec, ghost: bool) -> ServiceId {
         let id = ServiceId(self.next_service);
         self.next_service += 1;
+        self.descents += 1;
         self.graph
             .add(id, &spec.name, &spec.after, &spec.requires, ghost);
         self.services
@@ -218,10 +241,7 @@ impl Supervisor {
                 ladder.on_retry(out, id);
                 None
             }),
-            Timer::Proof(id) => self.on_ladder(id, |ladder, out| {
-                ladder.on_proof_timeout(out, id);
-                None
-            }),
+            Timer::Proof(id) => self.on_ladder(id, |ladder, out| ladder.on_proof_timeout(out, id)),
             Timer::StopsEnd => self.force_verdicts(),
             Timer::Flush => self.on_flushed(),
             Timer::Deadline => self.on_deadline(),
@@ -251,6 +271,10 @@ impl Supervisor {
         let shutdown = Shutdown::new(kind, now, self.settings.deadline);
         self.out.timers.set(Timer::StopsEnd, shutdown.stops_end);
         self.out.timers.set(Timer::Deadline, shutdown.deadline);
+        #[cfg(test)]
+        if planted(Bug::DeadlineIgnored) {
+            self.out.timers.cancel(Timer::Deadline);
+        }
         let running = self
             .services
             .values()
@@ -273,13 +297,11 @@ impl Supervisor {
                     let cause = service
                         .stop_wanted
                         .map_or(Cause::Shutdown, |wanted| wanted.cause);
-                    service.stop_wanted = Some(StopWanted { cause, force: true });
-                    self.dirty.insert(id);
+                    self.want_stop(id, StopWanted { cause, force: true });
                 }
                 State::Stopping(ladder) => {
-                    let spec = &service.spec;
-                    let budget =
-                        shutdown.budget(now, service.waves_below, spec.grace, spec.kill_timeout);
+                    let (grace, proof) = ladder.wishes();
+                    let budget = shutdown.budget(now, service.waves_below, grace, proof);
                     ladder.tighten(&mut self.out, id, budget);
                 }
                 State::Blocked { .. } | State::Backoff { .. } => {
@@ -305,7 +327,11 @@ impl Supervisor {
             .map(|(id, _)| *id)
             .collect();
         let mut waves: BTreeMap<ServiceId, u32> = BTreeMap::new();
-        while let Some(id) = free.pop() {
+        while let Some(id) = free.pop().or_else(|| open.keys().next().copied()) {
+            // What is on a cycle never becomes free, and counts as it comes.
+            if open.remove(&id).is_none() {
+                continue;
+            }
             let below = waves.get(&id).copied().unwrap_or(0);
             let active = self
                 .services
@@ -383,14 +409,14 @@ impl Supervisor {
 
     /// The deadline: every service that was not asked yet is asked, and then it is over.
     fn on_deadline(&mut self) {
-        self.force_verdicts();
-        self.settle();
-        while let Some(timer) = self.out.timers.pop_due(self.out.now) {
-            self.on_timer(timer);
+        // Each round frees at least one wave of those that were not asked yet.
+        for _ in 0..=self.services.len() {
+            if !self.services.values().any(|service| service.state.active()) {
+                break;
+            }
+            self.force_verdicts();
             self.settle();
         }
-        self.force_verdicts();
-        self.settle();
         self.reply_shutdown();
         let error = super::Failed {
             doing: "finish the final sweep of".into(),
@@ -422,8 +448,8 @@ impl Supervisor {
                     survivors.extend(ladder.receipt().survivors.iter().cloned());
                 }
             }
-            survivors.sort_by_key(|survivor| survivor.pid);
-            survivors.dedup_by_key(|survivor| survivor.pid);
+            survivors.sort_by(|a, b| (a.pid, &a.cgroup).cmp(&(b.pid, &b.cgroup)));
+            survivors.dedup_by(|a, b| (a.pid, &a.cgroup) == (b.pid, &b.cgroup));
         }
         let outcome = Outcome {
             kind: shutdown.kind,

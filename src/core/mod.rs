@@ -8,16 +8,22 @@
 //! After every `handle` or `handle_timeout`, take effects until there are none, then ask for the
 //! next timeout. Spurious calls do nothing.
 
+mod answers;
 mod asked;
 pub mod effect;
+mod ending;
 pub mod event;
 mod graph;
+mod halt;
 mod lifecycle;
 pub mod machine;
+mod order;
 mod readiness;
 pub mod receipt;
 pub mod request;
 mod restart;
+#[cfg(test)]
+pub mod sabotage;
 pub mod service;
 mod settle;
 mod shutdown;

@@ -23,8 +23,8 @@ pub(super) struct Probe {
 pub(super) enum AfterFailure {
     /// Run it again after this pause.
     Again(Duration),
-    /// The start has failed.
-    GiveUp,
+    /// The start has failed; this pause, should it go on all the same.
+    GiveUp(Duration),
 }
 
 impl Probe {
@@ -32,12 +32,14 @@ impl Probe {
     pub(super) fn failed(&mut self, test: &Test) -> AfterFailure {
         self.running = None;
         self.failures = self.failures.saturating_add(1);
-        if test.retries.is_some_and(|retries| self.failures > retries) {
-            return AfterFailure::GiveUp;
-        }
         let doubled =
             PAUSE_FIRST.saturating_mul(1u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX));
-        AfterFailure::Again(test.interval.unwrap_or(doubled.min(PAUSE_LAST)))
+        let pause = test.interval.unwrap_or(doubled.min(PAUSE_LAST));
+        if test.retries.is_some_and(|retries| self.failures > retries) {
+            AfterFailure::GiveUp(pause)
+        } else {
+            AfterFailure::Again(pause)
+        }
     }
 
     /// How many runs have failed so far.
@@ -61,6 +63,6 @@ mod tests {
         test.retries = Some(1);
         let mut probe = Probe::default();
         assert!(matches!(probe.failed(&test), AfterFailure::Again(_)));
-        assert_eq!(probe.failed(&test), AfterFailure::GiveUp);
+        assert!(matches!(probe.failed(&test), AfterFailure::GiveUp(_)));
     }
 }

@@ -183,6 +183,10 @@ pub(super) struct Service {
     pub(super) stop_wanted: Option<StopWanted>,
     /// The dependent that a wanted stop waits for: looked at first.
     pub(super) waits_for: Option<super::ServiceId>,
+    /// The dependency that was not ready: looked at first.
+    pub(super) blocked_on: Option<super::ServiceId>,
+    /// Nothing above it was going down when this many services had begun to: see order.rs.
+    pub(super) clear_since: Option<u64>,
     /// Start again although the state's own rules would not: a request said so.
     pub(super) again: bool,
     pub(super) backoff: Backoff,
@@ -212,6 +216,8 @@ impl Service {
             since: now,
             stop_wanted: None,
             waits_for: None,
+            blocked_on: None,
+            clear_since: None,
             again: false,
             backoff: Backoff::default(),
             starts: 0,

@@ -7,13 +7,16 @@ use super::ServiceId;
 use super::effect::{Effect, Notice};
 use super::machine::Supervisor;
 use super::receipt::Cause;
-use super::service::{Main, Run, Service, State, StopWanted, Target};
+use super::service::{Main, Run, State, StopWanted, Target};
 use super::stop::{Budget, Ladder};
 use super::time::Timer;
 
 impl Supervisor {
     /// Brings the graph to rest.
     pub(super) fn settle(&mut self) {
+        if self.finished() {
+            return;
+        }
         while let Some(id) = self.dirty.pop_first() {
             self.settle_service(id);
         }
@@ -57,43 +60,6 @@ impl Supervisor {
         }
     }
 
-    /// Why a wanted service cannot start now; `None`: it can.
-    fn blocked_by(&mut self, id: ServiceId) -> Option<String> {
-        if self.leftovers > 0 {
-            return Some("what an earlier supervisor left behind is being ended".into());
-        }
-        let service = self.services.get(&id)?;
-        if !service.forced
-            && self
-                .graph
-                .ghosts_of(id)
-                .iter()
-                .any(|ghost| self.services.contains_key(ghost))
-        {
-            return Some("an earlier start of it lingers".into());
-        }
-        for dep in self.graph.edges(id)?.dependencies() {
-            let ready = self
-                .graph
-                .primary(dep)
-                .and_then(|dep| self.services.get(&dep));
-            match ready {
-                None => return Some(format!("{} is unknown", self.graph.name(dep))),
-                Some(dep) if !dep.ready() => {
-                    return Some(format!("{} is {}", dep.spec.name, dep.state.as_str()));
-                }
-                Some(_) => {}
-            }
-        }
-        let requirer = self.blocking_dependent(id, true)?;
-        self.held.entry(requirer).or_default().push(id);
-        let name = self
-            .services
-            .get(&requirer)
-            .map_or("?", |service| service.spec.name.as_str());
-        Some(format!("{name}, which requires it, is stopping"))
-    }
-
     fn start(&mut self, id: ServiceId) {
         let r#gen = self.new_gen(id);
         let now = self.out.now;
@@ -119,10 +85,7 @@ impl Supervisor {
         if let Some(hint) = hint
             && self.going_down(hint)
         {
-            let held = self.held.entry(hint).or_default();
-            if !held.contains(&id) {
-                held.push(id);
-            }
+            self.held.entry(hint).or_default().insert(id);
             return;
         }
         let blocker = self.blocking_dependent(id, false);
@@ -131,40 +94,10 @@ impl Supervisor {
         }
         match blocker {
             None => self.begin_ladder(id, wanted.cause),
-            Some(blocker) => self.held.entry(blocker).or_default().push(id),
-        }
-    }
-
-    fn going_down(&self, id: ServiceId) -> bool {
-        self.services
-            .get(&id)
-            .is_some_and(|service| service.going_down())
-    }
-
-    /// A dependent, direct or through others, that is on its way down and has no verdict yet.
-    fn blocking_dependent(&self, id: ServiceId, requires_only: bool) -> Option<ServiceId> {
-        let mut seen = BTreeSet::from([id]);
-        let mut open = vec![id];
-        while let Some(at) = open.pop() {
-            let next: Vec<ServiceId> = if requires_only {
-                self.graph.requirers(at).collect()
-            } else {
-                self.graph.dependents(at).collect()
-            };
-            for dependent in next {
-                if seen.insert(dependent) {
-                    if self.going_down(dependent) {
-                        return Some(dependent);
-                    }
-                    // What never started holds no requirer that could be running.
-                    let fresh = |service: &Service| service.starts == 0 && !service.ghost;
-                    if !(requires_only && self.services.get(&dependent).is_some_and(fresh)) {
-                        open.push(dependent);
-                    }
-                }
+            Some(blocker) => {
+                self.held.entry(blocker).or_default().insert(id);
             }
         }
-        None
     }
 
     /// Puts the service's generation on the stop ladder.
@@ -192,10 +125,11 @@ impl Supervisor {
             },
         };
         self.out.timers.cancel_service(id);
+        self.descents += u64::from(service.stop_wanted.is_none());
         service.stop_wanted = None;
         service.waits_for = None;
         let stop_command = spec.stop_command.is_some();
-        let mut ladder = Ladder::new(
+        let ladder = Ladder::new(
             &self.out,
             spec,
             self.settings.guarantee,
@@ -203,8 +137,11 @@ impl Supervisor {
             cause,
             budget,
         );
-        ladder.climb(&mut self.out, id, stop_command);
         self.set_state(id, State::Stopping(Box::new(ladder)));
+        self.on_ladder(id, |ladder, out| {
+            ladder.climb(out, id, stop_command);
+            None
+        });
     }
 
     /// Everything that requires the service has to go down, and theirs before them.
@@ -221,20 +158,14 @@ impl Supervisor {
                 };
                 match service.state {
                     State::Starting(_) | State::Up(_) => {
-                        match &mut service.stop_wanted {
-                            Some(wanted) => wanted.force |= force,
-                            None => {
-                                service.stop_wanted = Some(StopWanted {
-                                    cause: Cause::Dependency,
-                                    force,
-                                });
-                            }
+                        if let Some(wanted) = &mut service.stop_wanted {
+                            wanted.force |= force;
+                        } else {
+                            let cause = Cause::Dependency;
+                            self.want_stop(requirer, StopWanted { cause, force });
                         }
-                        self.dirty.insert(requirer);
                         open.push(requirer);
                     }
-                    // Already on its way; what requires it was told when it began.
-                    State::Stopping(_) => {}
                     _ => open.push(requirer),
                 }
             }
@@ -259,6 +190,15 @@ impl Supervisor {
             }
             State::Down | State::Starting(_) | State::Up(_) | State::Done => String::new(),
         };
+        self.hope_lost |= match &state {
+            State::Down | State::Failed { .. } | State::Lingering(_) => true,
+            State::Done => !service.spec.oneshot,
+            State::Blocked { .. }
+            | State::Starting(_)
+            | State::Up(_)
+            | State::Stopping(_)
+            | State::Backoff { .. } => false,
+        };
         let name = state.as_str();
         service.state = state;
         service.since = self.out.now;
@@ -270,10 +210,23 @@ impl Supervisor {
         self.mark_concerned(id);
     }
 
-    /// Marks the service, who waits for it to be ready, and whom it held up.
+    /// Marks the service, who waits for it to be ready, also through what is done, and whom it
+    /// held up.
     pub(super) fn mark_concerned(&mut self, id: ServiceId) {
         self.dirty.insert(id);
-        self.dirty.extend(self.graph.dependents(id));
+        self.recheck.insert(id);
+        let mut done_below = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(at) = open.pop() {
+            for dependent in self.graph.dependents(at) {
+                self.dirty.insert(dependent);
+                let service = self.services.get(&dependent);
+                let done = service.is_some_and(|s| matches!(s.state, State::Done));
+                if done && done_below.insert(dependent) {
+                    open.push(dependent);
+                }
+            }
+        }
         if let Some(held) = self.held.remove(&id) {
             self.dirty.extend(held);
         }

@@ -98,6 +98,19 @@ impl Timers {
         }
     }
 
+    /// Every timer of `from` becomes one of `to`.
+    pub fn hand_over(&mut self, from: ServiceId, to: ServiceId) {
+        for (old, new) in Timer::of_service(from)
+            .into_iter()
+            .zip(Timer::of_service(to))
+        {
+            if let Some(at) = self.when(old) {
+                self.cancel(old);
+                self.set(new, at);
+            }
+        }
+    }
+
     /// When `timer` fires, if it is set.
     pub fn when(&self, timer: Timer) -> Option<Time> {
         self.at.get(&timer).copied()

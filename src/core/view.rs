@@ -50,6 +50,11 @@ impl Supervisor {
         self.services.get(&id).map(|service| &service.spec)
     }
 
+    /// The name of a service's state; `None`: it is no more.
+    pub fn state(&self, id: ServiceId) -> Option<&'static str> {
+        self.services.get(&id).map(|service| service.state.as_str())
+    }
+
     /// The service a generation belongs to.
     pub fn service_of(&self, r#gen: GenId) -> Option<ServiceId> {
         self.gens.get(&r#gen).copied()

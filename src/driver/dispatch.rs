@@ -12,16 +12,17 @@ use super::place::Place;
 use super::report;
 use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
-use super::threads::Threads;
+use super::store::chain;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Effect, Event, Failed, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec, To,
-    Verdict,
+    AuxKind, Effect, Event, Failed, Fence, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec,
+    To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
 use crate::sys::rlimit::OpenFiles;
+use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
 use crate::sys::{SysError, cgroup, clock, inspect, signal};
 
@@ -31,6 +32,7 @@ pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
 /// Starts under way at a time: those that the lane's threads do, and what they do next.
 const STARTS_AHEAD: usize = 4;
+const ARGV_STACK: usize = 128 * 1024;
 /// How long one kill watches its cgroup empty before it reports.
 const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -122,13 +124,15 @@ impl Driver {
                 }
                 if let Err(error) = state.begin(&record) {
                     // Started all the same: what is unrecorded is still found through its cgroup.
-                    tracing::warn!("{}: its start is not recorded: {error}", record.service);
+                    let (service, why) = (&record.service, chain(&error));
+                    tracing::warn!("{service}: its start is not recorded: {why}");
                 }
                 let prepared =
                     Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 spawn::spawn(&prepared, |born| {
                     if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
-                        tracing::warn!("{}: its start is not recorded: {error}", record.service);
+                        let (service, why) = (&record.service, chain(&error));
+                        tracing::warn!("{service}: its start is not recorded: {why}");
                     }
                     Ok(())
                 })
@@ -192,10 +196,9 @@ impl Driver {
             AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
         };
         let marker = generation.marker.clone();
+        let join = generation.mark_to_join();
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
-        let dir = control
-            .as_ref()
-            .map(|control| control.join(aux.0.to_string()));
+        let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
         let mut outputs = Vec::new();
         let stdio = self.stdio(&spec, command, &mut outputs);
         let mut run = Aux {
@@ -225,7 +228,12 @@ impl Driver {
         let place = Arc::clone(&self.place);
         self.starts.push(self.reported(move || {
             let argv = argv.unwrap_or_default();
-            let what = program.spec(&spec, &argv, stdio, &marker, dir.clone());
+            let what = spawn::Spec {
+                // So that whoever leaves the command's cgroup is told like any other of this start.
+                mark: false,
+                join,
+                ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
+            };
             let result = (|| {
                 for dir in control.iter().chain(&dir) {
                     place.make_dir(dir).map_err(SpawnError::NotBorn)?;
@@ -336,9 +344,13 @@ impl Driver {
         but: Option<u32>,
         but_group: Option<u32>,
     ) {
+        let mark = self.held_mark(r#gen);
         self.off_loop(move || {
+            let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok());
             let sent = signal::send_members(&dir, number, &|stat| {
-                Some(stat.pid) != but && Some(stat.pgrp) != but_group
+                Some(stat.pid) != but
+                    && Some(stat.pgrp) != but_group
+                    && !moved_in.as_ref().is_some_and(|moved_in| moved_in.is(stat))
             });
             let gone = |error: &SysError| cgroup::is_gone(error);
             match sent.error.filter(|error| !gone(error)) {
@@ -363,24 +375,29 @@ impl Driver {
         let known = Arc::clone(&generation.known);
         // A leftover's processes are no longer below anybody who would say whose they are.
         let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
+        let place = Arc::clone(&self.place);
         let record = move |members| {
             let mut known = known
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             known.extend(members);
         };
-        // One that fails leaves the mark to tell by. A small one is over before the signal that
-        // may turn somebody into an orphan; a large one would hold up the loop.
-        match cgroup::census_of_few(&dir, root) {
-            Ok(Some(few)) => record(few),
-            Ok(None) => self.off_loop(move || {
-                if let Ok(members) = cgroup::census(&dir, root) {
-                    record(members);
-                }
-                Message::Nothing
-            }),
-            Err(_) => {}
+        // A small one is over before the signal that may turn somebody into an orphan; a large
+        // one would hold up the loop.
+        if let Ok(Some(few)) = cgroup::census_of_few(&dir, root) {
+            return record(few);
         }
+        self.off_loop(move || {
+            // While we are in it, it cannot empty.
+            if let Err(error) = place.come_home(&dir) {
+                tracing::warn!("failed to {error}");
+            }
+            // One that fails leaves the mark to tell by.
+            if let Ok(members) = cgroup::census(&dir, root) {
+                record(members);
+            }
+            Message::Nothing
+        });
     }
 
     fn kill(&mut self, r#gen: GenId, op: OpId) {
@@ -396,10 +413,29 @@ impl Driver {
             // Whoever leaves from now on can be told by the record alone.
             self.take_census(r#gen);
         }
+        let mark = self.held_mark(r#gen);
         self.off_loop(move || {
-            let report = translate::killed(place.kill(&dir, KILL_SETTLE));
-            Message::Event(Event::Killed { r#gen, op, report })
+            // Looked at before: the dead cannot be told any more. Where that fails they are
+            // named among the killed, as they would be without a mark.
+            let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok()?.among(&dir).ok());
+            let moved_in: Vec<_> = moved_in.into_iter().flatten().collect();
+            let mut report = translate::killed(place.kill(&dir, KILL_SETTLE));
+            report
+                .killed
+                .retain(|killed| moved_in.iter().all(|s| s.process.pid != killed.pid));
+            Message::Killed {
+                r#gen,
+                op,
+                report,
+                moved_in: moved_in.into_iter().map(translate::foreigner).collect(),
+            }
         });
+    }
+
+    /// The mark of a generation that we started ourselves: its number is certain.
+    fn held_mark(&self, r#gen: GenId) -> Option<u64> {
+        let generation = self.gens.get(&r#gen)?;
+        generation.mark_held.as_ref().map(|mark| mark.inode)
     }
 
     fn fence(&mut self, r#gen: GenId, op: OpId) {
@@ -408,12 +444,21 @@ impl Driver {
             .get(&r#gen)
             .and_then(|generation| generation.dir.clone());
         let Some(dir) = dir else {
-            let result = crate::core::Fence::Removed;
+            let result = Fence::Removed;
             return self.core.handle(now(), Event::Fenced { r#gen, op, result });
         };
         self.unwatch(r#gen);
+        let place = Arc::clone(&self.place);
         self.fences.push(self.reported(move || {
-            let result = translate::fenced(cgroup::remove_tree(&dir));
+            let result = match translate::fenced(cgroup::remove_tree(&dir)) {
+                // Gone with its file system (unmounted, covered by another) is not gone.
+                Fence::Removed if !place.stands() => Fence::Failed(failed(&SysError::because(
+                    "find the cgroups below",
+                    place.tree().unwrap_or(&dir).display().to_string(),
+                    "the cgroup file system is no longer there",
+                ))),
+                fence => fence,
+            };
             Message::Event(Event::Fenced { r#gen, op, result })
         }));
     }
@@ -424,7 +469,6 @@ impl Driver {
         };
         let dir = generation.dir.clone();
         let outside: Vec<u32> = generation.alive.iter().copied().collect();
-        let threads = self.threads.clone();
         self.off_loop(move || {
             let mut pids = outside;
             if let Some(dir) = &dir {
@@ -432,7 +476,7 @@ impl Driver {
             }
             pids.sort_unstable();
             pids.dedup();
-            let found = with_argv(inspect::inspect(&pids), &threads);
+            let found = with_argv(inspect::inspect(&pids));
             let survivors = found.into_iter().map(translate::survivor).collect();
             Message::Event(Event::Inspected {
                 r#gen,
@@ -517,6 +561,7 @@ impl Program {
             open_files: self.open_files,
             cgroup,
             mark: self.mark,
+            join: None,
             new_session: true,
         }
     }
@@ -529,7 +574,7 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
         start_time: born.id.start_time,
         cgroup_id: dir.and_then(|dir| cgroup::id(dir).ok()),
         mark_inode: born.mark.as_ref().map(|mark| mark.inode),
-        mark_device: None,
+        mark_id: born.mark.as_ref().and_then(|mark| mark.id),
         session: born.id.pid,
         spawned_at_wall_ms: clock::wall_now_ms(),
     }
@@ -537,14 +582,19 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
 
 /// Adds the command lines, as far as they can be read in time: that may hang on a process that
 /// is stuck in the kernel.
-fn with_argv(found: Vec<SurvivorInfo>, threads: &Threads) -> Vec<SurvivorInfo> {
+fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
     let (sender, complete) = std::sync::mpsc::channel();
     let mut full = found.clone();
-    threads.run(move || {
+    // Not one of the threads for what blocks: those that hang for good would be missed there.
+    let work = move || {
         full.iter_mut().for_each(inspect::read_argv);
         // Nobody waits any more when this took too long.
         let _ = sender.send(full);
-    });
+    };
+    let reader = std::thread::Builder::new().stack_size(ARGV_STACK);
+    if let Err(error) = reader.spawn(work) {
+        tracing::warn!("failed to start a thread that reads command lines: {error}");
+    }
     complete.recv_timeout(ARGV_BOUND).unwrap_or(found)
 }
 

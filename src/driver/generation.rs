@@ -1,12 +1,13 @@
 //! The driver's side of generations: where each lives, and what is held for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
-use crate::core::{AuxKind, OpId, ServiceId};
+use crate::core::{AuxKind, Foreigner, OpId, ServiceId};
 use crate::logs::Output;
 use crate::sys::notify::Watch;
 use crate::sys::pidfd::PidFd;
@@ -28,6 +29,10 @@ pub(super) struct Generation {
     pub(super) main_id: Option<ProcId>,
     /// The mark's number, and what keeps it from being reused (not for a leftover).
     pub(super) mark: Option<u64>,
+    /// The mark's own number, which outlives us.
+    pub(super) mark_id: Option<u64>,
+    /// Who was moved into its cgroup by others and killed with it.
+    pub(super) moved_in: Vec<Foreigner>,
     pub(super) mark_held: Option<Mark>,
     /// What the environment of its processes says of it: `NOUGHT_GENERATION`'s value.
     pub(super) marker: String,
@@ -83,7 +88,9 @@ impl Generation {
             main_id: None,
             alive: BTreeSet::new(),
             mark: None,
+            mark_id: None,
             mark_held: None,
+            moved_in: Vec::new(),
             marker,
             known: Arc::default(),
             watches: Vec::new(),
@@ -93,6 +100,13 @@ impl Generation {
             rereads: None,
             stopping: false,
         }
+    }
+}
+
+impl Generation {
+    /// The mark, for another process of this start to bear.
+    pub(super) fn mark_to_join(&self) -> Option<OwnedFd> {
+        self.mark_held.as_ref()?.fd.try_clone().ok()
     }
 }
 

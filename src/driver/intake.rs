@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::generation::{Generation, Process};
 use super::message::{AuxBorn, Message};
+use super::report;
 use super::run::{Driver, ExecPipe, Owner, now};
 use super::translate::spawn_failed;
 use crate::core::{AuxKind, Event, Exit, Failed, GenId, OpId};
@@ -27,6 +28,17 @@ impl Driver {
             Message::AuxStarted { r#gen, aux, result } => self.on_aux_started(r#gen, aux, result),
             Message::ExecReady { pid } => self.on_exec_ready(pid),
             Message::Scans(results) => self.on_scans(results),
+            Message::Killed {
+                r#gen,
+                op,
+                report,
+                moved_in,
+            } => {
+                if let Some(generation) = self.gens.get_mut(&r#gen) {
+                    generation.moved_in.extend(moved_in);
+                }
+                self.on_event(Event::Killed { r#gen, op, report });
+            }
             Message::Nothing => {}
         }
         self.carry_out();
@@ -41,6 +53,9 @@ impl Driver {
             && let Some(generation) = self.gens.get_mut(r#gen)
         {
             generation.auxes.remove(aux);
+        }
+        if let Event::Swept { report } = &event {
+            report::swept(report);
         }
         self.core.handle(now(), event);
         if let Some(r#gen) = killed {
@@ -66,6 +81,7 @@ impl Driver {
                     generation.main_id = Some(process.0.id);
                     generation.main = Some(process.0);
                     generation.mark = process.1.as_ref().map(|mark| mark.inode);
+                    generation.mark_id = process.1.as_ref().and_then(|mark| mark.id);
                     generation.mark_held = process.1;
                 }
                 self.watch(r#gen);
@@ -284,6 +300,8 @@ impl Driver {
     fn on_reaped(&mut self, pid: u32, exit: Exit) {
         if self.pids.contains_key(&pid) {
             self.on_exit(pid, exit);
+        } else if self.inherited.remove(&pid) {
+            tracing::debug!("reaped process {pid}, which was our child from the beginning: {exit}");
         } else if self.starting > 0 {
             // It may be a start whose message has not come yet.
             self.early.insert(pid, exit);

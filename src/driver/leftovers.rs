@@ -2,13 +2,14 @@
 //! through the core like any other generation, with proof, before anything starts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::generation::Generation;
 use super::place::{Place, SUPERVISOR};
 use super::run::Driver;
+use super::store::chain;
 use crate::core::{self, GenId, ServiceId, Signal, Spec};
 use crate::state::{Instance, Leftover, StateDir};
 use crate::sys::procfs::{self, Proc, ProcId};
@@ -20,7 +21,7 @@ pub(super) fn find(
     place: &Place,
 ) -> (Vec<core::Leftover>, BTreeMap<GenId, Generation>) {
     let (found, remarks) = dir.leftovers().unwrap_or_else(|error| {
-        tracing::error!("{error}");
+        tracing::error!("{}", chain(&error));
         (Vec::new(), Vec::new())
     });
     for remark in remarks {
@@ -81,6 +82,7 @@ fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation
         };
         generation.main_id = Some(main);
         generation.mark = completion.mark_inode;
+        generation.mark_id = completion.mark_id;
         let members = leftover.members.iter();
         let mut known: Vec<ProcId> = members
             .map(|m| ProcId {
@@ -110,12 +112,21 @@ impl Driver {
         let place = Arc::clone(&self.place);
         let instance = self.instance();
         self.store.push(move |dir| {
-            let tree = previous.and_then(|previous| previous.cgroup_root);
-            if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
-                remove_tree(&place, &tree);
+            let recorded = previous.and_then(|previous| previous.cgroup_root);
+            let mut trees: Vec<PathBuf> = dir.earlier_trees().to_vec();
+            trees.extend(recorded.filter(|tree| !dir.earlier_trees().contains(tree)));
+            trees.retain(|tree| tree.is_dir() && !remove_tree(&place, tree));
+            if trees.is_empty()
+                && let Err(error) = dir.remove_unreadable()
+            {
+                tracing::warn!("{error}");
+            }
+            trees.extend(instance.cgroup_root.clone());
+            if let Err(error) = dir.keep_trees(&trees) {
+                tracing::warn!("{error}");
             }
             if let Err(error) = dir.record_instance(&instance) {
-                tracing::warn!("{error}");
+                tracing::warn!("{}", chain(&error));
             }
         });
     }
@@ -136,9 +147,9 @@ impl Driver {
 }
 
 /// Ends whoever lives in a generation of the earlier supervisor that is not on record, and
-/// removes its tree. Who is in its leaf is no service's (a session that somebody opened in the
-/// supervisor's cgroup) and stays, and the tree with it.
-fn remove_tree(place: &Place, tree: &Path) {
+/// removes its tree: whether it is gone. Who is in its leaf is no service's (a session that
+/// somebody opened in the supervisor's cgroup) and stays, and the tree with it.
+fn remove_tree(place: &Place, tree: &Path) -> bool {
     let entries = std::fs::read_dir(tree).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name() != SUPERVISOR) {
         let dir = entry.path();
@@ -157,7 +168,7 @@ fn remove_tree(place: &Place, tree: &Path) {
         cgroup::remove_tree(&dir);
     }
     match cgroup::remove_tree(tree) {
-        cgroup::Removal::Removed => {}
+        cgroup::Removal::Removed => return true,
         cgroup::Removal::Busy { path } => {
             let pids = cgroup::procs_recursive(&path).unwrap_or_default();
             tracing::warn!(
@@ -167,4 +178,5 @@ fn remove_tree(place: &Place, tree: &Path) {
         }
         cgroup::Removal::Failed(error) => tracing::warn!("failed to {error}"),
     }
+    false
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::scans::Wanted;
-use crate::core::{Event, GenId, OpId};
+use crate::core::{Event, Foreigner, GenId, KillReport, OpId};
 use crate::sys::scan::PassResult;
 use crate::sys::spawn::{Born, SpawnError};
 
@@ -26,6 +26,13 @@ pub(super) enum Message {
     ExecReady { pid: u32 },
     /// What passes over /proc found for each generation that waited for one.
     Scans(Vec<((GenId, Wanted), PassResult)>),
+    /// A kill is done; `moved_in` died of it and were nobody's.
+    Killed {
+        r#gen: GenId,
+        op: OpId,
+        report: KillReport,
+        moved_in: Vec<Foreigner>,
+    },
     /// Done, and nothing to say of it.
     Nothing,
 }

@@ -34,6 +34,7 @@ use tokio::sync::mpsc;
 
 use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
+use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
@@ -44,6 +45,10 @@ use threads::Threads;
 
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often a socket is tried again on which somebody listens, and the pause between: half a
+/// second in all.
+const LISTEN_TRIES: u32 = 50;
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// How the supervisor is to run.
 #[derive(Clone, Debug)]
@@ -110,9 +115,10 @@ async fn supervise(
         tracing::warn!("failed to {error}");
     }
     let dir = open_state(options)?;
-    let listening = socket::listen_at(&options.socket)
+    let listening = listen(&options.socket)
+        .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
-    let place = Arc::new(Place::find());
+    let place = Arc::new(Place::find(&dir));
     announce(&place);
     let loaded = load(&options.config);
     let (leftovers, gens) = leftovers::find(&dir, &place);
@@ -159,6 +165,19 @@ async fn supervise(
     Ok(outcome)
 }
 
+/// Listens on the control socket. A supervisor that was killed while it started something may
+/// have left a child that holds its socket until it comes to close it: that passes.
+async fn listen(path: &Path) -> Result<Listening, SocketError> {
+    let mut tries = LISTEN_TRIES;
+    loop {
+        match socket::listen_at(path) {
+            Err(SocketError::Live(_)) if tries > 0 => tries -= 1,
+            other => return other,
+        }
+        tokio::time::sleep(LISTEN_PAUSE).await;
+    }
+}
+
 fn open_state(options: &Options) -> anyhow::Result<state::StateDir> {
     let path = match &options.state_dir {
         Some(path) => path.clone(),
@@ -187,7 +206,10 @@ fn announce(place: &Place) {
 fn load(dir: &Path) -> Vec<crate::core::Spec> {
     let loaded = config::load_dir(dir);
     for problem in &loaded.problems {
-        tracing::error!("{problem}");
+        // A record is one line, and a problem shows its place in several.
+        for line in problem.to_string().lines() {
+            tracing::error!("{line}");
+        }
     }
     loaded.services.into_iter().map(|(spec, _)| spec).collect()
 }

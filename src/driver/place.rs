@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
-use crate::state::Record;
+use crate::state::{Instance, Record, StateDir};
 use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
@@ -28,11 +28,18 @@ pub(super) struct Place {
 
 impl Place {
     /// Makes our directory, moves us into its leaf, and tries everything out.
-    pub(super) fn find() -> Self {
+    ///
+    /// The directory is written down first: killed before it has any record, the next
+    /// supervisor still finds and removes it.
+    ///
+    /// Started from a service of the previous supervisor (a session of its sshd, say), we would
+    /// live in what we are about to end: then we go to where that one was started.
+    pub(super) fn find(state: &StateDir) -> Self {
+        let previous = state.previous_instance();
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
         let base = match mount::find_base() {
-            Ok(base) => Some(base),
+            Ok(base) => Some(outside_of(previous, &base).unwrap_or(base)),
             Err(error) => {
                 notes.push(format!("no cgroup of our own: {error}"));
                 None
@@ -40,7 +47,7 @@ impl Place {
         };
         let tree = base
             .as_ref()
-            .and_then(|base| match make_tree(base, &instance) {
+            .and_then(|base| match make_tree(base, &instance, state) {
                 Ok(tree) => Some(tree),
                 Err(error) => {
                     notes.push(format!("no cgroup of our own: failed to {error}"));
@@ -100,18 +107,28 @@ impl Place {
     /// moved us there, we go back to our leaf first.
     pub(super) fn kill(&self, dir: &Path, settle: Duration) -> KillResult {
         let killed = kill_tree(dir, self.kill_how(), settle);
-        let leaf = self.tree.as_ref().map(|tree| tree.join(SUPERVISOR));
-        let Some(leaf) = leaf.filter(|_| killed.holds_us) else {
+        if !killed.holds_us {
             return killed;
-        };
-        tracing::warn!("somebody has moved us into {}: moving back", dir.display());
-        match cgroup::move_self_to(&leaf) {
+        }
+        match self.come_home(dir) {
             Ok(()) => kill_tree(dir, self.kill_how(), settle),
             Err(error) => KillResult {
                 error: Some(error),
                 ..killed
             },
         }
+    }
+
+    /// Moves us back to our leaf, if we are in `dir`.
+    pub(super) fn come_home(&self, dir: &Path) -> Result<(), SysError> {
+        let Some(leaf) = self.leaf() else {
+            return Ok(());
+        };
+        if !cgroup::procs_recursive(dir)?.contains(&std::process::id()) {
+            return Ok(());
+        }
+        tracing::warn!("somebody has moved us into {}: moving back", dir.display());
+        cgroup::move_self_to(&leaf)
     }
 
     fn kill_how(&self) -> KillHow {
@@ -124,6 +141,17 @@ impl Place {
     /// The directory that holds everything of ours.
     pub(super) fn tree(&self) -> Option<&Path> {
         self.tree.as_deref()
+    }
+
+    /// Whether our cgroups can still be reached: an ENOENT below them means nothing otherwise.
+    pub(super) fn stands(&self) -> bool {
+        self.leaf()
+            .is_some_and(|leaf| leaf.join("cgroup.procs").exists())
+    }
+
+    /// The cgroup we live in.
+    pub(super) fn leaf(&self) -> Option<PathBuf> {
+        Some(self.tree.as_ref()?.join(SUPERVISOR))
     }
 
     /// The cgroup we were started in.
@@ -212,11 +240,20 @@ impl Place {
     }
 }
 
+fn outside_of(previous: Option<&Instance>, base: &CgroupBase) -> Option<CgroupBase> {
+    let previous = previous?;
+    let inside = base.dir.starts_with(previous.cgroup_root.as_ref()?);
+    base.above(previous.base.as_ref()?).filter(|_| inside)
+}
+
 /// Our own leaf, so that controllers can be enabled on the directory above it.
 pub(super) const SUPERVISOR: &str = "supervisor";
 
-fn make_tree(base: &CgroupBase, instance: &str) -> Result<PathBuf, SysError> {
+fn make_tree(base: &CgroupBase, instance: &str, state: &StateDir) -> Result<PathBuf, SysError> {
     let tree = base.dir.join(format!("nought-{instance}"));
+    if let Err(error) = state.begin_tree(&tree) {
+        tracing::warn!("our cgroup is not recorded: {error}");
+    }
     cgroup::make_dir(&tree)?;
     let leaf = tree.join(SUPERVISOR);
     let moved = cgroup::make_dir(&leaf).and_then(|()| cgroup::move_self_to(&leaf));

@@ -1,7 +1,10 @@
 //! What the supervisor says of what happens, for people who read its log.
 
 use crate::control::Clocks;
-use crate::core::{Cause, Notice, Outcome, Receipt, ShutdownKind, Supervisor, Survivor, Verdict};
+use crate::core::{
+    Cause, Foreigner, Notice, Outcome, Receipt, ShutdownKind, Supervisor, Survivor, SweepReport,
+    Verdict,
+};
 use crate::sys::clock;
 
 pub(super) fn clocks() -> Clocks {
@@ -109,6 +112,20 @@ fn survivor(survivor: &Survivor) {
     );
 }
 
+/// What the final sweep found that is not a survivor: the outcome has no word for it.
+pub(super) fn swept(report: &SweepReport) {
+    for Foreigner { process, why } in &report.foreign {
+        tracing::warn!(
+            "left alone: process {} ({}): {why}",
+            process.pid,
+            process.comm
+        );
+    }
+    for path in &report.cgroups_left {
+        tracing::warn!("left standing: the cgroup {path}");
+    }
+}
+
 /// The last lines: what is proven of the whole.
 pub(super) fn outcome(outcome: &Outcome, core_guarantee: &str) {
     for left in &outcome.survivors {
@@ -128,6 +145,9 @@ pub(super) fn outcome(outcome: &Outcome, core_guarantee: &str) {
             lingering.join(", "),
             outcome.survivors.len()
         ),
+        _ if unverified.is_empty() => {
+            tracing::warn!("unverified: the final sweep ({core_guarantee})")
+        }
         _ => tracing::warn!("unverified: {} ({core_guarantee})", unverified.join(", ")),
     }
 }

@@ -23,7 +23,7 @@ use crate::state::Instance;
 use crate::sys::clock::{self, BootTimer};
 use crate::sys::notify::{CgroupEvents, Watch};
 use crate::sys::rlimit::OpenFiles;
-use crate::sys::{SysError, readiness};
+use crate::sys::{SysError, readiness, reap};
 
 /// How many messages are taken before descriptors get their turn again.
 const MESSAGES_A_TURN: usize = 64;
@@ -59,6 +59,8 @@ pub(super) struct Driver {
     pub(super) gens: BTreeMap<GenId, Generation>,
     pub(super) pids: BTreeMap<u32, Owner>,
     pub(super) execs: BTreeMap<u32, ExecPipe>,
+    /// Who was our child before we started anything: nobody's service.
+    pub(super) inherited: BTreeSet<u32>,
     /// Statuses of children that nobody knew yet, kept while a start is under way.
     pub(super) early: BTreeMap<u32, Exit>,
     /// Starts that have not come back, and how many of them are of main processes.
@@ -188,6 +190,7 @@ impl Driver {
             gens: parts.gens,
             pids: BTreeMap::new(),
             execs: BTreeMap::new(),
+            inherited: reap::children().unwrap_or_default().into_iter().collect(),
             early: BTreeMap::new(),
             starting: 0,
             mains_starting: 0,

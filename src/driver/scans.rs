@@ -13,7 +13,7 @@ use super::translate::{self, failed};
 use crate::core::{Event, GenId, KillReport, OpId};
 use crate::sys::pidfd::PidFd;
 use crate::sys::readiness;
-use crate::sys::scan::{self, PassResult, ScanContext, ScanTarget};
+use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
 
 /// What a scan is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,10 @@ impl Driver {
             }
             match wanted {
                 Wanted::Scan(op) => {
-                    let report = translate::scanned(result, containment);
+                    let mut report = translate::scanned(result, containment);
+                    if let Some(generation) = self.gens.get(&r#gen) {
+                        report.foreign.extend(generation.moved_in.iter().cloned());
+                    }
                     self.core
                         .handle(now(), Event::Scanned { r#gen, op, report });
                 }
@@ -119,6 +122,7 @@ impl Driver {
                 .as_deref()
                 .and_then(|dir| self.place.path_in_proc(dir)),
             mark: generation.mark,
+            mark_id: generation.mark_id,
             recorded,
             main: generation.main_id,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),
@@ -126,7 +130,7 @@ impl Driver {
         }
     }
 
-    fn scan_context(&self, targets: BTreeSet<GenId>) -> ScanContext {
+    pub(super) fn scan_context(&self, targets: BTreeSet<GenId>) -> ScanContext {
         let others = || {
             self.gens
                 .iter()
@@ -137,6 +141,11 @@ impl Driver {
                 .place
                 .tree()
                 .and_then(|tree| self.place.path_in_proc(tree)),
+            leaf: self
+                .place
+                .leaf()
+                .and_then(|leaf| self.place.path_in_proc(&leaf)),
+            orphans: self.orphans(),
             known_marks: others()
                 .filter_map(|(_, generation)| generation.mark)
                 .collect(),
@@ -145,9 +154,19 @@ impl Driver {
                 .iter()
                 .filter(|(_, Owner::Main(r#gen) | Owner::Aux(r#gen, _))| !targets.contains(r#gen))
                 .map(|(pid, _)| *pid)
+                .chain(self.inherited.iter().copied())
                 .collect(),
             orphan_reaper: self.orphan_reaper,
             ..ScanContext::new()
+        }
+    }
+
+    /// Where orphans that nobody knows come from.
+    pub(super) fn orphans(&self) -> Orphans {
+        if std::process::id() == 1 {
+            Orphans::Unmarked
+        } else {
+            Orphans::Ours
         }
     }
 

@@ -1,6 +1,7 @@
 //! The state directory, written in order by one thread off the loop: a slow or full disk delays
 //! records and receipts, never a stop.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use super::lane::Lane;
@@ -55,6 +56,17 @@ impl Store {
 
 fn complain(what: &str, result: Result<(), StateError>) {
     if let Err(error) = result {
-        tracing::warn!("{what}: {error}");
+        tracing::warn!("{what}: {}", chain(&error));
     }
+}
+
+/// An error with all its causes: the log has one line for it.
+pub(super) fn chain(error: &StateError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }

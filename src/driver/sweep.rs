@@ -11,7 +11,7 @@ use super::translate::{self, failed};
 use crate::core::{Event, Foreigner, SweepReport};
 use crate::sys::inspect;
 use crate::sys::procfs::Proc;
-use crate::sys::scan::{self, ScanContext, ScanTarget};
+use crate::sys::scan::{self, Orphans, ScanContext, ScanTarget};
 use crate::sys::{SysError, cgroup, reap};
 
 /// How long the last kill of what lingers is watched.
@@ -34,10 +34,10 @@ impl Driver {
     /// verdict, the cgroups that stand, our children.
     pub(super) fn sweep(&mut self) {
         let targets: Vec<ScanTarget> = self.gens.values().map(|g| self.final_target(g)).collect();
+        // Whatever is in whichever cgroup is looked for now.
         let context = ScanContext {
             tree: None,
-            orphan_reaper: self.orphan_reaper,
-            ..ScanContext::new()
+            ..self.scan_context(self.gens.keys().copied().collect())
         };
         let place = Arc::clone(&self.place);
         self.off_loop(move || {
@@ -69,8 +69,17 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
         .into_iter()
         .map(translate::survivor)
         .collect();
-    match strangers(&left) {
-        Ok(strangers) => report.foreign = strangers,
+    match strangers(&left, context) {
+        Ok((strangers, doubt)) => {
+            for Foreigner { process, why } in &strangers {
+                let (pid, comm) = (process.pid, &process.comm);
+                tracing::warn!("left alone: process {pid} ({comm}), {why}");
+            }
+            report.foreign = strangers;
+            if let Some(error) = doubt {
+                report.error.get_or_insert(failed(&error));
+            }
+        }
         Err(error) => {
             report.error.get_or_insert(failed(&error));
         }
@@ -100,21 +109,42 @@ fn end_services(
     Ok(())
 }
 
-/// Our children that are nobody's service: orphans that we inherited. Reported, not signalled.
-fn strangers(left: &BTreeSet<u32>) -> Result<Vec<Foreigner>, SysError> {
+/// Our children that are nobody's service: orphans that we inherited. Reported, not signalled;
+/// and why they may be of a service all the same, where they may.
+fn strangers(
+    left: &BTreeSet<u32>,
+    context: &ScanContext,
+) -> Result<(Vec<Foreigner>, Option<SysError>), SysError> {
     let proc = Proc::open()?;
     let mut strangers = Vec::new();
+    let mut doubtful = Vec::new();
     for pid in reap::children()? {
-        if let Some(stat) = proc.stat(pid)?
-            && !stat.is_dead()
-            && !left.contains(&pid)
-        {
-            let why = "an orphan that we inherited, and no service's".to_owned();
-            strangers.push(Foreigner {
-                process: translate::process(&stat),
-                why,
-            });
+        let Some(stat) = proc.stat(pid)?.filter(|stat| !stat.is_dead()) else {
+            continue;
+        };
+        if left.contains(&pid) || context.known_children.contains(&pid) {
+            continue;
         }
+        let marked = || {
+            let mark = proc.mark(pid).ok().and_then(|mark| mark.inode());
+            mark.is_some_and(|mark| Some(mark) != context.own_mark)
+        };
+        if match context.orphans {
+            Orphans::Anybodys => false,
+            Orphans::Unmarked => marked(),
+            Orphans::Ours => true,
+        } {
+            doubtful.push(format!("{pid} ({})", stat.comm));
+        }
+        let why = "an orphan that we inherited, of no service that we know".to_owned();
+        strangers.push(Foreigner {
+            process: translate::process(&stat),
+            why,
+        });
     }
-    Ok(strangers)
+    let doubt = (!doubtful.is_empty()).then(|| {
+        let what = format!("the orphans {}", doubtful.join(", "));
+        SysError::because("attribute", what, "they can only come from our services")
+    });
+    Ok((strangers, doubt))
 }

@@ -9,7 +9,7 @@ use crate::sys::cgroup::Removal;
 use crate::sys::inspect::SurvivorInfo;
 use crate::sys::kill::KillResult;
 use crate::sys::procfs::ProcStat;
-use crate::sys::scan::{PassResult, Quality};
+use crate::sys::scan::{PassResult, Quality, Stranger};
 use crate::sys::spawn::SpawnError;
 
 pub(super) fn failed(error: &SysError) -> Failed {
@@ -32,6 +32,13 @@ pub(super) fn process(stat: &ProcStat) -> Proc {
         pid: stat.pid,
         ppid: stat.ppid,
         comm: stat.comm.clone(),
+    }
+}
+
+pub(super) fn foreigner(stranger: Stranger) -> Foreigner {
+    Foreigner {
+        process: process(&stranger.process),
+        why: stranger.why,
     }
 }
 
@@ -71,14 +78,7 @@ pub(super) fn scanned(result: PassResult, containment: Containment) -> ScanRepor
             .map(|escapee| process(&escapee.process))
             .collect(),
         alive: result.alive.iter().map(process).collect(),
-        foreign: result
-            .foreign
-            .into_iter()
-            .map(|stranger| Foreigner {
-                process: process(&stranger.process),
-                why: stranger.why,
-            })
-            .collect(),
+        foreign: result.foreign.into_iter().map(foreigner).collect(),
         kept: result.kept.iter().map(process).collect(),
         conclusive: result.conclusive,
         guarantee: Guarantee { containment, scan },

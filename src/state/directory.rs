@@ -148,6 +148,7 @@ pub(super) fn drop_other_boot(
         records += 1;
     }
     file::remove(&path.join("instance"))?;
+    file::remove(&path.join("trees"))?;
     if records > 0 || written.is_some() {
         remarks.push(Remark::OtherBoot {
             records,

@@ -5,6 +5,8 @@
 //!   lock               flock(2), held for life, with our pid: one supervisor for one socket
 //!   boot               the boot id all of this belongs to
 //!   instance           the supervisor: pid, start time, its place in the cgroup tree
+//!   trees              JSON lines: the cgroup of each supervisor before it was made, until a
+//!                      later one has removed it
 //!   generations/<gen>  JSON lines: the record before the spawn, its completion after it, then
 //!                      the members known so far (the last such line counts)
 //!   receipts/<service> JSON lines, the newest last
@@ -47,7 +49,10 @@ pub struct StateDir {
     path: PathBuf,
     boot_id: String,
     previous: Option<Instance>,
+    earlier_trees: Vec<PathBuf>,
     remarks: Vec<Remark>,
+    /// The highest generation number that was on record when it was opened.
+    opened_at: u64,
     highest: AtomicU64,
     histories: Mutex<BTreeMap<String, History>>,
     receipts_kept: usize,
@@ -71,18 +76,21 @@ impl StateDir {
         let mut remarks = Vec::new();
         directory::drop_other_boot(path, &boot_id, &mut remarks)?;
         let previous = read_instance(&path.join("instance"), &boot_id, &mut remarks);
-        let state = Self {
+        let earlier_trees = read_trees(&path.join("trees"), &mut remarks);
+        let mut state = Self {
             path: path.into(),
             boot_id,
             previous,
+            earlier_trees,
             remarks,
+            opened_at: 0,
             highest: AtomicU64::new(0),
             histories: Mutex::default(),
             receipts_kept: RECEIPTS_KEPT,
             _lock: lock,
         };
-        let highest = state.generations()?.last().copied().unwrap_or(0);
-        state.highest.store(highest, Ordering::Relaxed);
+        state.opened_at = state.generations()?.last().copied().unwrap_or(0);
+        state.highest.store(state.opened_at, Ordering::Relaxed);
         Ok(state)
     }
 
@@ -112,6 +120,45 @@ impl StateDir {
     /// where no generation is on record.
     pub fn previous_instance(&self) -> Option<&Instance> {
         self.previous.as_ref()
+    }
+
+    /// The cgroups that supervisors before this one made or meant to make, in this boot, and
+    /// nobody has removed since as far as is known.
+    pub fn earlier_trees(&self) -> &[PathBuf] {
+        &self.earlier_trees
+    }
+
+    /// Writes down the cgroup that we are about to make: a supervisor killed after that leaves
+    /// it for the next to find.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin_tree(&self, tree: &Path) -> Result<(), StateError> {
+        let path = self.path.join("trees");
+        let line = serde_json::to_string(tree).map_err(|error| StateError::Io {
+            doing: "put into words",
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        file::append(&path, &line, Expect::Either).map(drop)
+    }
+
+    /// Only these stand: every other one of [`StateDir::earlier_trees`] was removed.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old list then stays.
+    pub fn keep_trees(&self, trees: &[PathBuf]) -> Result<(), StateError> {
+        let path = self.path.join("trees");
+        let mut text = Vec::new();
+        for tree in trees {
+            serde_json::to_writer(&mut text, tree).map_err(|error| StateError::Io {
+                doing: "put into words",
+                path: path.clone(),
+                source: error.into(),
+            })?;
+            text.push(b'\n');
+        }
+        file::replace(&path, &self.path.join("trees.new"), &text)
     }
 
     /// Writes down who we are, in the place of the previous supervisor. Call it when what that
@@ -182,9 +229,9 @@ impl StateDir {
     /// Every generation on record, by number, and what was found beside them. Called before
     /// the first [`StateDir::begin`], that is what the supervisor before left.
     ///
-    /// A file without a readable record stays until [`StateDir::remove`] is called with its
-    /// number: it tells that something was started, which then is found by
-    /// [`StateDir::previous_instance`] alone.
+    /// A file without a readable record stays until [`StateDir::remove_unreadable`]: it tells
+    /// that something was started, which then is found through
+    /// [`StateDir::earlier_trees`] alone.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -195,6 +242,21 @@ impl StateDir {
             leftovers.extend(self.leftover(GenId(number), &mut remarks));
         }
         Ok((leftovers, remarks))
+    }
+
+    /// Drops the files without a readable record that earlier supervisors left. Call it when
+    /// their cgroups have been removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed or one of them cannot be removed.
+    pub fn remove_unreadable(&self) -> Result<(), StateError> {
+        for number in self.generations()? {
+            let generation = GenId(number);
+            if number <= self.opened_at && self.leftover(generation, &mut Vec::new()).is_none() {
+                self.remove(generation)?;
+            }
+        }
+        Ok(())
     }
 
     fn leftover(&self, generation: GenId, remarks: &mut Vec<Remark>) -> Option<Leftover> {
@@ -310,6 +372,32 @@ fn parse(path: &Path, bytes: &[u8], remarks: &mut Vec<Remark>) -> Vec<Line> {
         }
     }
     lines
+}
+
+fn read_trees(path: &Path, remarks: &mut Vec<Remark>) -> Vec<PathBuf> {
+    let bytes = match file::read(path) {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(error) => {
+            remarks.push(Remark::File {
+                path: path.into(),
+                why: error.reason(),
+            });
+            return Vec::new();
+        }
+    };
+    let mut trees = Vec::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        match serde_json::from_slice(line) {
+            Ok(tree) => trees.push(tree),
+            Err(_) if line.is_empty() => {}
+            Err(error) => remarks.push(Remark::Line {
+                path: path.into(),
+                line: index + 1,
+                why: error.to_string(),
+            }),
+        }
+    }
+    trees
 }
 
 fn read_instance(path: &Path, boot_id: &str, remarks: &mut Vec<Remark>) -> Option<Instance> {

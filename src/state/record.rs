@@ -59,8 +59,9 @@ pub struct Completion {
     /// The inode of its time namespace, where it has one of its own. Reused by the kernel as
     /// soon as nothing holds the namespace: a witness, not proof.
     pub mark_inode: Option<u64>,
-    /// The device of that inode.
-    pub mark_device: Option<u64>,
+    /// That namespace's own number (NS_GET_ID, Linux 6.18), never given out twice in a boot:
+    /// proof.
+    pub mark_id: Option<u64>,
     /// Its session.
     pub session: u32,
     /// When it was spawned, in milliseconds since the epoch.

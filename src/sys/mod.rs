@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
-//!  start          spawn (child, exec)    prove it    scan, procfs, inspect
+//!  start          spawn (child, exec)    prove it    scan, procfs, inspect, namespace
 //!  learn of it    reap, notify, clock    the rest    socket, rlimit, power
 //! ```
 
@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod kill;
 mod listing;
 pub mod mount;
+pub mod namespace;
 pub mod notify;
 pub mod pidfd;
 pub mod power;

@@ -105,6 +105,18 @@ pub struct CgroupBase {
     pub read_only: bool,
 }
 
+impl CgroupBase {
+    /// The same for `dir` above it; `None` if that is not above it.
+    pub fn above(&self, dir: &Path) -> Option<Self> {
+        let levels = self.dir.strip_prefix(dir).ok()?.components().count();
+        Some(Self {
+            dir: dir.to_path_buf(),
+            own_path: self.own_path.ancestors().nth(levels)?.to_path_buf(),
+            ..self.clone()
+        })
+    }
+}
+
 /// Why there is no cgroup of ours to work in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoBase {

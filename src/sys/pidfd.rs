@@ -6,6 +6,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -100,6 +102,13 @@ impl PidFd {
     pub fn is_gone(&self) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits up to `wait` (whole milliseconds) for [`Self::is_gone`]. **Blocks** for that.
+    pub fn ends_within(&self, wait: Duration) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(wait.as_millis()).unwrap_or(PollTimeout::MAX);
+        poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
     }
 
     /// Asks the kernel about the process. `None`: it is gone, or the kernel is older than 6.13.

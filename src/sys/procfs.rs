@@ -16,7 +16,7 @@ use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
-use super::{SysError, listing};
+use super::{SysError, listing, namespace};
 
 /// A process by a name that is never used twice within a boot: its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,6 +229,15 @@ impl Proc {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// The own number of the process's time namespace ([`namespace::id`]); `None` where the
+    /// kernel has none, and when the process or its main thread has ended.
+    pub fn mark_id(&self, pid: u32) -> Option<u64> {
+        let path = format!("{pid}/ns/time");
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let namespace = openat(&self.dir, path.as_str(), flags, Mode::empty()).ok()?;
+        namespace::id(namespace)
     }
 
     fn mark_of_threads(&self, pid: u32) -> Result<Marked, SysError> {

@@ -22,9 +22,11 @@
 //! Whose process it is: `attribute.rs`.
 
 mod attribute;
+mod bounded;
 mod descent;
 mod end;
 mod look;
+mod moved_in;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,6 +34,8 @@ use std::time::Duration;
 
 use super::procfs::{Proc, ProcId, ProcStat};
 use super::{SysError, cgroup, procfs};
+
+pub use moved_in::MovedIn;
 
 use attribute::Found;
 use look::Whole;
@@ -48,6 +52,9 @@ pub struct ScanTarget {
     pub cgroup_path: Option<String>,
     /// The inode number of its time namespace.
     pub mark: Option<u64>,
+    /// That namespace's own number, if the kernel gives it one: proof where the inode's may
+    /// have been given out again.
+    pub mark_id: Option<u64>,
     /// Who was seen in the cgroup or below a member of it ([`cgroup::census`]).
     pub recorded: BTreeSet<ProcId>,
     /// Its main process, leader of a session of its own.
@@ -70,13 +77,32 @@ pub struct ScanContext {
     pub tree: Option<String>,
     /// Marks of the other generations: their processes are not looked at closer.
     pub known_marks: BTreeSet<u64>,
-    /// Our children that belong to somebody: main processes and commands of other generations.
+    /// Our own cgroup, where it is below `tree`: no generation's.
+    pub leaf: Option<String>,
+    /// Our children that belong to somebody: main processes and commands of other generations,
+    /// and who was our child before we started anything.
     pub known_children: BTreeSet<u32>,
+    /// Which orphans of ours must be somebody's.
+    pub orphans: Orphans,
     /// Who inherited the orphans of a supervisor that was killed: a marked process below it is
     /// ours with one more witness (environment, session, record).
     pub orphan_reaper: Option<u32>,
     /// How long to wait for the death of what was killed.
     pub death_wait: Duration,
+}
+
+/// What follows from an orphan that we inherited and that nothing attributes to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphans {
+    /// Nothing.
+    Anybodys,
+    /// One in a time namespace that is neither ours nor a generation's comes from a start of
+    /// ours that it was marked by before, and may be the target's: the pass proves nothing. All
+    /// others may be of any session in our pid namespace: so it is for process 1.
+    Unmarked,
+    /// None of them can come from anywhere else, since orphans of others pass us by: so it is
+    /// for a subreaper that is not process 1.
+    Ours,
 }
 
 impl ScanContext {
@@ -86,6 +112,8 @@ impl ScanContext {
             own_pid: nix::unistd::getpid().as_raw().unsigned_abs(),
             own_mark: procfs::own_mark().ok(),
             tree: None,
+            leaf: None,
+            orphans: Orphans::Anybodys,
             known_marks: BTreeSet::new(),
             known_children: BTreeSet::new(),
             orphan_reaper: None,
@@ -256,7 +284,7 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         (None, None) => Quality::Descent,
     };
     result.foreign = found.foreign;
-    result.error = found.error;
+    result.error = found.error.or(found.doubt);
     let mut to_end = Vec::new();
     for escapee in found.ours {
         match &target.keep {
@@ -265,8 +293,6 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         }
     }
     end::end_all(whole, target, to_end, result);
-    result.conclusive = !found.unsure
-        && result.error.is_none()
-        && result.escaped.is_empty()
-        && result.alive.is_empty();
+    result.conclusive =
+        result.error.is_none() && result.escaped.is_empty() && result.alive.is_empty();
 }

@@ -280,6 +280,7 @@ fn start(
         open_files: None,
         cgroup: scratch.map(Path::to_path_buf),
         mark: true,
+        join: None,
         new_session: true,
     };
     let prepared = Prepared::new(spec, method).map_err(spawn::SpawnError::NotBorn)?;

@@ -43,7 +43,7 @@ pub use prepare::{Prepared, SpawnMethod, Spec};
 
 use super::pidfd::PidFd;
 use super::procfs::{self, Proc, ProcId};
-use super::{SysError, clock};
+use super::{SysError, clock, namespace};
 
 /// A time namespace of a process's own, inherited by all its descendants through fork, exec,
 /// setsid, a wiped environment and a change of cgroup.
@@ -51,7 +51,9 @@ use super::{SysError, clock};
 pub struct Mark {
     /// The namespace's inode number, as in /proc/PID/ns/time.
     pub inode: u64,
-    /// Keeps the number from being given to another namespace: hold it until the verdict.
+    /// The namespace's own number, which no other has in this boot; `None` before Linux 6.18.
+    pub id: Option<u64>,
+    /// Keeps the inode's number from being given to another namespace: hold it until the verdict.
     pub fd: OwnedFd,
 }
 
@@ -216,6 +218,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
             .filter(|_| writes_itself)
             .map(AsRawFd::as_raw_fd),
         unshare_time: prepared.mark && prepared.method == SpawnMethod::ForkThenWrite,
+        join_time: prepared.join.as_ref().map(AsRawFd::as_raw_fd),
         open_files: prepared.open_files.map(|limit| libc::rlimit {
             rlim_cur: limit.soft,
             rlim_max: limit.hard,
@@ -447,5 +450,6 @@ fn open_mark(pid: u32, method: SpawnMethod) -> Result<Mark, SysError> {
             "it shares ours",
         ));
     }
-    Ok(Mark { inode, fd })
+    let id = namespace::id(&fd);
+    Ok(Mark { inode, id, fd })
 }

@@ -451,8 +451,31 @@ fn a_killed_supervisors_leftovers_need_one_more_witness() {
     assert_eq!(results[0].escaped[0].process.pid, with);
     assert!(results[1].escaped.is_empty());
     assert_eq!(results[1].foreign[0].process.pid, without);
+    assert!(
+        results[1].error.is_some(),
+        "it may be ours: the pass proves nothing"
+    );
     assert!(is_dead(with) && !is_dead(without));
     reap::reap_pid(with).unwrap();
+    // The mark's own number, where there is one, is that witness.
+    if let Some(id) = proc.mark_id(without) {
+        let another = ScanTarget {
+            mark_id: Some(id + 1),
+            ..target(other_mark)
+        };
+        let result = scan_pass(&another, &context);
+        assert!(
+            result.escaped.is_empty() && result.error.is_none(),
+            "{result:?}"
+        );
+        assert_eq!(result.foreign[0].process.pid, without);
+        let own = ScanTarget {
+            mark_id: Some(id),
+            ..target(other_mark)
+        };
+        assert_eq!(scan_pass(&own, &context).escaped[0].process.pid, without);
+        assert!(is_dead(without));
+    }
     kill_tree(&scene.dir, KillHow::CgroupKill, SETTLE);
     reap::reap_pid(without).unwrap();
 }

@@ -122,6 +122,7 @@ impl Start {
             open_files: None,
             cgroup: None,
             mark: false,
+            join: None,
             new_session: true,
         };
         Self {

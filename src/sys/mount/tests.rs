@@ -163,3 +163,20 @@ fn the_path_in_proc_follows_the_base() {
     };
     assert_eq!(dir.as_os_str(), "/sys/fs/cgroup", "no slash at the end");
 }
+
+#[test]
+fn a_base_above_is_named_in_both_ways() {
+    let base = CgroupBase {
+        dir: "/sys/fs/cgroup/pod/a/b".into(),
+        mount_point: "/sys/fs/cgroup".into(),
+        own_path: "/kube/pod/a/b".into(),
+        read_only: false,
+    };
+    let above = base.above(Path::new("/sys/fs/cgroup/pod")).unwrap();
+    assert_eq!(above.own_path, Path::new("/kube/pod"));
+    assert_eq!(
+        path_in_proc(&above, Path::new("/sys/fs/cgroup/pod/c")).as_deref(),
+        Some("/kube/pod/c")
+    );
+    assert_eq!(base.above(Path::new("/sys/fs/cgroup/po")), None);
+}

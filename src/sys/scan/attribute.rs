@@ -7,7 +7,8 @@
 //! - *Seen in the cgroup before, or descended from what is ours*: ours, whatever mark it bears
 //!   now: a user namespace can replace it.
 //! - *An orphan of ours without all that* is nobody's business, unless its environment or its
-//!   session hints at the target: then it is reported.
+//!   session hints at the target: then it is reported. One that can only come from a start of
+//!   ours ([`super::Orphans`]), and was not there before the target, leaves a doubt.
 //! - Without marks: the record, ancestry, the session, and the environment marker together with
 //!   descent from us.
 //! - Never: process 1, ourselves, kernel threads.
@@ -17,17 +18,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::errno::Errno;
 
 use super::look::{CHAIN_BOUND, Whole};
-use super::{Escapee, Evidence, ScanTarget, Stranger};
+use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
+use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{ProcId, ProcStat, is_at_or_below};
+
+/// How often a bearer whose ancestors changed under us is looked at again.
+const JUDGED_AGAIN: usize = 4;
 
 /// What the look found of one target.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) ours: Vec<Escapee>,
     pub(super) foreign: Vec<Stranger>,
-    /// Somebody could not be told: the pass proves nothing.
-    pub(super) unsure: bool,
+    /// Somebody who may be the target's lives and cannot be told: no pass proves anything while
+    /// that is so.
+    pub(super) doubt: Option<SysError>,
     pub(super) error: Option<SysError>,
 }
 
@@ -95,15 +101,32 @@ impl Whole<'_> {
             let Some(process) = self.living(pid)? else {
                 continue;
             };
-            match self.judge_bearer(&process, target, &mut leads)? {
+            let mut judgement = self.judge_bearer(&process, target, &mut leads)?;
+            let mut again = JUDGED_AGAIN;
+            let process = loop {
+                let Some(process) = self.living(pid)? else {
+                    break None;
+                };
+                if !matches!(judgement, Judgement::Unsure) || again == 0 {
+                    break Some(process);
+                }
+                again -= 1;
+                judgement = self.judge_bearer(&process, target, &mut BTreeMap::new())?;
+            };
+            let Some(process) = process else { continue };
+            match judgement {
                 Judgement::Ours => {
                     let evidence = Evidence::Marked;
                     found.ours.push(Escapee { process, evidence });
                 }
                 Judgement::Stranger(why) => found.foreign.push(Stranger { process, why }),
-                // A dead one's mark is not seen, so this is one whose ancestry changed while we
-                // read: it may be anybody's.
-                Judgement::Unsure => found.unsure = true,
+                Judgement::Doubtful(why) => found.doubt(process, why),
+                // A dead one's mark is not seen, so this is one whose ancestry changes whenever
+                // we read it: it may be anybody's.
+                Judgement::Unsure => {
+                    let why = "marked, and its ancestors change faster than they can be followed";
+                    found.doubt(process, why.to_owned());
+                }
             }
         }
         self.find_unreadable(target, found)?;
@@ -123,18 +146,11 @@ impl Whole<'_> {
             Lead::Elsewhere(where_to) => Ok(Judgement::Stranger(format!(
                 "marked, but its ancestors lead outside: {where_to}"
             ))),
-            Lead::Reaper => Ok(match self.has_witness(process, target)? {
-                true => Judgement::Ours,
-                false => Judgement::Stranger(
-                    "bears the number of the mark of a supervisor that was killed, and nothing \
-                     else says that it is of this start"
-                        .to_owned(),
-                ),
-            }),
+            Lead::Reaper => self.judge_orphan(process, target),
             Lead::Unknown => Ok(Judgement::Unsure),
             Lead::Ours => match self.side(process.pid, target)? {
                 Side::Another(path) if !self.has_witness(process, target)? => {
-                    Ok(Judgement::Stranger(format!(
+                    Ok(Judgement::Doubtful(format!(
                         "marked, but in the cgroup of somebody else ({path}), and nothing else \
                          says that it is of this start"
                     )))
@@ -142,6 +158,24 @@ impl Whole<'_> {
                 _ => Ok(Judgement::Ours),
             },
         }
+    }
+
+    /// Whose a bearer of the mark is that a killed supervisor's reaper inherited: the number of
+    /// the mark may have been another namespace's since.
+    fn judge_orphan(&self, process: &ProcStat, target: &ScanTarget) -> Result<Judgement, SysError> {
+        let own = target.mark_id.zip(self.proc.mark_id(process.pid));
+        Ok(match own {
+            Some((wanted, has)) if wanted == has => Judgement::Ours,
+            Some(_) => Judgement::Stranger(
+                "its mark has the number of this start's, and is another".to_owned(),
+            ),
+            None if self.has_witness(process, target)? => Judgement::Ours,
+            None => Judgement::Doubtful(
+                "bears the number of the mark of a supervisor that was killed, and nothing \
+                 else says that it is of this start"
+                    .to_owned(),
+            ),
+        })
     }
 
     /// Follows the parents of `process` up to us, or to where that becomes impossible.
@@ -186,7 +220,10 @@ impl Whole<'_> {
         };
         let (ppid, parent) = parent;
         if ppid == self.context.own_pid {
-            return Ok(Err(Lead::Ours));
+            return Ok(Err(match self.context.known_children.contains(&at.pid) {
+                true => Lead::Elsewhere(format!("to process {}, which is known", at.pid)),
+                false => Lead::Ours,
+            }));
         }
         let Some(parent) = parent else {
             return Ok(Err(Lead::Elsewhere("out of our pid namespace".to_owned())));
@@ -248,7 +285,7 @@ impl Whole<'_> {
         };
         Ok(if below(&target.cgroup_path) {
             Side::Target
-        } else if below(&self.context.tree) {
+        } else if below(&self.context.tree) && !below(&self.context.leaf) {
             Side::Another(name.path)
         } else {
             Side::Neutral
@@ -281,8 +318,7 @@ impl Whole<'_> {
             };
             let lead = self.lead(&process, target, &mut leads)?;
             if matches!(lead, Lead::Ours) && !matches!(self.side(pid, target)?, Side::Another(_)) {
-                let why = "below us, and its mark may not be read".to_owned();
-                found.foreign.push(Stranger { process, why });
+                found.doubt(process, "below us, and its mark may not be read".to_owned());
             }
         }
         Ok(())
@@ -299,13 +335,22 @@ impl Whole<'_> {
             if !self.context.known_children.contains(&pid)
                 && matches!(self.lead(&process, target, &mut leads)?, Lead::Ours)
                 && !matches!(self.side(pid, target)?, Side::Another(_))
+                && !self.ends_soon(&process)?
             {
-                found.unsure = true;
                 let why = "below us and exiting, so that it has lost its mark".to_owned();
-                found.foreign.push(Stranger { process, why });
+                found.doubt(process, why);
             }
         }
         Ok(())
+    }
+
+    fn ends_soon(&self, process: &ProcStat) -> Result<bool, SysError> {
+        let Some(handle) = PidFd::open(process.pid)? else {
+            return Ok(true);
+        };
+        // If the number is another's by now the handle is on that one, and the look tells.
+        Ok(handle.ends_within(self.context.death_wait)
+            || self.living(process.pid)?.map(|now| now.id()) != Some(process.id()))
     }
 
     /// What descends from ours is ours, unless it lives in another generation's cgroup. From the
@@ -351,7 +396,8 @@ impl Whole<'_> {
         Ok(())
     }
 
-    /// Our own children that are nobody's known: reported if something hints at the target.
+    /// Our own children that are nobody's known: reported if something hints at the target or
+    /// leaves a doubt.
     fn report_orphans(&mut self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
         for process in self.unknown_children()? {
             let pid = process.pid;
@@ -360,9 +406,21 @@ impl Whole<'_> {
             {
                 continue;
             }
+            let older = target
+                .main
+                .is_some_and(|main| process.start_time < main.start_time);
+            let suspect = match self.context.orphans {
+                Orphans::Anybodys => false,
+                Orphans::Unmarked => self.marks.contains_key(&pid),
+                Orphans::Ours => true,
+            };
             if let Some(hint) = self.hint(&process, target)? {
                 let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
                 found.foreign.push(Stranger { process, why });
+            } else if suspect && !older {
+                let why = "an orphan that we inherited, without a mark that we know: it can only \
+                           come from a start of ours, and nothing says from which";
+                found.doubt(process, why.to_owned());
             }
         }
         Ok(())
@@ -375,7 +433,9 @@ impl Whole<'_> {
             for pid in self.proc.children(self.context.own_pid)? {
                 let mark = self.marks.get(&pid);
                 let known = self.context.known_children.contains(&pid)
-                    || mark.is_some_and(|mark| self.context.known_marks.contains(mark));
+                    || mark.is_some_and(|mark| {
+                        self.context.known_marks.contains(mark) || self.wanted.contains(mark)
+                    });
                 if !known {
                     unknown.extend(self.living(pid)?);
                 }
@@ -430,7 +490,7 @@ impl Whole<'_> {
         if process.state == 'D' {
             return Ok(Environment::Silent);
         }
-        match self.proc.environ_value(process.pid, key) {
+        match self.environments.borrow_mut().value(process.id(), key) {
             Ok(Some(found)) if found == *value => Ok(Environment::Target),
             Ok(Some(_)) => Ok(Environment::Another),
             Ok(None) => Ok(Environment::Silent),
@@ -440,9 +500,22 @@ impl Whole<'_> {
     }
 }
 
+impl Found {
+    /// Names somebody whom it cannot tell, so that nothing is proven.
+    fn doubt(&mut self, process: ProcStat, why: String) {
+        self.doubt.get_or_insert_with(|| {
+            let what = format!("process {} ({})", process.pid, process.comm);
+            SysError::because("attribute", what, why.clone())
+        });
+        self.foreign.push(Stranger { process, why });
+    }
+}
+
 pub(super) enum Judgement {
     Ours,
     Stranger(String),
+    /// It may be the target's.
+    Doubtful(String),
     Unsure,
 }
 

@@ -12,11 +12,13 @@
 //! - was read in it or in an earlier round. A pid read before is read again if it was given out
 //!   since; another process cannot have it otherwise.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
 use super::attribute::{Judgement, Side};
+use super::bounded::Environments;
 use super::{Escapee, Evidence, ScanContext, ScanTarget};
 use crate::sys::SysError;
 use crate::sys::pidfd::PidFd;
@@ -53,6 +55,9 @@ pub(super) struct Whole<'a> {
     pub(super) context: &'a ScanContext,
     /// Marks other than our own; ours would fill it with every process there is.
     pub(super) marks: BTreeMap<u32, u64>,
+    pub(super) environments: RefCell<Environments>,
+    /// The marks of the targets.
+    pub(super) wanted: BTreeSet<u64>,
     /// Processes whose mark we may not see.
     pub(super) unreadable: BTreeSet<u32>,
     /// Processes that have lost their mark on their way out.
@@ -70,6 +75,8 @@ impl<'a> Whole<'a> {
             proc,
             context,
             marks: BTreeMap::new(),
+            environments: RefCell::default(),
+            wanted: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             exiting: BTreeSet::new(),
             table: BTreeMap::new(),
@@ -84,6 +91,7 @@ impl<'a> Whole<'a> {
             .iter()
             .filter_map(|&(n, target)| Some((target.mark?, (n, target))))
             .collect();
+        self.wanted = by_mark.keys().copied().collect();
         let unmarked = targets.iter().any(|(_, target)| target.mark.is_none());
         let mut read = BTreeSet::new();
         let mut last_before = None;
@@ -222,7 +230,11 @@ impl<'a> Whole<'a> {
         let orphan = handle
             .info()
             .is_some_and(|info| info.ppid == self.context.own_pid);
-        if orphan && target.keep.is_none() && !matches!(self.side(pid, target)?, Side::Another(_)) {
+        if orphan
+            && target.keep.is_none()
+            && !self.context.known_children.contains(&pid)
+            && !matches!(self.side(pid, target)?, Side::Another(_))
+        {
             return Ok(true);
         }
         let Some(process) = self.living(pid)? else {

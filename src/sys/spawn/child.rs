@@ -22,6 +22,8 @@ pub(super) struct Plan {
     /// cgroup.procs of the cgroup to move into, where the clone did not.
     pub(super) cgroup_procs: Option<c_int>,
     pub(super) unshare_time: bool,
+    /// A time namespace to enter.
+    pub(super) join_time: Option<c_int>,
     pub(super) open_files: Option<libc::rlimit>,
     pub(super) new_session: bool,
     pub(super) say_placed: bool,
@@ -73,6 +75,11 @@ unsafe fn place(plan: &Plan) {
             && libc::write(procs, c"0".as_ptr().cast(), 1) < 0
         {
             fail(plan.exec_pipe, Stage::Cgroup, errno());
+        }
+        if let Some(namespace) = plan.join_time
+            && libc::setns(namespace, 0x80) < 0
+        {
+            fail(plan.exec_pipe, Stage::Mark, errno());
         }
         let mut unshare_errno = 0;
         if plan.unshare_time && libc::unshare(0x80) < 0 {

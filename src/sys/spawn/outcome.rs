@@ -27,6 +27,8 @@ pub enum Stage {
     Directory = 6,
     /// Executing its program.
     Exec = 7,
+    /// Joining a mark.
+    Mark = 8,
 }
 
 impl Stage {
@@ -40,6 +42,7 @@ impl Stage {
             Stage::Limits => "set its limits",
             Stage::Directory => "change to its working directory",
             Stage::Exec => "execute",
+            Stage::Mark => "join the mark of its service for",
         }
     }
 
@@ -53,6 +56,7 @@ impl Stage {
             Limits,
             Directory,
             Exec,
+            Mark,
         ]
         .into_iter()
         .find(|&stage| stage as u8 == byte)

@@ -53,6 +53,8 @@ pub struct Spec {
     pub cgroup: Option<PathBuf>,
     /// Whether it gets a time namespace of its own as a mark.
     pub mark: bool,
+    /// The mark to bear instead: an auxiliary command's is its service's.
+    pub join: Option<OwnedFd>,
     /// Whether it leads a session of its own.
     pub new_session: bool,
 }
@@ -70,6 +72,7 @@ pub struct Prepared {
     pub(super) cgroup: Option<OwnedFd>,
     pub(super) method: SpawnMethod,
     pub(super) mark: bool,
+    pub(super) join: Option<OwnedFd>,
     pub(super) new_session: bool,
 }
 
@@ -112,7 +115,8 @@ impl Prepared {
             open_files: spec.open_files,
             cgroup: spec.cgroup.as_ref().map(open_cgroup).transpose()?,
             method,
-            mark: spec.mark,
+            mark: spec.mark && spec.join.is_none(),
+            join: spec.join,
             new_session: spec.new_session,
         })
     }

@@ -1,0 +1,456 @@
+//! The invariants, checked at every step against what the onlooker knows and against the truth.
+
+use std::collections::BTreeSet;
+
+use crate::core::{
+    AuxKind, Effect, GenId, Notice, Outcome, Receipt, Reply, RequestId, ServiceId, Supervisor,
+    Timer, Verdict,
+};
+use crate::kernel::Kernel;
+use crate::observer::{GenSeen, Main, Observer, SECOND, nanos};
+
+pub type Check = Result<(), String>;
+
+fn hold(condition: bool, broken: impl FnOnce() -> String) -> Check {
+    if condition { Ok(()) } else { Err(broken()) }
+}
+
+impl Observer {
+    /// An effect is about to be carried out: is it right?
+    pub fn check(
+        &mut self,
+        now: u64,
+        core: &Supervisor,
+        kernel: &Kernel,
+        effect: &Effect,
+    ) -> Check {
+        hold(!self.finished, || {
+            format!("nothing after Finish: {effect:?}")
+        })?;
+        if let Some(id) = acts_on(effect) {
+            let seen = self.gens.get(&id);
+            hold(seen.is_some_and(|seen| !seen.released), || {
+                format!("nothing is done to a generation after its release: {effect:?}")
+            })?;
+        }
+        match effect {
+            Effect::Spawn { r#gen, service } => self.check_spawn(core, *r#gen, *service)?,
+            Effect::Signal { r#gen, .. } => self.check_stopping(*r#gen)?,
+            Effect::RunAux {
+                r#gen,
+                kind: AuxKind::Stop,
+                ..
+            } => self.check_stopping(*r#gen)?,
+            Effect::Kill { r#gen, .. } => {
+                self.check_stopping(*r#gen)?;
+                self.check_kill(now, *r#gen)?;
+            }
+            Effect::Receipt(receipt) => self.check_receipt(now, kernel, receipt)?,
+            Effect::Release { r#gen } => {
+                let verdict = self.gens.get(r#gen).and_then(GenSeen::verdict);
+                hold(verdict.is_some_and(|v| v != Verdict::Lingering), || {
+                    format!("released without its last verdict: g{}", r#gen.0)
+                })?;
+            }
+            Effect::Reply { id, reply } => self.check_reply(kernel, *id, reply)?,
+            Effect::Notice(Notice::State { service, state, .. }) if *state == "stopping" => {
+                self.check_going_down(*service)?;
+            }
+            Effect::Finish(outcome) => self.check_finish(kernel, outcome)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_spawn(&mut self, core: &Supervisor, r#gen: GenId, id: ServiceId) -> Check {
+        let spec = core.spec(id).ok_or("a spawn of nothing")?.clone();
+        let name = &spec.name;
+        hold(self.shutdown_began.is_none(), || {
+            format!("{name} was started in a shutdown")
+        })?;
+        hold(!self.gens.contains_key(&r#gen), || {
+            format!("generation {} was used twice", r#gen.0)
+        })?;
+        for dependency in spec.dependencies() {
+            hold(self.ready(dependency), || {
+                format!("{name} was started before its dependency {dependency} is ready")
+            })?;
+        }
+        let mut through = vec![&spec];
+        while let Some(spec) = through.pop() {
+            for required in &spec.requires {
+                hold(self.ready(required), || {
+                    let of = &spec.name;
+                    format!("{name} was started while {required}, required by {of}, is not ready")
+                })?;
+                let service = self.services.get(required).filter(|s| s.spec.oneshot);
+                through.extend(service.map(|service| &service.spec));
+            }
+        }
+        let left = self.gens.values().find(|g| g.leftover && g.last.is_none());
+        hold(left.is_none(), || {
+            format!("{name} was started before a leftover has its verdict")
+        })?;
+        let forced = self.services.get(name).is_some_and(|seen| seen.forced);
+        for other in self.gens.values().filter(|other| other.name == *name) {
+            let gone = match other.verdict() {
+                Some(Verdict::Verified | Verdict::Unverified) => true,
+                Some(Verdict::Lingering) => forced,
+                None => false,
+            };
+            hold(gone, || format!("two generations of {name} at once"))?;
+        }
+        self.gens.insert(r#gen, GenSeen::new(&spec, false));
+        Ok(())
+    }
+
+    fn check_stopping(&self, id: GenId) -> Check {
+        let seen = &self.gens[&id];
+        hold(seen.stopping.is_some() || seen.leftover, || {
+            format!("{} was asked to stop and nobody was told", seen.name)
+        })
+    }
+
+    /// Its ladder begins: are the dependents through?
+    fn check_going_down(&self, service: ServiceId) -> Check {
+        let Some(seen) = self.ids.get(&service).and_then(|id| self.gens.get(id)) else {
+            return Err(format!("{service:?} stops, and never started"));
+        };
+        let name = &seen.name;
+        if seen.leftover {
+            let mut above = self.leftovers_above[name].iter();
+            let waits = |id: &&GenId| self.gens[id].last.is_none();
+            let before = above.find(waits).filter(|_| self.leftovers_ordered);
+            return hold(before.is_none(), || {
+                format!("leftover {name} was asked to stop before leftover {before:?} is through")
+            });
+        }
+        let above = &self.above;
+        if !seen.main_lives() || above[name].contains(name) {
+            return Ok(());
+        }
+        let was_up = seen.execed && !seen.spec.oneshot && (seen.spec.test.is_none() || seen.passed);
+        for above in &above[name] {
+            for (_, other) in self.active(above) {
+                let requires = self.requirers.get(name).is_some_and(|r| r.contains(above));
+                let stops = self
+                    .services
+                    .get(above)
+                    .is_some_and(|s| !s.stops.is_empty());
+                let both = other.stopping.is_some()
+                    || stops
+                    || self.shutdown_began.is_some()
+                    || (requires && was_up);
+                hold(!both, || {
+                    format!("{name} was asked to stop before its dependent {above} has a verdict")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_kill(&self, now: u64, id: GenId) -> Check {
+        let seen = &self.gens[&id];
+        let name = &seen.name;
+        if seen.spawned_late || seen.kills > 0 || seen.last.is_some() || seen.fence_busy {
+            return Ok(());
+        }
+        let lived = matches!(seen.main, Main::Spawned | Main::Unknown);
+        if lived && seen.last_main_reading != Some(false) {
+            hold(
+                seen.signalled.is_some() || seen.stop_command.is_some(),
+                || format!("{name} was killed without having been asked"),
+            )?;
+        }
+        if seen.last_main_reading == Some(false) || seen.main == Main::Never || self.hurried {
+            return Ok(());
+        }
+        let grace = if seen.signalled_alive || seen.stop_command.is_some() {
+            seen.spec.grace
+        } else {
+            seen.spec.exit_grace
+        };
+        let asked = seen.signalled.or(seen.stop_command).unwrap_or(now);
+        if let Some(began) = self.shutdown_began {
+            let ends = began + nanos(self.deadline);
+            let waves = u64::try_from(self.services.len() + self.gens.len()).unwrap();
+            let reserve = (2 + 2 * waves) * SECOND + nanos(seen.spec.kill_timeout);
+            if asked + nanos(grace) + reserve > ends {
+                return Ok(());
+            }
+        }
+        hold(now + self.slack >= asked + nanos(grace), || {
+            let waited = (now - asked) / 1_000_000;
+            format!("{name} was killed {waited} ms after it was asked, its grace is {grace:?}")
+        })
+    }
+
+    fn check_receipt(&self, now: u64, kernel: &Kernel, receipt: &Receipt) -> Check {
+        let seen = self
+            .gens
+            .get(&receipt.r#gen)
+            .ok_or("a receipt of nothing")?;
+        let name = &seen.name;
+        hold(
+            seen.verdict().is_none_or(|v| v == Verdict::Lingering),
+            || format!("{name} got a verdict after its last"),
+        )?;
+        hold(receipt.late == (seen.receipts > 0), || {
+            format!(
+                "{name}'s receipt {} says late {}",
+                seen.receipts + 1,
+                receipt.late
+            )
+        })?;
+        let verified = receipt.verdict == Verdict::Verified;
+        hold(verified == receipt.reason.is_none(), || {
+            format!(
+                "{name}'s reason: {:?} {:?}",
+                receipt.verdict, receipt.reason
+            )
+        })?;
+        hold(
+            receipt.survivors.is_empty() || receipt.verdict == Verdict::Lingering,
+            || format!("{name} has survivors and is {:?}", receipt.verdict),
+        )?;
+        let killed: BTreeSet<u32> = receipt.killed.iter().map(|p| p.pid).collect();
+        hold(killed == seen.killed, || {
+            format!(
+                "{name}'s receipt has {killed:?} as killed, reported {:?}",
+                seen.killed
+            )
+        })?;
+        let escaped: BTreeSet<u32> = receipt.escaped.iter().map(|p| p.pid).collect();
+        hold(escaped == seen.escaped, || {
+            format!(
+                "{name}'s receipt has {escaped:?} as escaped, reported {:?}",
+                seen.escaped
+            )
+        })?;
+        let mut at = receipt.began;
+        for step in &receipt.steps {
+            hold(step.at >= at && step.at <= receipt.ended, || {
+                format!("{name}'s steps run backwards: {:?}", receipt.steps)
+            })?;
+            at = step.at;
+        }
+        hold(receipt.ended.as_nanos() <= now, || "from the future".into())?;
+        if verified {
+            self.check_verified(kernel, receipt, seen)?;
+        }
+        Ok(())
+    }
+
+    fn check_verified(&self, kernel: &Kernel, receipt: &Receipt, seen: &GenSeen) -> Check {
+        let name = &seen.name;
+        hold(seen.kills_open.is_empty(), || {
+            format!("{name} is verified while a kill is under way")
+        })?;
+        hold(seen.proven, || {
+            format!("{name} is verified without a conclusive scan after the last kill")
+        })?;
+        hold(seen.fence_removed, || {
+            format!("{name} is verified before the fence")
+        })?;
+        hold(receipt.guarantee.can_verify(), || {
+            format!("{name} is verified where nothing can be")
+        })?;
+        let alive = kernel.ours(receipt.r#gen);
+        hold(alive.is_empty(), || {
+            format!("{name} is verified while {alive:?} live")
+        })
+    }
+
+    fn check_reply(&self, kernel: &Kernel, id: RequestId, reply: &Reply) -> Check {
+        hold(!self.answered.contains(&id), || {
+            format!("request {} was answered twice", id.0)
+        })?;
+        let request = self.open.get(&id);
+        let request = request.ok_or_else(|| format!("request {} was never made", id.0))?;
+        use crate::core::Request;
+        match (request, reply) {
+            (Request::Stop { service, .. }, Reply::AlreadyDown) => {
+                for (r#gen, seen) in &self.gens {
+                    let open = matches!(seen.verdict(), None | Some(Verdict::Lingering));
+                    let alive = kernel.ours(*r#gen);
+                    hold(seen.name != *service || !open, || {
+                        format!("{service} is called down, and {alive:?} live")
+                    })?;
+                }
+                Ok(())
+            }
+            (Request::Stop { service, .. }, Reply::Stopped(receipt)) => {
+                let told = self.gens.get(&receipt.r#gen).and_then(|g| g.last.as_ref());
+                hold(
+                    receipt.service == *service
+                        && receipt.verdict != Verdict::Lingering
+                        && told == Some(receipt),
+                    || format!("{service} is called stopped by another receipt than told"),
+                )
+            }
+            (
+                Request::Start { service, .. } | Request::Restart { service, .. },
+                Reply::Reached { state },
+            ) => {
+                let done = *state == "done";
+                hold(self.ready(service) || done, || {
+                    format!("{service} is called {state} and is not")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_finish(&self, kernel: &Kernel, outcome: &Outcome) -> Check {
+        hold(self.shutdown_began.is_some(), || "finished unasked".into())?;
+        hold(self.open.is_empty(), || {
+            format!("finished without a reply to {:?}", self.open)
+        })?;
+        for (id, seen) in &self.gens {
+            let verdict = seen.verdict();
+            hold(verdict.is_some(), || {
+                format!("finished without a verdict on {} (g{})", seen.name, id.0)
+            })?;
+            hold(
+                seen.released == (verdict != Some(Verdict::Lingering)),
+                || {
+                    format!(
+                        "{} (g{}) is {verdict:?}, released {}",
+                        seen.name, id.0, seen.released
+                    )
+                },
+            )?;
+            let asked = seen.signalled.is_some()
+                || seen.stop_command.is_some()
+                || !matches!(seen.main, Main::Spawned | Main::Unknown)
+                || seen.spawned_late
+                || seen.last_main_reading == Some(false);
+            hold(asked || !self.running_at_shutdown.contains(id), || {
+                format!("{} was not asked politely", seen.name)
+            })?;
+        }
+        for (pid, process) in kernel.processes.iter().filter(|(_, p)| !p.foreign) {
+            let name = &self.gens[&process.r#gen].name;
+            let named = outcome.survivors.iter().any(|s| s.pid == *pid)
+                || outcome.lingering.contains(name)
+                || outcome.unverified.contains(name)
+                || outcome.sweep_error.is_some();
+            hold(named, || {
+                format!("pid {pid} of {name} lives and is not named")
+            })?;
+            hold(outcome.exit_code() != 0, || {
+                format!("exit code 0, and pid {pid} of {name} lives")
+            })?;
+        }
+        for name in &outcome.lingering {
+            let lingers = self
+                .gens
+                .values()
+                .any(|seen| seen.name == *name && seen.verdict() == Some(Verdict::Lingering));
+            hold(lingers, || format!("{name} is said to linger and does not"))?;
+        }
+        Ok(())
+    }
+
+    /// After the effects of a step were taken.
+    pub fn check_rest(&self, core: &Supervisor, kernel: &Kernel, now: u64) -> Check {
+        for (timer, _) in core.timers() {
+            let Some(id) = timer.service() else {
+                continue;
+            };
+            let state = core.state(id);
+            let fits = match timer {
+                Timer::StartTimeout(_) | Timer::TestTimeout(_) | Timer::TestPause(_) => {
+                    state == Some("starting")
+                }
+                Timer::Backoff(_) => state == Some("backoff"),
+                Timer::Rung(_) | Timer::Retry(_) | Timer::Proof(_) => {
+                    matches!(state, Some("stopping" | "lingering"))
+                }
+                Timer::StopsEnd | Timer::Flush | Timer::Deadline => true,
+            };
+            hold(fits || self.finished, || {
+                format!("{timer:?} runs while the service is {state:?}")
+            })?;
+        }
+        if let Some(began) = self.shutdown_began {
+            let ends = began + nanos(self.deadline);
+            let due = core.poll_timeout().is_some_and(|at| at.as_nanos() <= now);
+            hold(self.finished || now < ends || due, || {
+                "the deadline has passed and nothing is finished".into()
+            })?;
+        }
+        for (id, seen) in self.gens.iter().filter(|(_, seen)| seen.released) {
+            if seen.verdict() == Some(Verdict::Verified) {
+                let alive = kernel.ours(*id);
+                hold(alive.is_empty(), || {
+                    format!("{} was verified and {alive:?} appeared", seen.name)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Faults have healed long ago and nobody asks for anything: everything that can be is up.
+    pub fn check_progress(&self, core: &Supervisor) -> Check {
+        let views = core.views();
+        let ready = |name: &str| {
+            views.iter().any(|v| {
+                v.spec.name == name
+                    && !v.ghost
+                    && matches!((v.state, v.spec.oneshot), ("up", false) | ("done", true))
+            })
+        };
+        for view in &views {
+            let name = &view.spec.name;
+            let fine = match view.state {
+                "up" | "done" | "failed" | "down" => !view.ghost,
+                "blocked" => {
+                    let mut through = vec![view.spec];
+                    let mut required = Vec::new();
+                    while let Some(spec) = through.pop() {
+                        required.extend(spec.requires.iter().map(String::as_str));
+                        through.extend(
+                            views
+                                .iter()
+                                .filter(|v| {
+                                    v.state == "done" && spec.requires.contains(&v.spec.name)
+                                })
+                                .map(|v| v.spec),
+                        );
+                    }
+                    !view.spec.dependencies().chain(required).all(ready)
+                }
+                _ => false,
+            };
+            hold(fine, || {
+                format!("{name} made no progress: {} ({})", view.state, view.detail)
+            })?;
+            hold(
+                view.state != "down" || view.target == crate::core::Target::Down,
+                || format!("{name} is wanted and down"),
+            )?;
+        }
+        hold(self.open.is_empty(), || {
+            format!("still without a reply: {:?}", self.open)
+        })?;
+        hold(core.poll_timeout().is_none(), || {
+            let timers: Vec<_> = core.timers().collect();
+            format!("an idle supervisor wakes: {timers:?}")
+        })
+    }
+}
+
+fn acts_on(effect: &Effect) -> Option<GenId> {
+    match effect {
+        Effect::RunAux { r#gen, .. }
+        | Effect::EndAux { r#gen, .. }
+        | Effect::Signal { r#gen, .. }
+        | Effect::Kill { r#gen, .. }
+        | Effect::Scan { r#gen, .. }
+        | Effect::Fence { r#gen, .. }
+        | Effect::Inspect { r#gen, .. }
+        | Effect::Release { r#gen } => Some(*r#gen),
+        _ => None,
+    }
+}

@@ -1,0 +1,32 @@
+//! The supervisor in a world driven from seeds: see ARCHITECTURE.md, 'Invariants'.
+//!
+//! `NOUGHT_SIM_SEEDS=1000000 NOUGHT_SIM_FROM=20000 cargo test --test sim seeds` runs more;
+//! a failure names the command that replays it.
+
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests/planted compiles these files, too; a test may be blunt"
+)]
+
+pub use nought::core;
+
+mod carry;
+mod dice;
+mod exhaustive;
+mod faults;
+mod hand;
+mod invariants;
+mod kernel;
+mod observer;
+mod orders;
+mod races;
+mod regressions;
+mod run;
+mod scale;
+mod scenario;
+mod seeds;
+mod situations;
+mod trace;
+mod world;

@@ -1,0 +1,233 @@
+//! What is run: services, what a killed supervisor left behind, requests, and how it ends.
+
+use std::time::Duration;
+
+use crate::core::{
+    Containment, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy, RestartWhen,
+    ScanQuality, Settings, ShutdownKind, Spec, Test,
+};
+use crate::dice::Dice;
+use crate::faults::Faults;
+
+/// How a run comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Faults heal, then a shutdown is demanded: Finish has to come.
+    HealThenShutdown,
+    /// Faults heal and requests stop: whatever can be up has to come up; then a shutdown.
+    HealThenProgress,
+    /// A shutdown in the middle of it all: Finish has to come at the deadline at the latest.
+    Shutdown,
+}
+
+/// Something from outside, at a moment (ms since the start).
+#[derive(Clone, Debug)]
+pub enum Outside {
+    Request(Request),
+    Terminate,
+}
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub settings: Settings,
+    pub specs: Vec<Spec>,
+    pub leftovers: Vec<Leftover>,
+    pub faults: Faults,
+    pub outside: Vec<(u64, Outside)>,
+    pub end: End,
+    /// When faults heal or the shutdown is demanded (ms).
+    pub end_at_ms: u64,
+    pub kind: ShutdownKind,
+}
+
+/// How large a random scenario may be; shrinking lowers these.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub services: u64,
+    pub requests: u64,
+}
+
+impl Size {
+    pub const ORDINARY: Size = Size {
+        services: 6,
+        requests: 6,
+    };
+}
+
+const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub fn settings(deadline: Duration) -> Settings {
+    Settings {
+        deadline,
+        guarantee: Guarantee::default(),
+        seed: 7,
+        first_gen: GenId(100),
+    }
+}
+
+impl Scenario {
+    /// A random one.
+    pub fn draw(dice: &mut Dice, size: Size) -> Self {
+        let faults = Faults::draw(dice);
+        let count = usize::try_from(dice.between(1, size.services)).unwrap();
+        let specs: Vec<Spec> = (0..count).map(|n| draw_spec(dice, n, count)).collect();
+        let leftovers = draw_leftovers(dice, count);
+        let mut settings = settings(ms(dice.pick(&[500, 5_000, 25_000, 90_000])));
+        settings.guarantee.scan = dice.pick(&[
+            ScanQuality::Marked,
+            ScanQuality::Marked,
+            ScanQuality::Marked,
+            ScanQuality::Descent,
+            ScanQuality::None,
+        ]);
+        if dice.chance(50) {
+            settings.guarantee.containment = Containment::ProcessGroup;
+        }
+        let horizon = dice.pick(&[200, 2_000, 20_000]);
+        let requests = dice.between(0, size.requests);
+        let mut outside: Vec<(u64, Outside)> = (0..requests)
+            .map(|_| (dice.between(0, horizon), draw_outside(dice, count)))
+            .collect();
+        let end = dice.pick(&[End::HealThenShutdown, End::HealThenProgress, End::Shutdown]);
+        let end_at_ms = dice.between(0, horizon);
+        // Some come while the shutdown is under way.
+        if end != End::HealThenProgress && dice.chance(300) {
+            for _ in 0..2 {
+                let at = end_at_ms + dice.between(0, 3_000);
+                outside.push((at, draw_outside(dice, count)));
+            }
+        }
+        if end != End::HealThenProgress && dice.chance(80) {
+            outside.push((end_at_ms + dice.between(0, 3_000), Outside::Terminate));
+        }
+        if end == End::HealThenProgress {
+            outside.retain(|(_, what)| {
+                !matches!(
+                    what,
+                    Outside::Terminate | Outside::Request(Request::Shutdown { .. })
+                )
+            });
+        }
+        Self {
+            settings,
+            specs,
+            leftovers,
+            faults,
+            outside,
+            end,
+            end_at_ms,
+            kind: dice.pick(&[ShutdownKind::PowerOff, ShutdownKind::Reboot]),
+        }
+    }
+
+    /// Services without faults, requests or leftovers, shut down after a while.
+    pub fn plain(specs: Vec<Spec>) -> Self {
+        Self {
+            settings: settings(ms(90_000)),
+            specs,
+            leftovers: Vec::new(),
+            faults: Faults::none(),
+            outside: Vec::new(),
+            end: End::HealThenProgress,
+            end_at_ms: 1_000,
+            kind: ShutdownKind::PowerOff,
+        }
+    }
+}
+
+pub fn spec(name: &str) -> Spec {
+    Spec::new(name, vec![name.into()])
+}
+
+fn draw_spec(dice: &mut Dice, n: usize, count: usize) -> Spec {
+    let mut spec = spec(NAMES[n]);
+    // Mostly backwards, so that cycles are rare.
+    for (other, name) in NAMES.iter().enumerate().take(count) {
+        let likely = if other < n { 350 } else { 6 };
+        if dice.chance(likely) {
+            if dice.chance(450) {
+                spec.requires.push((*name).into());
+            } else {
+                spec.after.push((*name).into());
+            }
+        }
+    }
+    if dice.chance(15) {
+        spec.after.push("nobody".into());
+    }
+    spec.oneshot = dice.chance(250);
+    if dice.chance(250) {
+        let mut test = Test::new(vec!["test".into()]);
+        test.timeout = ms(dice.pick(&[100, 1_000, 10_000]));
+        test.retries = dice.pick(&[None, None, Some(0), Some(3)]);
+        test.interval = dice.pick(&[None, None, Some(ms(10))]);
+        spec.test = Some(test);
+    }
+    if dice.chance(150) {
+        spec.stop_command = Some(vec!["stop".into()]);
+    }
+    spec.signal_to = dice.pick(&[Reach::Main, Reach::Group, Reach::All]);
+    spec.grace = ms(dice.pick(&[0, 20, 500, 10_000]));
+    spec.exit_grace = ms(dice.pick(&[0, 20, 2_000]));
+    spec.kill_timeout = ms(dice.pick(&[50, 5_000, 5_000]));
+    spec.start_timeout = dice.pick(&[None, None, Some(ms(100)), Some(ms(5_000))]);
+    spec.restart = RestartPolicy {
+        when: dice.pick(&[
+            RestartWhen::Always,
+            RestartWhen::Always,
+            RestartWhen::OnFailure,
+            RestartWhen::Never,
+        ]),
+        burst: dice.pick(&[None, None, Some(3)]),
+        max_delay: ms(20_000),
+        ..RestartPolicy::default()
+    };
+    spec
+}
+
+fn draw_leftovers(dice: &mut Dice, count: usize) -> Vec<Leftover> {
+    if !dice.chance(200) {
+        return Vec::new();
+    }
+    (0..dice.between(1, 3))
+        .map(|n| {
+            let name = dice.below(u32::try_from(count + 1).unwrap()) as usize;
+            let mut spec = draw_spec(dice, name, count.max(name));
+            spec.stop_command = None;
+            if dice.chance(200) {
+                spec.after.push(dice.pick(&NAMES).into());
+            }
+            Leftover {
+                spec,
+                r#gen: GenId(n + 1),
+            }
+        })
+        .collect()
+}
+
+fn draw_outside(dice: &mut Dice, count: usize) -> Outside {
+    let service = if dice.chance(20) {
+        "nobody".into()
+    } else {
+        NAMES[dice.below(u32::try_from(count).unwrap()) as usize].to_owned()
+    };
+    let wait = dice.chance(500);
+    let force = dice.chance(250);
+    Outside::Request(match dice.below(100) {
+        0..35 => Request::Stop { service, force },
+        35..65 => Request::Start {
+            service,
+            wait,
+            force,
+        },
+        65..96 => Request::Restart { service, wait },
+        96..98 => Request::Shutdown {
+            kind: ShutdownKind::Reboot,
+        },
+        _ => return Outside::Terminate,
+    })
+}
