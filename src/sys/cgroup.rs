@@ -163,7 +163,7 @@ pub fn census(cgroup: &Path, root: Option<u32>) -> Result<BTreeSet<ProcId>, SysE
 }
 
 /// The same if it is soon done (some 30 µs for one process): `None` where there are more than
-/// a few members, cgroups or descendants.
+/// a few members, cgroups or descendants, or where we are in it ourselves.
 pub fn census_of_few(
     cgroup: &Path,
     root: Option<u32>,
@@ -178,6 +178,10 @@ pub fn census_of_few(
         if members.len() > FEW {
             return Ok(None);
         }
+    }
+    if members.contains(&std::process::id()) {
+        // Not the few that it should hold.
+        return Ok(None);
     }
     let census = census_of(&members, root, FEW + 1)?;
     Ok((census.len() <= FEW).then_some(census))
