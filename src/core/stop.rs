@@ -12,7 +12,8 @@
 //! verdict rests on is read again inside the scan and the fence, after the last kill was done.
 //!
 //! After a verdict of lingering the ladder sleeps without a timer; a hint leads to a late proof,
-//! which takes a bounded time and ends in a better verdict or in sleep.
+//! which takes a bounded time and ends in a better verdict or in sleep. Only when its passes
+//! failed or settled nothing does it look again by itself, after a long pause.
 
 mod asking;
 mod proof;
@@ -109,8 +110,8 @@ pub(super) struct Ladder {
     hinted: bool,
     /// How often a late proof looked again without a new hint.
     late_looks: u8,
-    /// The operation that was not waited for any longer: its completion is a hint.
-    abandoned: Option<OpId>,
+    /// Operations that were not waited for any longer: their completion is a hint.
+    abandoned: BTreeSet<OpId>,
     /// What could be promised when the ladder began.
     promised: Guarantee,
     killed_pids: BTreeSet<u32>,
@@ -169,7 +170,7 @@ impl Ladder {
             late: false,
             hinted: false,
             late_looks: 0,
-            abandoned: None,
+            abandoned: BTreeSet::new(),
             promised: guarantee,
             doubt: None,
             killed_pids: BTreeSet::new(),

@@ -368,6 +368,32 @@ fn a_late_pass_that_fails_is_made_again() {
 }
 
 #[test]
+fn late_passes_that_all_fail_are_made_again_after_a_pause() {
+    let mut hand = Hand::new(vec![spec("a")]);
+    hand.run("a");
+    let r#gen = hand.r#gen("a");
+    hand.stop("a");
+    hand.lingers("a");
+    hand.exits("a", 0);
+    hand.kill_done(r#gen, false);
+    for _ in 0..40 {
+        let op = hand.scan_op(r#gen);
+        let report = ScanReport {
+            populated: Some(false),
+            error: Some(failed()),
+            ..ScanReport::default()
+        };
+        hand.tell(Event::Scanned { r#gen, op, report });
+        hand.pass_ms(250);
+    }
+    let last = hand.scan_op(r#gen);
+    hand.pass_ms(30_000);
+    assert!(hand.scan_op(r#gen) > last);
+    hand.proven(r#gen);
+    assert_eq!(hand.state("a"), "down");
+}
+
+#[test]
 fn a_survivor_that_nobody_killed_is_looked_after_at_once() {
     let mut hand = Hand::new(vec![spec("a")]);
     hand.run("a");

@@ -300,6 +300,7 @@ impl Ladder {
         match self.on {
             On::Kill { op: None } => self.kill(out, id),
             On::Scan { op: None } => self.scan(out, id),
+            On::Lingering => self.look_again(out, id),
             _ => {}
         }
     }
@@ -337,7 +338,11 @@ impl Ladder {
         let text = error.to_string();
         self.step(out, Rung::Trouble(error));
         if self.late {
-            return self.wait_or_sleep(out, id);
+            if self.late_looks_spent() {
+                return self.doze(out, id);
+            }
+            self.set_retry(out, id);
+            return None;
         }
         if self.scan_failures < SCAN_TRIES {
             self.set_retry(out, id);
@@ -347,10 +352,10 @@ impl Ladder {
         self.fence_when_settled(out, id, true)
     }
 
-    /// Another pass at once; a late proof gives up after some and waits for the next hint.
+    /// Another pass at once; a late proof gives up after some.
     fn scan_on(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
         if self.late_looks_spent() {
-            return self.sleep(out, id);
+            return self.doze(out, id);
         }
         self.scan(out, id);
         None

@@ -16,6 +16,8 @@ use super::{Ladder, On, proof};
 pub(super) const INSPECT_BOUND: Duration = Duration::from_millis(500);
 /// How long one look of a late proof may take.
 pub(super) const LATE_BOUND: Duration = Duration::from_secs(5);
+/// How long a late proof waits when its passes settled nothing and no hint is to be expected.
+const LATE_PAUSE: Duration = Duration::from_secs(30);
 /// A late proof looks this often again before it waits for the next hint.
 const LATE_LOOKS: u8 = 16;
 
@@ -47,6 +49,7 @@ impl Ladder {
         survivors: Vec<Survivor>,
     ) -> Option<Verdict> {
         if self.on != (On::Inspect { op }) {
+            self.on_abandoned(out, id, op);
             return None;
         }
         let met = |s: &Survivor| {
@@ -117,7 +120,8 @@ impl Ladder {
         } else {
             self.blame("the proof did not come in time".into());
         }
-        let gone = self.populated == Some(false);
+        let never_was = self.main == Main::None && self.populated.is_none();
+        let gone = self.populated == Some(false) || never_was;
         let lives = !survivors.is_empty() || !gone || unsettled.is_some() || unreaped;
         let verdict = if lives {
             Verdict::Lingering
@@ -150,7 +154,9 @@ impl Ladder {
         out.push(Effect::Receipt(Box::new(self.receipt.clone())));
         if verdict == Verdict::Lingering {
             self.late = true;
-            if self.killing && self.kill_due && self.populated == Some(true) {
+            let grace_left = self.grace_ends.is_some_and(|ends| ends > out.now);
+            let may_kill = self.killing || (!grace_left && self.main != Main::Spawning);
+            if may_kill && self.kill_due && self.populated == Some(true) {
                 // The last kill failed, or somebody came after it: time was up, not the means.
                 self.kill_aside(out);
             }
@@ -198,15 +204,14 @@ impl Ladder {
 
     /// The operation that was given up has come back after all.
     pub(super) fn on_abandoned(&mut self, out: &mut Out, id: ServiceId, op: OpId) {
-        if self.abandoned == Some(op) {
-            self.abandoned = None;
+        if self.abandoned.remove(&op) {
             self.on_hint(out, id);
         }
     }
 
     fn abandon(&mut self) {
-        if let On::Scan { op: Some(op) } | On::Fence { op } = self.on {
-            self.abandoned = Some(op);
+        if let On::Scan { op: Some(op) } | On::Fence { op } | On::Inspect { op } = self.on {
+            self.abandoned.insert(op);
         }
     }
 
@@ -220,8 +225,18 @@ impl Ladder {
         None
     }
 
+    /// The passes settled nothing and nobody is known to live whose end would be a hint: this
+    /// alone keeps a lingering generation from sleeping without a timer.
+    pub(super) fn doze(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
+        self.sleep(out, id);
+        if self.on == On::Lingering {
+            out.timers.set(Timer::Retry(id), out.now + LATE_PAUSE);
+        }
+        None
+    }
+
     /// A lingering generation may be gone by now.
-    fn look_again(&mut self, out: &mut Out, id: ServiceId) {
+    pub(super) fn look_again(&mut self, out: &mut Out, id: ServiceId) {
         self.hinted = false;
         self.empty_passes = 0;
         self.receipt.guarantee = self.promised;
