@@ -130,7 +130,7 @@ impl Supervisor {
         let ghost = self.add(spec, true);
         self.out.timers.hand_over(id, ghost);
         self.gens.insert(ladder.r#gen, ghost);
-        ladder.on_survivor_gone(&mut self.out, ghost);
+        ladder.on_hint(&mut self.out, ghost);
         if let Some(service) = self.services.get_mut(&ghost) {
             service.receipt = Some(Box::new(ladder.receipt().clone()));
             service.state = State::Lingering(ladder);

@@ -25,7 +25,7 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::event::Failed;
 use super::machine::Out;
-use super::receipt::{Cause, Guarantee, Receipt, Rung, Step, Verdict};
+use super::receipt::{Cause, Guarantee, Proc, Receipt, Rung, Step, Verdict};
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run};
@@ -114,6 +114,10 @@ pub(super) struct Ladder {
     abandoned: BTreeSet<OpId>,
     /// What could be promised when the ladder began.
     promised: Guarantee,
+    /// Escapees that outlived the last pass that worked.
+    outside: Vec<Proc>,
+    /// How many survivors were heard to have ended since.
+    outside_gone: usize,
     killed_pids: BTreeSet<u32>,
     escaped_pids: BTreeSet<u32>,
     /// Why the next verdict cannot be verified.
@@ -173,6 +177,8 @@ impl Ladder {
             abandoned: BTreeSet::new(),
             promised: guarantee,
             doubt: None,
+            outside: Vec::new(),
+            outside_gone: 0,
             killed_pids: BTreeSet::new(),
             escaped_pids: BTreeSet::new(),
             receipt: Receipt {

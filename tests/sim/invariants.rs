@@ -212,6 +212,15 @@ impl Observer {
             receipt.survivors.is_empty() || receipt.verdict == Verdict::Lingering,
             || format!("{name} has survivors and is {:?}", receipt.verdict),
         )?;
+        hold(
+            !seen.alive_outside || receipt.verdict == Verdict::Lingering,
+            || {
+                format!(
+                    "{name} is {:?}, and an escapee is known to live",
+                    receipt.verdict
+                )
+            },
+        )?;
         let killed: BTreeSet<u32> = receipt.killed.iter().map(|p| p.pid).collect();
         hold(killed == seen.killed, || {
             format!(

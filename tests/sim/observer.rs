@@ -59,6 +59,8 @@ pub struct GenSeen {
     pub last_main_reading: Option<bool>,
     pub inspected: bool,
     pub spawned_late: bool,
+    /// The newest pass that worked left somebody alive.
+    pub alive_outside: bool,
     pub killed: BTreeSet<u32>,
     pub escaped: BTreeSet<u32>,
     pub receipts: u32,
@@ -129,6 +131,7 @@ impl GenSeen {
             last_main_reading: None,
             inspected: false,
             spawned_late: false,
+            alive_outside: false,
             killed: BTreeSet::new(),
             escaped: BTreeSet::new(),
             receipts: 0,
@@ -336,6 +339,9 @@ impl Observer {
                     seen.forget_proof();
                 }
                 if seen.scans_open.remove(op) {
+                    if report.error.is_none() && report.populated == Some(false) {
+                        seen.alive_outside = !report.alive.is_empty();
+                    }
                     let empty = report.populated == Some(false)
                         && report.escaped.is_empty()
                         && report.error.is_none();
@@ -347,6 +353,7 @@ impl Observer {
                     }
                 }
             }
+            Event::SurvivorGone { .. } => seen.alive_outside = false,
             Event::Fenced { op, result, .. } => {
                 seen.fence_removed |= seen.fences_open.remove(op) && *result == Fence::Removed;
                 seen.fence_busy |= seen.fences_sure.contains(op) && *result == Fence::Busy;

@@ -168,6 +168,14 @@ impl Ladder {
                 self.empty_passes = 0;
                 self.hinted = true;
             }
+            // Late as it is, it may know of somebody who lives.
+            match report.populated {
+                Some(true) => self.populated = Some(true),
+                Some(false) if report.error.is_none() && self.abandoned.contains(&op) => {
+                    self.note_outside(&report.alive);
+                }
+                Some(false) | None => {}
+            }
             self.on_abandoned(out, id, op);
             return None;
         }
@@ -195,6 +203,7 @@ impl Ladder {
         if let Some(error) = report.error.or_else(|| self.unread(report.populated)) {
             return self.on_scan_failed(out, id, error);
         }
+        self.note_outside(&report.alive);
         if escaped > 0 {
             self.empty_passes = 0;
             if !report.alive.is_empty() {
@@ -266,12 +275,16 @@ impl Ladder {
             Fence::Removed => {
                 self.step(out, Rung::Fence);
                 self.populated = Some(false);
-                let verdict = if self.doubt.is_none() && self.receipt.guarantee.can_verify() {
+                let survivors = self.known_outside();
+                let verdict = if !survivors.is_empty() {
+                    self.blame(format!("{} process(es) survive", survivors.len()));
+                    Verdict::Lingering
+                } else if self.doubt.is_none() && self.receipt.guarantee.can_verify() {
                     Verdict::Verified
                 } else {
                     Verdict::Unverified
                 };
-                Some(self.end(out, id, verdict, Vec::new()))
+                Some(self.end(out, id, verdict, survivors))
             }
             Fence::Busy => {
                 self.step(out, Rung::FenceBusy);
@@ -290,7 +303,13 @@ impl Ladder {
             Fence::Failed(error) => {
                 self.blame(error.to_string());
                 self.step(out, Rung::Trouble(error));
-                Some(self.end(out, id, Verdict::Unverified, Vec::new()))
+                let survivors = self.known_outside();
+                let verdict = if survivors.is_empty() {
+                    Verdict::Unverified
+                } else {
+                    Verdict::Lingering
+                };
+                Some(self.end(out, id, verdict, survivors))
             }
         }
     }
@@ -408,6 +427,11 @@ impl Ladder {
                 self.receipt.killed.push(process);
             }
         }
+    }
+
+    fn note_outside(&mut self, alive: &[Proc]) {
+        self.outside = alive.to_vec();
+        self.outside_gone = 0;
     }
 
     fn add_found(&mut self, report: &ScanReport) {

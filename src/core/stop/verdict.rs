@@ -95,7 +95,12 @@ impl Ladder {
     /// No more time for anything: the verdict with what is known.
     pub(in super::super) fn force_verdict(&mut self, out: &mut Out, id: ServiceId) -> Verdict {
         self.blame("the shutdown's deadline came before the proof".into());
-        if !self.killing && self.main != Main::Spawning && self.populated != Some(false) {
+        let may_live = match self.main {
+            Main::Spawning => false,
+            Main::None => self.populated == Some(true),
+            Main::Alive(_) | Main::Gone(_) | Main::Unknown => self.populated != Some(false),
+        };
+        if may_live && !self.killing {
             self.kill_aside(out);
         }
         self.give_up(out, id, Vec::new())
@@ -105,8 +110,11 @@ impl Ladder {
         &mut self,
         out: &mut Out,
         id: ServiceId,
-        survivors: Vec<Survivor>,
+        mut survivors: Vec<Survivor>,
     ) -> Verdict {
+        if survivors.is_empty() {
+            survivors = self.known_outside();
+        }
         let unsettled = self.unsettled();
         let unreaped = matches!(self.main, Main::Alive(_));
         if !survivors.is_empty() {
@@ -120,7 +128,8 @@ impl Ladder {
         } else {
             self.blame("the proof did not come in time".into());
         }
-        let never_was = self.main == Main::None && self.populated.is_none();
+        // Unless there is something to look into at once, which may prove it.
+        let never_was = self.main == Main::None && self.populated.is_none() && !self.hinted;
         let gone = self.populated == Some(false) || never_was;
         let lives = !survivors.is_empty() || !gone || unsettled.is_some() || unreaped;
         let verdict = if lives {
@@ -129,6 +138,18 @@ impl Ladder {
             Verdict::Unverified
         };
         self.end(out, id, verdict, survivors)
+    }
+
+    /// Escapees that are known to live, as far as a pass tells.
+    pub(super) fn known_outside(&self) -> Vec<Survivor> {
+        let known = self.outside.iter().map(|process| Survivor {
+            pid: process.pid,
+            ppid: process.ppid,
+            argv: vec![format!("[{}]", process.comm)],
+            state: '?',
+            ..Survivor::default()
+        });
+        known.collect()
     }
 
     pub(super) fn end(
@@ -181,8 +202,12 @@ impl Ladder {
         }
     }
 
-    /// A survivor is gone, or whoever looks after it wants to know.
+    /// A survivor outside the cgroup is gone.
     pub(in super::super) fn on_survivor_gone(&mut self, out: &mut Out, id: ServiceId) {
+        self.outside_gone += 1;
+        if self.outside_gone >= self.outside.len() {
+            self.outside.clear();
+        }
         // It may have left somebody behind.
         self.kill_due = true;
         self.on_hint(out, id);
@@ -190,7 +215,7 @@ impl Ladder {
 
     /// Something changed for the better. Before the verdict timers look again anyway; after it,
     /// hints are all there is, so one that comes while a look is under way is kept.
-    pub(super) fn on_hint(&mut self, out: &mut Out, id: ServiceId) {
+    pub(in super::super) fn on_hint(&mut self, out: &mut Out, id: ServiceId) {
         #[cfg(test)]
         if self.late && planted(Bug::HintLost) {
             return;
