@@ -384,7 +384,7 @@ impl Driver {
         };
         // A small one is over before the signal that may turn somebody into an orphan; a large
         // one would hold up the loop.
-        if let Ok(Some(few)) = cgroup::census_of_few(&dir, root) {
+        if let Ok(Some(few)) = cgroup::census_of_few(&dir, "main", root) {
             return record(few);
         }
         self.off_loop(move || {
@@ -450,7 +450,7 @@ impl Driver {
         self.unwatch(r#gen);
         let place = Arc::clone(&self.place);
         self.fences.push(self.reported(move || {
-            let result = match translate::fenced(cgroup::remove_tree(&dir)) {
+            let result = match translate::fenced(cgroup::remove_with(&dir, "main")) {
                 // Gone with its file system (unmounted, covered by another) is not gone.
                 Fence::Removed if !place.stands() => Fence::Failed(failed(&SysError::because(
                     "find the cgroups below",
@@ -508,7 +508,7 @@ impl Driver {
 
     fn release(&mut self, r#gen: GenId) {
         self.unwatch(r#gen);
-        self.rereads.retain(|(_, other)| *other != r#gen);
+        self.forget_rereads(r#gen);
         self.store.remove(r#gen);
         let Some(mut generation) = self.gens.remove(&r#gen) else {
             return;
