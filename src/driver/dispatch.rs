@@ -386,7 +386,7 @@ impl Driver {
         // One that fails leaves the mark to tell by. A small one is over before the signal that
         // may turn somebody into an orphan; a large one would hold up the loop.
         let few = match root {
-            Some(_) => cgroup::census_of_few(&dir, root),
+            Some(_) => cgroup::census_of_few(&dir, "main", root),
             None => Ok(None),
         };
         match few {
@@ -455,7 +455,7 @@ impl Driver {
         self.unwatch(r#gen);
         let place = Arc::clone(&self.place);
         self.fences.push(self.reported(move || {
-            let result = match translate::fenced(cgroup::remove_tree(&dir)) {
+            let result = match translate::fenced(cgroup::remove_with(&dir, "main")) {
                 // Gone with its file system (unmounted, covered by another) is not gone.
                 Fence::Removed if !place.stands() => Fence::Failed(failed(&SysError::because(
                     "find the cgroups below",
@@ -513,7 +513,7 @@ impl Driver {
 
     fn release(&mut self, r#gen: GenId) {
         self.unwatch(r#gen);
-        self.rereads.retain(|(_, other)| *other != r#gen);
+        self.forget_rereads(r#gen);
         self.store.remove(r#gen);
         let Some(mut generation) = self.gens.remove(&r#gen) else {
             return;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
-use crate::core::{AuxKind, Foreigner, OpId, ServiceId};
+use crate::core::{AuxKind, Foreigner, OpId, ServiceId, Time};
 use crate::logs::Output;
 use crate::sys::notify::Watch;
 use crate::sys::pidfd::PidFd;
@@ -47,6 +47,8 @@ pub(super) struct Generation {
     pub(super) survivors: Vec<AbortHandle>,
     /// How often its cgroup was read again since something happened; an index into the pauses.
     pub(super) rereads: Option<usize>,
+    /// When the next of these is due.
+    pub(super) reread_due: Option<Time>,
     /// On its way down: only then is it looked at again and again where nothing notifies us.
     pub(super) stopping: bool,
 }
@@ -98,6 +100,7 @@ impl Generation {
             auxes: BTreeMap::new(),
             survivors: Vec::new(),
             rereads: None,
+            reread_due: None,
             stopping: false,
         }
     }

@@ -447,11 +447,21 @@ impl Driver {
 
     /// Something happened that may empty the cgroup: read it now and again in a moment.
     pub(super) fn look_closely(&mut self, r#gen: GenId) {
-        self.rereads.retain(|(_, other)| *other != r#gen);
+        self.forget_rereads(r#gen);
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.rereads = Some(0);
         }
         self.read_again(r#gen);
+    }
+
+    /// No reading of the cgroup is due any more.
+    pub(super) fn forget_rereads(&mut self, r#gen: GenId) {
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.rereads = None;
+            if let Some(due) = generation.reread_due.take() {
+                self.rereads.remove(&(due, r#gen));
+            }
+        }
     }
 
     /// A reading, and the time of the next one if this one does not settle it.
@@ -471,12 +481,16 @@ impl Driver {
                 .or(POLL_MS.last())
                 .copied(),
         };
+        if let Some(due) = generation.reread_due.take() {
+            self.rereads.remove(&(due, r#gen));
+        }
         if populated == Some(false) {
             generation.rereads = None;
         } else if let Some(ms) = pause {
+            let due = now() + Duration::from_millis(ms);
             generation.rereads = Some(step + 1);
-            self.rereads
-                .insert((now() + Duration::from_millis(ms), r#gen));
+            generation.reread_due = Some(due);
+            self.rereads.insert((due, r#gen));
         }
     }
 
@@ -488,11 +502,11 @@ impl Driver {
             self.count_members(r#gen);
             return None;
         };
-        let main = populated(&dir.join("main"));
-        // Somebody in it is somebody in the whole.
-        let whole = match main {
-            Ok(true) => Ok(true),
-            _ => populated(dir),
+        let whole = populated(dir);
+        // With nobody in the whole there is nobody in it.
+        let main = match whole {
+            Ok(false) => Ok(false),
+            _ => populated(&dir.join("main")),
         };
         let (main, whole) = match (main, whole) {
             (Ok(main), Ok(whole)) => (main, whole),
@@ -518,9 +532,8 @@ impl Driver {
                         whole: alive,
                     },
                 );
-                if !alive && let Some(generation) = self.gens.get_mut(&r#gen) {
-                    generation.rereads = None;
-                    self.rereads.retain(|(_, other)| *other != r#gen);
+                if !alive {
+                    self.forget_rereads(r#gen);
                 }
             }
             Some(error) => self.trouble(r#gen, &format!("failed to {error}")),

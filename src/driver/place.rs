@@ -11,7 +11,7 @@ use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
-use crate::sys::{SysError, cgroup, clock};
+use crate::sys::{SysError, cgroup, clock, procfs};
 
 /// Where we are and what can be done here.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Place {
     /// Names this supervisor in the environment of its processes.
     instance: String,
     pub(super) notes: Vec<String>,
+    /// The inode number of our own time namespace.
+    pub(super) own_mark: Option<u64>,
 }
 
 impl Place {
@@ -62,6 +64,7 @@ impl Place {
             abilities,
             instance,
             notes,
+            own_mark: procfs::own_mark().ok(),
         };
         if !place.has_cgroups()
             && let Some(tree) = place.tree.take()

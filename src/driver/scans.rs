@@ -157,7 +157,7 @@ impl Driver {
                 .chain(self.inherited.iter().copied())
                 .collect(),
             orphan_reaper: self.orphan_reaper,
-            ..ScanContext::new()
+            ..ScanContext::with_own_mark(self.place.own_mark)
         }
     }
 

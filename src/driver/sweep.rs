@@ -95,6 +95,10 @@ fn end_services(
         if entry.file_name() == SUPERVISOR || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
+        // Most are empty by now; whatever is not says so.
+        if std::fs::remove_dir(&dir).is_ok() {
+            continue;
+        }
         if cgroup::is_populated(&dir).unwrap_or(true) {
             place.kill(&dir, LAST_KILL);
         }

@@ -152,12 +152,11 @@ mod tests {
         for n in 0..MOST - 1 {
             let (release, released) = mpsc::channel::<()>();
             hanging.push(release);
-            let slow = done.clone();
+            let (slow, quick) = (done.clone(), done.clone());
             threads.run(move || {
                 let _ = released.recv();
                 slow.send(n).unwrap();
             });
-            let quick = done.clone();
             threads.run(move || quick.send(usize::MAX).unwrap());
             assert_eq!(finished.recv_timeout(BOUND), Ok(usize::MAX));
         }

@@ -1,7 +1,10 @@
-//! Listing a directory of the kernel's: getdents64(2) without the buffer that opendir(3)
-//! allocates, and without the calls it makes to check what it was given. /proc is listed for
-//! every proof, and a process's threads for every signal.
-#![expect(unsafe_code, reason = "nix and libc have no safe getdents64")]
+//! Directories and links of the kernel's, read without allocating: getdents64(2) without the
+//! buffer of opendir(3) and the calls it makes to check what it was given, readlinkat(2) without
+//! a buffer for the longest path there can be. A proof lists /proc and reads a link of everyone.
+#![expect(
+    unsafe_code,
+    reason = "nix has neither getdents64 nor readlinkat into a buffer"
+)]
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -53,8 +56,32 @@ fn first(entries: &[u8]) -> Option<(&[u8], u8, &[u8])> {
     Some((name, kind, entries.get(length..)?))
 }
 
+/// Where a link leads, cut to `buffer`. The path is short: EINVAL for more than some 60 bytes.
+pub(super) fn read_link<'b>(
+    dir: impl AsFd,
+    path: &str,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], Errno> {
+    let mut name = [0_u8; 64];
+    // The last byte stays 0.
+    let room = name.get_mut(..path.len()).filter(|room| room.len() < 64);
+    room.ok_or(Errno::EINVAL)?.copy_from_slice(path.as_bytes());
+    // SAFETY: `name` ends with a NUL byte, the descriptor is open while borrowed, and the kernel
+    // writes no more than the length of `buffer`.
+    let result = unsafe {
+        libc::readlinkat(
+            dir.as_fd().as_raw_fd(),
+            name.as_ptr().cast(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
+    let length = usize::try_from(Errno::result(result)?).unwrap_or(0);
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
 /// A name that is a number in decimal digits, as pids are.
-pub(super) fn number(name: &[u8]) -> Option<u32> {
+pub(super) fn number<N: std::str::FromStr>(name: &[u8]) -> Option<N> {
     std::str::from_utf8(name).ok()?.parse().ok()
 }
 
@@ -73,7 +100,7 @@ mod tests {
         let (mut files, mut dirs) = (0, Vec::new());
         for_each(std::fs::File::open(&dir).unwrap(), |name, kind| {
             if kind == libc::DT_DIR {
-                dirs.extend(number(name));
+                dirs.extend(number::<u32>(name));
             } else {
                 files += 1;
             }
@@ -81,6 +108,22 @@ mod tests {
         .unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!((files, dirs), (500, vec![7]));
+    }
+
+    #[test]
+    fn a_link_is_read_and_a_long_path_refused() {
+        let own = std::fs::File::open("/proc/self").unwrap();
+        let mut buffer = [0; 64];
+        let time = read_link(&own, "ns/time", &mut buffer).unwrap();
+        let expected = std::fs::read_link("/proc/self/ns/time").unwrap();
+        assert_eq!(Some(time), expected.to_str().map(str::as_bytes));
+        let cut = read_link(&own, "ns/time", &mut buffer[..4]).unwrap();
+        assert_eq!(cut, b"time");
+        assert_eq!(read_link(&own, "none", &mut buffer), Err(Errno::ENOENT));
+        assert_eq!(
+            read_link(&own, &"x".repeat(64), &mut buffer),
+            Err(Errno::EINVAL)
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
@@ -180,8 +180,9 @@ impl Proc {
         let failed = |e| SysError::new("list", in_proc(path), e);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
-        let mut numbers = Vec::new();
-        listing::for_each(&dir, |name, _| numbers.extend(listing::number(name))).map_err(failed)?;
+        let mut numbers: Vec<u32> = Vec::new();
+        listing::for_each(&dir, |name, _| numbers.extend(listing::number::<u32>(name)))
+            .map_err(failed)?;
         Ok(numbers)
     }
 
@@ -252,10 +253,11 @@ impl Proc {
     }
 
     fn mark_at(&self, path: &str) -> Result<u64, SysError> {
-        let link =
-            readlinkat(&self.dir, path).map_err(|e| SysError::new("read", in_proc(path), e))?;
-        link.to_str()
-            .and_then(|link| link.strip_prefix("time:[")?.strip_suffix(']')?.parse().ok())
+        let mut buffer = [0; 64];
+        let link = listing::read_link(&self.dir, path, &mut buffer)
+            .map_err(|e| SysError::new("read", in_proc(path), e))?;
+        link.strip_prefix(b"time:[")
+            .and_then(|link| listing::number(link.strip_suffix(b"]")?))
             .ok_or_else(|| SysError::because("read", in_proc(path), "not the name of a namespace"))
     }
 
@@ -268,8 +270,12 @@ impl Proc {
     /// The children of all threads of a process (CONFIG_PROC_CHILDREN). Those that come or go
     /// meanwhile may be missed (proc(5)).
     pub fn children(&self, pid: u32) -> Result<Vec<u32>, SysError> {
+        self.children_of_threads(pid, &self.threads(pid)?)
+    }
+
+    fn children_of_threads(&self, pid: u32, threads: &[u32]) -> Result<Vec<u32>, SysError> {
         let mut children = Vec::new();
-        for tid in self.threads(pid)? {
+        for tid in threads {
             let path = format!("{pid}/task/{tid}/children");
             let text = gone_is_default(self.read_all(&path))?;
             let numbers = text
@@ -278,6 +284,16 @@ impl Proc {
             children.extend(numbers.flatten().filter_map(|n| n.parse::<u32>().ok()));
         }
         Ok(children)
+    }
+
+    /// The same for a process whose stat file was just read: one thread needs no list of them.
+    pub(super) fn children_of(&self, process: &ProcStat) -> Result<Vec<u32>, SysError> {
+        let pid = process.pid;
+        if process.num_threads == 1 {
+            self.children_of_threads(pid, &[pid])
+        } else {
+            self.children(pid)
+        }
     }
 
     /// Every descendant of the processes `roots`, by their children files, `roots` not

@@ -108,9 +108,14 @@ pub enum Orphans {
 impl ScanContext {
     /// A context that knows of no other generations, with a wait of 20 ms.
     pub fn new() -> Self {
+        Self::with_own_mark(procfs::own_mark().ok())
+    }
+
+    /// The same with our own mark, which stays the same as long as we do not leave it.
+    pub fn with_own_mark(own_mark: Option<u64>) -> Self {
         Self {
             own_pid: nix::unistd::getpid().as_raw().unsigned_abs(),
-            own_mark: procfs::own_mark().ok(),
+            own_mark,
             tree: None,
             leaf: None,
             orphans: Orphans::Anybodys,

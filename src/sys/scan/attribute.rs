@@ -297,7 +297,8 @@ impl Whole<'_> {
         target: &ScanTarget,
         found: &mut Found,
     ) -> Result<(), SysError> {
-        for &id in target.recorded.iter().chain(&target.main) {
+        let main = target.main.filter(|main| !target.recorded.contains(main));
+        for &id in target.recorded.iter().chain(&main) {
             if let Some(process) = self.living(id.pid)?.filter(|stat| stat.id() == id) {
                 let evidence = match self.marks.get(&id.pid) {
                     Some(&mark) if Some(mark) == target.mark => Evidence::Marked,
