@@ -112,6 +112,13 @@ fn without_cgroups_a_killed_supervisor_is_cleared_up_after() {
 }
 
 #[test]
+fn without_cgroups_an_orphan_without_any_mark_keeps_the_stop_from_being_verified() {
+    let mut world = without_cgroups("no-cgroup");
+    world.fixture("web", "disguise", "");
+    crate::escapes::a_disguised_orphan_is_left_alone_and_said(world);
+}
+
+#[test]
 fn without_cgroups_chains_of_forks_are_ended() {
     let mut world = World::alone();
     world.launch = vec![format!("no-cgroup={}", look::cgroup_mount().display())];

@@ -83,18 +83,27 @@ impl Driver {
                         .handle(now(), Event::Scanned { r#gen, op, report });
                 }
                 Wanted::Kill(op) => {
+                    let looked = result.error.is_none() || result.doubtful;
                     let report = KillReport {
-                        populated: result.error.is_none().then_some(!result.alive.is_empty()),
+                        populated: looked.then_some(!result.alive.is_empty()),
                         killed: result
                             .escaped
                             .iter()
                             .map(|e| translate::process(&e.process))
                             .collect(),
-                        error: result.error.as_ref().map(failed),
+                        // A doubt is the scan's to say, which follows.
+                        error: result
+                            .error
+                            .filter(|_| !result.doubtful)
+                            .as_ref()
+                            .map(failed),
                     };
                     self.core.handle(now(), Event::Killed { r#gen, op, report });
                 }
-                Wanted::Count => self.on_members(r#gen, result.kept.len(), result.error),
+                Wanted::Count => {
+                    let error = result.error.filter(|_| !result.doubtful);
+                    self.on_members(r#gen, result.kept.len(), error);
+                }
             }
         }
         self.begin_scans();
