@@ -65,7 +65,9 @@ fn says_so_and_still_stops(how: &str) {
     assert_eq!(receipt["exit"]["signal"], "SIGTERM");
     for name in ["sly", "away"] {
         let child = world.pid(name, "child");
-        stop(&world, name);
+        let receipt = stop(&world, name);
+        // Whoever the group's signal does not reach is asked as well.
+        assert_eq!(receipt["killed"], json!([]), "{receipt:#}");
         assert!(look::alive(child).is_none(), "{name}");
     }
     let pid = world.pid("stubborn", "pid");
