@@ -93,6 +93,8 @@ impl Yard {
     pub(crate) fn stop(&mut self, crowd: Crowd, end: End, own_scanner: bool) -> Parts {
         let events = File::open(crowd.dir.join("cgroup.events")).expect("open cgroup.events");
         let mark = crowd.born.mark.as_ref().expect("a mark").inode;
+        // The supervisor under test is our child and nobody's orphan.
+        let known_children = reap::children().expect("our children");
         let began = now_ms();
         match end {
             End::Signal => crowd.signal(),
@@ -107,7 +109,10 @@ impl Yard {
                 cgroup: Some(crowd.dir.clone()),
                 ..ScanTarget::default()
             };
-            let context = ScanContext::new();
+            let context = ScanContext {
+                known_children: known_children.into_iter().collect(),
+                ..ScanContext::new()
+            };
             until_conclusive(|| {
                 let pass = scan_pass(&target, &context);
                 assert!(pass.escaped.is_empty() && pass.error.is_none(), "{pass:?}");
@@ -206,6 +211,7 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
         open_files: None,
         cgroup: Some(dir.to_path_buf()),
         mark: true,
+        join: None,
         new_session: true,
     };
     let prepared = Prepared::new(spec, SpawnMethod::Clone3Into).expect("prepare");

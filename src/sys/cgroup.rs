@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, stat};
 use nix::unistd::write;
 
-use super::procfs::{Proc, ProcId};
+use super::procfs::{Proc, ProcId, ProcStat};
 use super::{SysError, listing, procfs};
 
 /// cgroup.events, as far as we need it.
@@ -200,24 +200,26 @@ fn census_of(pids: &[u32], root: Option<u32>, bound: usize) -> Result<BTreeSet<P
         Some(root) if root == own => Vec::new(),
         _ => proc.ancestors(own)?,
     };
-    let (mut members, mut census) = (Vec::new(), BTreeSet::new());
+    let mut below: BTreeSet<u32> = root.into_iter().collect();
+    let (mut open, mut census) = (Vec::new(), BTreeSet::new());
     for &pid in pids {
         let Some(stat) = proc.stat(pid)?.filter(|stat| !stat.is_dead()) else {
             continue;
         };
-        let is_below = |root| Ok(stat.ppid == root || proc.ancestors(stat.ppid)?.contains(&root));
-        if pid != 1 && pid != own && !above_us.contains(&pid) && root.map_or(Ok(true), is_below)? {
+        let counts = pid != 1 && pid != own && !above_us.contains(&pid);
+        if counts && (root.is_none() || is_below(&proc, &stat, &mut below)?) {
             census.insert(stat.id());
-            members.push(stat);
+            open.push(stat);
         }
     }
-    let (mut open, mut seen) = (members, BTreeSet::new());
+    let mut seen: BTreeSet<u32> = open.iter().map(|stat| stat.pid).collect();
     while let Some(process) = open.pop() {
         for child in proc.children_of(&process)? {
             if census.len() >= bound {
                 return Ok(census);
             }
-            if seen.insert(child)
+            if child != own
+                && seen.insert(child)
                 && let Some(stat) = proc.stat(child)?.filter(|stat| !stat.is_dead())
             {
                 census.insert(stat.id());
@@ -227,6 +229,24 @@ fn census_of(pids: &[u32], root: Option<u32>, bound: usize) -> Result<BTreeSet<P
     }
     Ok(census)
 }
+
+/// Whether an ancestor of the process is in `below`; then all up to that one are put there, so
+/// that a crowd's common ancestors are read once.
+fn is_below(proc: &Proc, process: &ProcStat, below: &mut BTreeSet<u32>) -> Result<bool, SysError> {
+    let (mut chain, mut parent) = (vec![process.pid], process.ppid);
+    while !below.contains(&parent) {
+        chain.push(parent);
+        match proc.stat(parent)? {
+            Some(stat) if stat.ppid != 0 && chain.len() < CHAIN_BOUND => parent = stat.ppid,
+            _ => return Ok(false),
+        }
+    }
+    below.extend(chain);
+    Ok(true)
+}
+
+/// How many ancestors of one process are followed.
+const CHAIN_BOUND: usize = 65_536;
 
 /// How many descendants outside of its cgroups a census records.
 const CENSUS_BOUND: usize = 65_536;

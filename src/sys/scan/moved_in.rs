@@ -59,9 +59,15 @@ impl MovedIn {
     /// When the members cannot be listed.
     pub fn among(&self, path: &Path) -> Result<Vec<Stranger>, SysError> {
         let members = cgroup::procs_recursive(path)?;
+        // Most bear the mark, which is told by one call.
+        let unlike = |pid: &u32| {
+            let mark = self.proc.mark(*pid);
+            matches!(mark, Ok(Marked::With(mark)) if mark != self.mark)
+        };
         let stats = members
             .into_iter()
             .take(STAT_BOUND)
+            .filter(unlike)
             .filter_map(|pid| self.proc.stat(pid).ok().flatten());
         let moved_in = stats.filter(|member| self.is(member));
         Ok(moved_in
