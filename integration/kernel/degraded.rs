@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::habits::in_storms;
 use crate::look::{self, until};
 use crate::receipt::{assert_verified, pids};
 use crate::world::World;
@@ -123,8 +124,11 @@ fn without_cgroups_chains_of_forks_are_ended() {
     world
         .fixture("web", "relay 2", "shutdown_timeout: 50ms")
         .init();
-    world.number("web", "up");
-    stop(&world, "web");
+    in_storms(&world, || {
+        let receipt = stop(&world, "web");
+        let left = world.everyone();
+        assert_eq!(left.len(), 1, "{left:?}: the supervisor alone: {receipt:#}");
+    });
     world.end();
 }
 

@@ -70,7 +70,7 @@ fn a_daemon_that_left_its_main_process_is_ended_with_it() {
 }
 
 /// Starts the service of a storm again and again, and stops it in the midst of it.
-fn in_storms(world: &World, stop: impl Fn()) {
+pub(crate) fn in_storms(world: &World, stop: impl Fn()) {
     for storm in 1..=storms() {
         if storm > 1 {
             world.start("web").unwrap();

@@ -302,6 +302,8 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         }
     }
     end::end_all(whole, target, to_end, result);
-    result.conclusive =
-        result.error.is_none() && result.escaped.is_empty() && result.alive.is_empty();
+    result.conclusive = !found.missed
+        && result.error.is_none()
+        && result.escaped.is_empty()
+        && result.alive.is_empty();
 }

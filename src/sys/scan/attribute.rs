@@ -21,7 +21,7 @@ use super::look::{CHAIN_BOUND, Whole};
 use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{ProcId, ProcStat, is_at_or_below};
+use crate::sys::procfs::{Marked, ProcId, ProcStat, is_at_or_below};
 
 /// How often a bearer whose ancestors changed under us is looked at again.
 const JUDGED_AGAIN: usize = 4;
@@ -34,6 +34,9 @@ pub(super) struct Found {
     /// Somebody who may be the target's lives and cannot be told: no pass proves anything while
     /// that is so.
     pub(super) doubt: Option<SysError>,
+    /// Somebody with the target's mark ended before it could be stopped: it may have left a child
+    /// that was born after the look.
+    pub(super) missed: bool,
     pub(super) error: Option<SysError>,
 }
 
@@ -99,6 +102,7 @@ impl Whole<'_> {
                 continue;
             }
             let Some(process) = self.living(pid)? else {
+                found.missed = true;
                 continue;
             };
             let mut judgement = self.judge_bearer(&process, target, &mut leads)?;
@@ -113,7 +117,10 @@ impl Whole<'_> {
                 again -= 1;
                 judgement = self.judge_bearer(&process, target, &mut BTreeMap::new())?;
             };
-            let Some(process) = process else { continue };
+            let Some(process) = process else {
+                found.missed = true;
+                continue;
+            };
             match judgement {
                 Judgement::Ours => {
                     let evidence = Evidence::Marked;
@@ -407,21 +414,47 @@ impl Whole<'_> {
             {
                 continue;
             }
+            // It may have been born after the look.
+            let mark = match self.proc.mark(pid) {
+                Ok(Marked::With(mark)) => Some(mark),
+                Ok(Marked::Exiting | Marked::Gone) => {
+                    found.missed = true;
+                    continue;
+                }
+                Err(e) if e.is(Errno::EACCES) => None,
+                Err(e) => return Err(e),
+            };
+            if mark.is_some() && mark == target.mark {
+                let evidence = Evidence::Marked;
+                found.ours.push(Escapee { process, evidence });
+                continue;
+            }
+            if mark.is_some_and(|mark| self.is_known(mark)) {
+                continue;
+            }
             let older = target
                 .main
                 .is_some_and(|main| process.start_time < main.start_time);
             let suspect = match self.context.orphans {
                 Orphans::Anybodys => false,
-                Orphans::Unmarked => self.marks.contains_key(&pid),
+                Orphans::Unmarked => mark.is_some() && mark != self.context.own_mark,
                 Orphans::Ours => true,
             };
-            if let Some(hint) = self.hint(&process, target)? {
-                let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
-                found.foreign.push(Stranger { process, why });
-            } else if suspect && !older {
-                let why = "an orphan that we inherited, without a mark that we know: it can only \
-                           come from a start of ours, and nothing says from which";
-                found.doubt(process, why.to_owned());
+            match self.hint(&process, target)? {
+                Some(hint) if suspect && !older => {
+                    let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
+                    found.doubt(process, why);
+                }
+                Some(hint) => {
+                    let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
+                    found.foreign.push(Stranger { process, why });
+                }
+                None if suspect && !older => {
+                    let why = "an orphan that we inherited, without a mark that we know: it can \
+                               only come from a start of ours, and nothing says from which";
+                    found.doubt(process, why.to_owned());
+                }
+                None => {}
             }
         }
         Ok(())
@@ -434,9 +467,7 @@ impl Whole<'_> {
             for pid in self.proc.children(self.context.own_pid)? {
                 let mark = self.marks.get(&pid);
                 let known = self.context.known_children.contains(&pid)
-                    || mark.is_some_and(|mark| {
-                        self.context.known_marks.contains(mark) || self.wanted.contains(mark)
-                    });
+                    || mark.is_some_and(|&mark| self.is_known(mark));
                 if !known {
                     unknown.extend(self.living(pid)?);
                 }
@@ -444,6 +475,11 @@ impl Whole<'_> {
             self.unknown_children = Some(unknown);
         }
         Ok(self.unknown_children.clone().unwrap_or_default())
+    }
+
+    /// Whether a mark is a generation's of ours.
+    fn is_known(&self, mark: u64) -> bool {
+        self.context.known_marks.contains(&mark) || self.wanted.contains(&mark)
     }
 
     /// A live process, as it is now, that may be signalled at all.

@@ -6,11 +6,16 @@
 //! to be a target's is stopped on the spot (SIGSTOP) and killed when the look is over: killed at
 //! once, it would orphan its children before they could be attributed through it.
 //!
-//! A round in which the last pid did not move makes the look complete, because:
+//! A round in which the last pid did not move, and nobody vanished between being listed and
+//! being read, makes the look complete, because:
 //!
 //! - whoever lives at its end was listed in it, and
 //! - was read in it or in an earlier round. A pid read before is read again if it was given out
 //!   since; another process cannot have it otherwise.
+//!
+//! Who vanished may have ended a fork whose pid was given out before the round and which the
+//! listing did not show yet: the child lives on unread. So one that is dead when it is read
+//! costs another round; one that was dead then already (a zombie) does not.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,13 +105,14 @@ impl<'a> Whole<'a> {
                 self.hunt(from, &by_mark, unmarked)?;
             }
             let last = self.proc.last_pid()?;
+            let mut stood = true;
             for pid in self.proc.pids()?.into_iter().rev() {
                 let given_out_since = last_before.is_some_and(|from| is_between(from, pid, last));
                 if read.insert(pid) || given_out_since {
-                    self.read(pid, &by_mark, unmarked)?;
+                    stood &= self.read(pid, &by_mark, unmarked)?;
                 }
             }
-            if self.proc.last_pid()? == last {
+            if stood && self.proc.last_pid()? == last {
                 return Ok(true);
             }
             last_before = Some(last);
@@ -137,22 +143,25 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
+    /// Reads one process; whether it was there to be read.
     fn read(
         &mut self,
         pid: u32,
         by_mark: &BTreeMap<u64, Numbered<'_>>,
         unmarked: bool,
-    ) -> Result<(), SysError> {
+    ) -> Result<bool, SysError> {
         if pid == 1 || pid == self.context.own_pid {
-            return Ok(());
+            return Ok(true);
         }
+        let mut there = true;
         if !by_mark.is_empty() {
             self.unreadable.remove(&pid);
             self.exiting.remove(&pid);
             self.marks.remove(&pid);
             match self.proc.mark(pid) {
-                Ok(Marked::Gone) => {}
+                Ok(Marked::Gone) => there = false,
                 Ok(Marked::Exiting) => {
+                    there = false;
                     self.exiting.insert(pid);
                 }
                 Ok(Marked::With(mark)) if Some(mark) == self.context.own_mark => {}
@@ -160,6 +169,7 @@ impl<'a> Whole<'a> {
                     self.marks.insert(pid, mark);
                     if let Some(&(n, target)) = by_mark.get(&mark) {
                         self.hold(pid, n, target)?;
+                        there = self.held.contains_key(&pid) || self.living(pid)?.is_some();
                     }
                 }
                 Err(e) if e.is(Errno::EACCES) => {
@@ -170,11 +180,17 @@ impl<'a> Whole<'a> {
         }
         if unmarked {
             match self.proc.stat(pid)? {
-                Some(stat) => self.table.insert(pid, stat),
-                None => self.table.remove(&pid),
-            };
+                Some(stat) => {
+                    there &= !stat.is_dead();
+                    self.table.insert(pid, stat);
+                }
+                None => {
+                    there = false;
+                    self.table.remove(&pid);
+                }
+            }
         }
-        Ok(())
+        Ok(there)
     }
 
     /// Stops a bearer of the target's mark, if it is certain that it is to be killed.
