@@ -203,7 +203,6 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
     };
     let argv = nought_words(words);
     let spec = Spec {
-        join: None,
         program: argv[0].clone(),
         argv,
         env: std::env::vars_os().collect(),
@@ -212,6 +211,7 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
         open_files: None,
         cgroup: Some(dir.to_path_buf()),
         mark: true,
+        join: None,
         new_session: true,
     };
     let prepared = Prepared::new(spec, SpawnMethod::Clone3Into).expect("prepare");

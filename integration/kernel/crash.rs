@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified};
+use crate::receipt::assert_verified;
+use crate::world::World;
 
 /// Numbers that are the same each time, from a seed.
 struct Random(u64);

@@ -1,1 +1,150 @@
+//! Places without a cgroup of one's own: less can be promised, and that is said.
 
+use serde_json::{Value, json};
+
+use crate::look::{self, until};
+use crate::receipt::{assert_verified, pids};
+use crate::world::World;
+
+/// A world whose supervisor finds cgroup2 as `how` leaves it, in a mount namespace of its own.
+fn without_cgroups(how: &str) -> World {
+    let mut world = World::new();
+    world.launch = vec![format!("{how}={}", look::cgroup_mount().display())];
+    world
+}
+
+/// Stops a service: a receipt that is verified by what this place can do.
+fn stop(world: &World, name: &str) -> Value {
+    let receipt = world.stop(name);
+    assert_verified(&receipt);
+    assert_eq!(
+        receipt["guarantee"],
+        json!({"containment": "subreaper", "scan": "marked"}),
+        "{receipt:#}"
+    );
+    receipt
+}
+
+fn says_so_and_still_stops(how: &str) {
+    let mut world = without_cgroups(how);
+    world.fixture("web", "children 3", "");
+    world.fixture("sly", "double-fork", "");
+    world.fixture("away", "session", "");
+    world.fixture("stubborn", "stubborn", "shutdown_timeout: 100ms");
+    world.fixture("mainless", "mainless", "shutdown_timeout: 50ms");
+    world
+        .fixture(
+            "daemon",
+            "daemon",
+            "exit_grace: 50ms\nrestart: {policy: never}",
+        )
+        .init();
+    let info = world.call("nought_info", json!({})).unwrap();
+    assert_eq!(info["guarantee"], "subreaper marked", "{info}");
+    assert_eq!(
+        (&info["containment"], &info["scan"]),
+        (&json!("subreaper"), &json!("marked"))
+    );
+    let notes = info["notes"].as_array().unwrap();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.as_str().unwrap().contains("cgroup")),
+        "{info}"
+    );
+    assert!(
+        world.log().contains("guarantee here: subreaper marked"),
+        "{}",
+        world.log()
+    );
+    for name in ["web", "sly", "away", "stubborn", "mainless"] {
+        world.number(name, "up");
+        assert_eq!(world.status(name)["guarantee"], "subreaper marked");
+    }
+    let receipt = stop(&world, "web");
+    assert_eq!(receipt["exit"]["signal"], "SIGTERM");
+    for name in ["sly", "away"] {
+        let child = world.pid(name, "child");
+        stop(&world, name);
+        assert!(look::alive(child).is_none(), "{name}");
+    }
+    let pid = world.pid("stubborn", "pid");
+    let receipt = stop(&world, "stubborn");
+    assert_eq!(pids(&receipt, "killed"), [pid].into(), "{receipt:#}");
+    stop(&world, "mainless");
+    world.reach("daemon", "done");
+    let daemon = u32::try_from(world.number("daemon", "daemon")).unwrap();
+    assert!(look::alive(daemon).is_none());
+    world.start("web").unwrap();
+    world.end();
+}
+
+#[test]
+fn with_a_cgroup2_that_is_read_only_it_says_so_and_still_stops() {
+    says_so_and_still_stops("cgroup-read-only");
+}
+
+#[test]
+fn without_any_cgroup2_it_says_so_and_still_stops() {
+    says_so_and_still_stops("no-cgroup");
+}
+
+#[test]
+fn without_cgroups_a_killed_supervisor_is_cleared_up_after() {
+    let mut world = without_cgroups("no-cgroup");
+    world.fixture("web", "children 3", "");
+    world.fixture("sly", "double-fork", "").init();
+    let old = [("web", "pid"), ("sly", "pid"), ("sly", "child")]
+        .map(|(name, word)| world.pid(name, word));
+    world.reach("web", "up");
+    world.kill();
+    world.init();
+    world.reach("web", "up");
+    world.reach("sly", "up");
+    assert!(
+        old.iter().all(|pid| look::alive(*pid).is_none()),
+        "{}",
+        world.log()
+    );
+    world.numbers("web", "up", 2);
+    world.numbers("sly", "up", 2);
+    world.end();
+}
+
+#[test]
+fn without_cgroups_chains_of_forks_are_ended() {
+    let mut world = World::alone();
+    world.launch = vec![format!("no-cgroup={}", look::cgroup_mount().display())];
+    world
+        .fixture("web", "relay 2", "shutdown_timeout: 50ms")
+        .init();
+    world.number("web", "up");
+    stop(&world, "web");
+    world.end();
+}
+
+#[test]
+fn without_cgroups_an_unkillable_survivor_is_named_all_the_same() {
+    let mut world = without_cgroups("cgroup-read-only");
+    world
+        .fixture("web", "stay", "shutdown_timeout: 50ms\nkill_timeout: 200ms")
+        .init();
+    world.reach("web", "up");
+    let pid = world.pid("web", "pid");
+    let tracer = world.tool("tracer", &["trace", &pid.to_string()]);
+    world.number("tracer", "tracing");
+    let error = world
+        .call("nought_stop", json!({"name": "web"}))
+        .unwrap_err();
+    assert_eq!(error["code"], -32010, "{error}");
+    assert_eq!(
+        error["data"]["receipt"]["survivors"][0]["pid"], pid,
+        "{error:#}"
+    );
+    world.end_tool(tracer);
+    until("it turns verified by itself", || {
+        (world.status("web")["state"] == "down").then_some(())
+    });
+    assert_verified(&world.receipt("web"));
+    world.end();
+}

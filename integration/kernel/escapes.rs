@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::look::{self, until};
-use crate::world::{World, pids, rungs};
+use crate::receipt::{pids, rungs};
+use crate::world::World;
 
 #[test]
 fn an_escapee_in_a_foreign_cgroup_is_found_by_its_mark() {

@@ -3,7 +3,13 @@
 use serde_json::json;
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified, pids, rungs};
+use crate::receipt::{assert_verified, pids, rungs};
+use crate::world::World;
+
+/// How often a storm is raised: more often by night.
+fn storms() -> usize {
+    std::env::var("NOUGHT_STORMS").map_or(1, |text| text.parse().unwrap())
+}
 
 #[test]
 fn a_process_whose_main_thread_has_gone_is_ended() {
@@ -63,14 +69,26 @@ fn a_daemon_that_left_its_main_process_is_ended_with_it() {
     world.end();
 }
 
+/// Starts the service of a storm again and again, and stops it in the midst of it.
+fn in_storms(world: &World, stop: impl Fn()) {
+    for storm in 1..=storms() {
+        if storm > 1 {
+            world.start("web").unwrap();
+        }
+        world.numbers("web", "up", storm);
+        stop();
+    }
+}
+
 #[test]
 fn chains_that_go_on_by_forking_and_exiting_are_ended() {
     let mut world = World::alone();
     world
         .fixture("web", "relay 4", "shutdown_timeout: 20ms")
         .init();
-    world.pid("web", "pid");
-    world.stop_verified("web");
+    in_storms(&world, || {
+        world.stop_verified("web");
+    });
     world.end();
 }
 
@@ -82,12 +100,13 @@ fn chains_that_go_on_outside_their_cgroup_are_ended() {
     world
         .fixture("web", &words, "shutdown_timeout: 20ms")
         .init();
-    world.pid("web", "pid");
-    assert!(!look::members(&outside).is_empty());
-    let receipt = world.stop_verified("web");
-    assert!(!pids(&receipt, "escaped").is_empty(), "{receipt:#}");
-    until("the cgroup outside is empty", || {
-        look::members(&outside).is_empty().then_some(())
+    in_storms(&world, || {
+        assert!(!look::members(&outside).is_empty());
+        let receipt = world.stop_verified("web");
+        assert!(!pids(&receipt, "escaped").is_empty(), "{receipt:#}");
+        until("the cgroup outside is empty", || {
+            look::members(&outside).is_empty().then_some(())
+        });
     });
     world.end();
 }
@@ -98,12 +117,13 @@ fn a_fork_bomb_is_ended() {
     world
         .fixture("web", "bomb 64901 100", "shutdown_timeout: 20ms\nlog: none")
         .init();
-    world.number("web", "up");
-    let main = world.generations("web")[0].join("main");
-    until("it has gone off", || {
-        (look::members(&main).len() >= 90).then_some(())
+    in_storms(&world, || {
+        let main = world.generations("web")[0].join("main");
+        until("it has gone off", || {
+            (look::members(&main).len() >= 90).then_some(())
+        });
+        world.stop_verified("web");
     });
-    world.stop_verified("web");
     world.end();
 }
 

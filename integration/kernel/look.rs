@@ -81,24 +81,23 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Where cgroup2 is mounted, and the cgroup we are in, as a directory.
-pub(crate) fn cgroup_base() -> PathBuf {
+/// Where cgroup2 is mounted.
+pub(crate) fn cgroup_mount() -> PathBuf {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mount = text
-        .lines()
-        .find_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            right
-                .starts_with("cgroup2 ")
-                .then(|| left.split(' ').nth(4))
-                .flatten()
-        })
-        .expect("these tests need a cgroup2 mount");
-    Path::new(mount).join(
-        cgroup_of(std::process::id())
-            .unwrap()
-            .trim_start_matches('/'),
-    )
+    let mount = text.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        right
+            .starts_with("cgroup2 ")
+            .then(|| left.split(' ').nth(4))
+            .flatten()
+    });
+    PathBuf::from(mount.expect("these tests need a cgroup2 mount"))
+}
+
+/// The cgroup we are in, as a directory.
+pub(crate) fn cgroup_base() -> PathBuf {
+    let own = cgroup_of(std::process::id()).unwrap();
+    cgroup_mount().join(own.trim_start_matches('/'))
 }
 
 /// A process's place in the cgroup2 hierarchy, as /proc names it.
@@ -171,4 +170,12 @@ pub(crate) fn descriptors(pid: u32) -> (usize, usize) {
             .count()
     });
     (list("fd").count(), watches.sum())
+}
+
+/// Another handle on what a process writes to, which stays open beyond its end.
+pub(crate) fn open_fd(pid: u32, fd: u32) -> fs::File {
+    fs::File::options()
+        .write(true)
+        .open(Path::new(&format!("/proc/{pid}/fd/{fd}")))
+        .unwrap()
 }

@@ -1,1 +1,139 @@
+//! As process 1 of a pid namespace.
 
+use serde_json::json;
+
+use crate::look::{self, until};
+use crate::receipt::assert_verified;
+use crate::world::World;
+
+/// A world whose supervisor is process 1 of a pid namespace of its own.
+fn as_process_1(flags: &[&str]) -> World {
+    let mut world = World::new();
+    world.wrapper = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child=KILL",
+    ]
+    .map(str::to_owned)
+    .into();
+    world.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    world
+}
+
+#[test]
+fn process_1_stops_with_proof_and_passes_its_exit_code_on() {
+    let mut world = as_process_1(&["--container"]);
+    world
+        .fixture("web", "children 3", "")
+        .fixture("db", "session", "")
+        .init();
+    assert_eq!(world.call("nought_info", json!({})).unwrap()["pid"], 1);
+    world.number("web", "up");
+    world.number("db", "up");
+    assert_verified(&world.stop("web"));
+    assert_verified(&world.stop("db"));
+    world.start("web").unwrap();
+    world.end();
+}
+
+#[test]
+fn process_1_ends_its_namespace_when_it_is_no_container() {
+    let mut world = as_process_1(&[]);
+    world.fixture("web", "children 3", "").init();
+    world.number("web", "up");
+    world.census();
+    assert_eq!(
+        world.call("system_shutdown", json!({})).unwrap(),
+        serde_json::Value::Null
+    );
+    let status = world.wait();
+    // reboot(2) in a pid namespace: POWER_OFF ends its process 1 with SIGINT.
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(libc::SIGINT),
+        "{status} {}",
+        world.log()
+    );
+    world.assert_last_words("verified: every service is gone");
+    world.end();
+}
+
+#[test]
+fn process_1_restarts_its_namespace_when_it_is_told_to_reboot() {
+    let mut world = as_process_1(&[]);
+    world.fixture("web", "stay", "").init();
+    world.number("web", "up");
+    world.census();
+    world.call("system_reboot", json!({})).unwrap();
+    let status = world.wait();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(libc::SIGHUP),
+        "{status} {}",
+        world.log()
+    );
+    world.end();
+}
+
+#[test]
+fn process_1_reaps_orphans_that_are_nobodys() {
+    let mut world = as_process_1(&["--container"]);
+    world.fixture("web", "stay", "").init();
+    world.number("web", "up");
+    let own = world.supervisor();
+    // Sessions that are executed in a container from outside leave their orphans to process 1.
+    for _ in 0..20 {
+        let status = std::process::Command::new("nsenter")
+            .args([
+                "--pid",
+                "--target",
+                &own.to_string(),
+                "sh",
+                "-c",
+                "(sleep 0.02 &) ; exit 0",
+            ])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    let zombies = || {
+        look::children_of(own)
+            .into_iter()
+            .filter(|pid| look::state(*pid).as_deref() == Some("Z"))
+            .count()
+    };
+    until("no orphan is left", || {
+        (look::children_of(own).len() == 1 && zombies() == 0).then_some(())
+    });
+    world.end();
+}
+
+#[test]
+fn process_1_passes_on_that_something_lingers() {
+    let mut world = as_process_1(&["--container", "--deadline", "3s"]);
+    world
+        .fixture("web", "stay", "shutdown_timeout: 50ms\nkill_timeout: 200ms")
+        .init();
+    world.reach("web", "up");
+    world.number("web", "up");
+    let own = world.supervisor();
+    let pid = look::children_of(own)[0];
+    let tracer = world.tool("tracer", &["trace", &pid.to_string()]);
+    world.number("tracer", "tracing");
+    world.signal(libc::SIGTERM);
+    // Its namespace cannot end while the survivor is in it: the code is passed on after that.
+    until("it has said so", || {
+        world.log().contains("lingering: web").then_some(())
+    });
+    world.end_tool(tracer);
+    assert_eq!(world.wait().code(), Some(70), "{}", world.log());
+    until("the survivor ends with its namespace", || {
+        look::alive(pid).is_none().then_some(())
+    });
+    // What held its cgroup went after the supervisor: the next one would remove it.
+    look::clear(&world.cgroup);
+    std::fs::create_dir(&world.cgroup).unwrap();
+    world.end();
+}

@@ -15,12 +15,12 @@
 )]
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "tests start programs and look at the clock"
 )]
 
 mod fixtures;
 mod look;
+mod receipt;
 mod wire;
 mod world;
 

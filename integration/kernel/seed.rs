@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::look;
-use crate::world::{World, assert_verified, pids, rungs};
+use crate::receipt::{assert_verified, pids, rungs};
+use crate::world::World;
 
 #[test]
 fn a_simple_service_is_terminated() {

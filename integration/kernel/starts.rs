@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified};
+use crate::receipt::assert_verified;
+use crate::world::World;
 
 /// A service that cannot be started says so in words, stays failed, and harms no neighbour.
 fn fails_to_start(exec: &str, more: &str, words: &[&str]) {

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::look::{self, until};
-use crate::world::{World, assert_verified};
+use crate::receipt::assert_verified;
+use crate::world::World;
 
 /// A service that a tracer from outside keeps from ending: its pid and the tracer's.
 fn unkillable(world: &mut World) -> (u32, u32) {

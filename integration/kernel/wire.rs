@@ -1,6 +1,6 @@
 //! JSON-RPC as a client writes it, byte by byte where a test wants that.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -48,13 +48,6 @@ impl Client {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Err(error) => panic!("no answer: {error}"),
         }
-    }
-
-    /// Everything until the other side closes.
-    pub(crate) fn rest(&mut self) -> String {
-        let mut text = String::new();
-        let _ = self.stream.read_to_string(&mut text);
-        text
     }
 
     pub(crate) fn send(&mut self, id: i64, method: &str, params: &Value) {

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::fixtures::FLAG;
 use crate::look::{self, BOUND, ProcId, until};
+use crate::receipt::assert_verified;
 use crate::wire::Client;
 
 /// Tests that disturb others (storms of forks, hundreds of processes) run alone.
@@ -503,45 +504,4 @@ fn describe(id: ProcId) -> String {
         look::cgroup_of(pid),
         look::state(pid)
     )
-}
-
-/// Everything a receipt has to show to say verified.
-pub(crate) fn assert_verified(receipt: &Value) {
-    assert_eq!(receipt["verdict"], "verified", "{receipt:#}");
-    assert_eq!(receipt["survivors"], json!([]), "{receipt:#}");
-    assert_eq!(receipt["reason"], Value::Null, "{receipt:#}");
-    let rungs = rungs(receipt);
-    assert_eq!(
-        rungs.last().map(String::as_str),
-        Some("fence"),
-        "{receipt:#}"
-    );
-    let scan = rungs.iter().rposition(|rung| rung == "scan");
-    let kill = rungs.iter().rposition(|rung| rung == "kill");
-    assert!(scan.is_some() && kill < scan, "{receipt:#}");
-}
-
-/// The words of a receipt's rungs.
-pub(crate) fn rungs(receipt: &Value) -> Vec<String> {
-    let rungs = receipt["rungs"].as_array().unwrap();
-    rungs
-        .iter()
-        .map(|rung| rung["rung"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// The pids in one of a receipt's lists.
-pub(crate) fn pids(receipt: &Value, list: &str) -> BTreeSet<u32> {
-    let list = receipt[list].as_array().unwrap();
-    list.iter()
-        .map(|process| u32::try_from(process["pid"].as_u64().unwrap()).unwrap())
-        .collect()
-}
-
-/// The file of a stored descriptor, for keeping it open beyond its process.
-pub(crate) fn open_fd(pid: u32, fd: u32) -> File {
-    File::options()
-        .write(true)
-        .open(Path::new(&format!("/proc/{pid}/fd/{fd}")))
-        .unwrap()
 }

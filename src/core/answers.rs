@@ -101,7 +101,7 @@ impl Supervisor {
                 return true;
             };
             let done = matches!(service.state, State::Done);
-            if !done && !service.forced && !self.graph.ghosts_of(at).is_empty() {
+            if !done && self.haunted(at) {
                 return true;
             }
             let after: &[NameId] = if done { &[] } else { &edges.after };

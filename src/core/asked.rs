@@ -62,11 +62,13 @@ impl Supervisor {
             }
             self.set_aside(id);
         }
+        if force {
+            self.accept_ghosts(id);
+        }
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
         service.target = Target::Up;
-        service.forced |= force && !service.state.active();
         match &service.state {
             State::Down | State::Backoff { .. } | State::Failed { .. } | State::Done => {
                 service.backoff.reset();
@@ -105,6 +107,15 @@ impl Supervisor {
         })
     }
 
+    /// Whatever of it lingers now no longer keeps it from starting, this time or later.
+    fn accept_ghosts(&mut self, id: ServiceId) {
+        for ghost in self.graph.ghosts_of(id) {
+            if let Some(ghost) = self.services.get_mut(ghost) {
+                ghost.accepted = true;
+            }
+        }
+    }
+
     /// The lingering generation becomes a ghost of its own, so that the service can start
     /// beside it.
     fn set_aside(&mut self, id: ServiceId) {
@@ -119,7 +130,7 @@ impl Supervisor {
         let ghost = self.add(spec, true);
         self.out.timers.hand_over(id, ghost);
         self.gens.insert(ladder.r#gen, ghost);
-        ladder.on_survivor_gone(&mut self.out, ghost);
+        ladder.on_hint(&mut self.out, ghost);
         if let Some(service) = self.services.get_mut(&ghost) {
             service.receipt = Some(Box::new(ladder.receipt().clone()));
             service.state = State::Lingering(ladder);
@@ -175,7 +186,6 @@ impl Supervisor {
         };
         service.target = Target::Down;
         service.again = false;
-        service.forced = false;
         self.hope_lost = true;
         match &mut service.state {
             State::Starting(_) | State::Up(_) => {

@@ -138,7 +138,7 @@ pub struct Outcome {
     pub unverified: Vec<String>,
     /// Whether the final sweep was sure.
     pub sweep_error: Option<Failed>,
-    /// Whether the deadline passed before everything had its verdict.
+    /// Whether the deadline came before the final sweep was over.
     pub deadline_hit: bool,
 }
 

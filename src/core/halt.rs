@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ServiceId;
+use super::effect::{Effect, Notice};
 use super::machine::Supervisor;
 use super::receipt::{Cause, Receipt};
 use super::request::{Reply, RequestError, RequestId};
@@ -72,6 +73,10 @@ impl Supervisor {
             service.target = Target::Up;
             let mut waits = std::mem::take(&mut service.stop_waits);
             waits.extend(self.start_waits.remove(id).unwrap_or_default());
+            self.out.push(Effect::Notice(Notice::Trouble {
+                service: *id,
+                detail: format!("left running: {} lingers", receipt.service),
+            }));
             for request in waits {
                 let error = RequestError::DependentLingers(Box::new(receipt.clone()));
                 self.reply(request, Reply::Error(error));

@@ -340,9 +340,7 @@ impl Supervisor {
 
 /// Wanted up, and nothing known yet that would block it: settle looks at it next.
 pub(super) fn starting_again() -> State {
-    State::Blocked {
-        why: "about to start".into(),
-    }
+    State::Blocked { why: String::new() }
 }
 
 fn generation(event: &Event) -> Option<GenId> {

@@ -27,9 +27,7 @@ impl Supervisor {
         if self.leftovers > 0 {
             return Some("what an earlier supervisor left behind is being ended".into());
         }
-        let service = self.services.get(&id)?;
-        let mut ghosts = self.graph.ghosts_of(id).iter();
-        if !service.forced && ghosts.any(|ghost| self.services.contains_key(ghost)) {
+        if self.haunted(id) {
             return Some("an earlier start of it lingers".into());
         }
         if let Some(why) = self.unready_dependency(id) {
@@ -49,6 +47,13 @@ impl Supervisor {
         self.held.entry(requirer).or_default().insert(id);
         let name = self.graph.name_of(requirer);
         Some(format!("{name}, which requires it, is stopping"))
+    }
+
+    /// Whether an earlier start of it lingers beside which it was not told to start.
+    pub(super) fn haunted(&self, id: ServiceId) -> bool {
+        let ghosts = self.graph.ghosts_of(id).iter();
+        let mut ghosts = ghosts.filter_map(|ghost| self.services.get(ghost));
+        ghosts.any(|ghost| !ghost.accepted)
     }
 
     /// Something that the service waits for by its own file, and that is not ready.

@@ -27,7 +27,7 @@ impl Rng {
     /// do not come back together.
     fn jitter(&mut self, delay: Duration) -> Duration {
         let thousandths = 750 + u32::try_from(self.next() % 501).unwrap_or(250);
-        delay / 1000 * thousandths
+        (delay / 1000).saturating_mul(thousandths)
     }
 }
 

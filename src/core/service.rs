@@ -198,8 +198,8 @@ pub(super) struct Service {
     pub(super) receipt: Option<Box<Receipt>>,
     /// Requests that wait for this service's verdict.
     pub(super) stop_waits: Vec<RequestId>,
-    /// Start although an earlier generation lingers: a request said so.
-    pub(super) forced: bool,
+    /// A ghost beside which its service may start: a request said so.
+    pub(super) accepted: bool,
     /// When the current or last generation became ready.
     pub(super) up_since: Option<Time>,
     /// How many waves of stops wait for this one; set when a shutdown begins.
@@ -225,7 +225,7 @@ impl Service {
             last: None,
             receipt: None,
             stop_waits: Vec::new(),
-            forced: false,
+            accepted: false,
             up_since: None,
             waves_below: 0,
         }

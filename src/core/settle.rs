@@ -68,7 +68,6 @@ impl Supervisor {
         };
         service.starts += 1;
         service.again = false;
-        service.forced = false;
         service.failure = None;
         service.up_since = None;
         if let Some(timeout) = service.spec.start_timeout {
@@ -193,20 +192,24 @@ impl Supervisor {
         self.hope_lost |= match &state {
             State::Down | State::Failed { .. } | State::Lingering(_) => true,
             State::Done => !service.spec.oneshot,
-            State::Blocked { .. }
-            | State::Starting(_)
-            | State::Up(_)
-            | State::Stopping(_)
-            | State::Backoff { .. } => false,
+            // It ran, or was asked to, and cannot: whoever waits for it may wait in vain.
+            State::Blocked { .. } => {
+                matches!(&service.state, State::Blocked { why } if why.is_empty())
+            }
+            State::Starting(_) | State::Up(_) | State::Stopping(_) | State::Backoff { .. } => false,
         };
         let name = state.as_str();
+        // On its way to another state within this very settling.
+        let passing = matches!(&state, State::Blocked { why } if why.is_empty());
         service.state = state;
         service.since = self.out.now;
-        self.out.push(Effect::Notice(Notice::State {
-            service: id,
-            state: name,
-            detail,
-        }));
+        if !passing {
+            self.out.push(Effect::Notice(Notice::State {
+                service: id,
+                state: name,
+                detail,
+            }));
+        }
         self.mark_concerned(id);
     }
 

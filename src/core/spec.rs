@@ -12,7 +12,8 @@ pub struct Spec {
     pub name: String,
     /// The command, one word per element; never empty.
     pub exec: Vec<String>,
-    /// Readiness: dependents wait until this passed.
+    /// Readiness: dependents wait until this passed. A oneshot's readiness is its exit; its test
+    /// is not run.
     pub test: Option<Test>,
     /// Asked to stop by running this in the generation's `control` cgroup, before any signal.
     pub stop_command: Option<Vec<String>>,
@@ -26,11 +27,13 @@ pub struct Spec {
     pub stop_signal: Signal,
     /// Whom the polite signal reaches.
     pub signal_to: Reach,
-    /// How long a stop waits after the polite signal before it kills.
+    /// How long a stop waits after the polite signal before it kills. A stop command may take as
+    /// long before that.
     pub grace: Duration,
     /// How long what the main process left behind has before it is killed.
     pub exit_grace: Duration,
-    /// How long after a kill the verdict may take.
+    /// How long after a kill the verdict may take, and how long a stop waits for a start that is
+    /// under way.
     pub kill_timeout: Duration,
     /// How long a start may take until it is ready; none: for ever.
     pub start_timeout: Option<Duration>,

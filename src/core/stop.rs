@@ -12,7 +12,8 @@
 //! verdict rests on is read again inside the scan and the fence, after the last kill was done.
 //!
 //! After a verdict of lingering the ladder sleeps without a timer; a hint leads to a late proof,
-//! which takes a bounded time and ends in a better verdict or in sleep.
+//! which takes a bounded time and ends in a better verdict or in sleep. Only when its passes
+//! failed or settled nothing does it look again by itself, after a long pause.
 
 mod asking;
 mod proof;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::event::Failed;
 use super::machine::Out;
-use super::receipt::{Cause, Guarantee, Receipt, Rung, Step, Verdict};
+use super::receipt::{Cause, Guarantee, Proc, Receipt, Rung, Step, Verdict};
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run};
@@ -109,10 +110,14 @@ pub(super) struct Ladder {
     hinted: bool,
     /// How often a late proof looked again without a new hint.
     late_looks: u8,
-    /// The operation that was not waited for any longer: its completion is a hint.
-    abandoned: Option<OpId>,
+    /// Operations that were not waited for any longer: their completion is a hint.
+    abandoned: BTreeSet<OpId>,
     /// What could be promised when the ladder began.
     promised: Guarantee,
+    /// Escapees that outlived the last pass that worked.
+    outside: Vec<Proc>,
+    /// How many survivors were heard to have ended since.
+    outside_gone: usize,
     killed_pids: BTreeSet<u32>,
     escaped_pids: BTreeSet<u32>,
     /// Why the next verdict cannot be verified.
@@ -169,9 +174,11 @@ impl Ladder {
             late: false,
             hinted: false,
             late_looks: 0,
-            abandoned: None,
+            abandoned: BTreeSet::new(),
             promised: guarantee,
             doubt: None,
+            outside: Vec::new(),
+            outside_gone: 0,
             killed_pids: BTreeSet::new(),
             escaped_pids: BTreeSet::new(),
             receipt: Receipt {

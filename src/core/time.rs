@@ -55,11 +55,14 @@ pub enum Timer {
     TestPause(ServiceId),
     /// The back-off is over: start again.
     Backoff(ServiceId),
-    /// The current rung of the stop ladder (stop command, grace, inspection) is over.
+    /// The current rung of the stop ladder (start awaited, stop command, grace, inspection) is
+    /// over.
     Rung(ServiceId),
-    /// Look again (kill again, scan again): the last look did not settle it.
+    /// Look again (kill again, scan again): the last look did not settle it. The one timer that
+    /// may run while a service lingers and nothing is under way: its passes all failed.
     Retry(ServiceId),
-    /// The proof has taken as long as it may: give the verdict with what is known.
+    /// The proof has taken as long as it may: give the verdict with what is known. After a
+    /// verdict of lingering: this look has, so wait for the next hint.
     Proof(ServiceId),
     /// The stops of a shutdown have taken as long as they may: force the remaining verdicts.
     StopsEnd,

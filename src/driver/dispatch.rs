@@ -30,9 +30,9 @@ use crate::sys::{SysError, cgroup, clock, heap, inspect, signal};
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 /// How long reading the command lines of survivors may take.
 const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
+const ARGV_STACK: usize = 128 * 1024;
 /// Starts under way at a time: those that the lane's threads do, and what they do next.
 const STARTS_AHEAD: usize = 4;
-const ARGV_STACK: usize = 128 * 1024;
 /// So many starts leave something behind that is worth giving back.
 const STARTS_TO_TIDY: usize = 16;
 /// How long one kill watches its cgroup empty before it reports.
@@ -241,7 +241,8 @@ impl Driver {
         self.starts.push(self.reported(move || {
             let argv = argv.unwrap_or_default();
             let what = spawn::Spec {
-                // So that whoever leaves the command's cgroup is told like any other of this start.
+                // So that whoever leaves the command's cgroup is told like any other of this
+                // start.
                 mark: false,
                 join,
                 ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
@@ -394,22 +395,26 @@ impl Driver {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             known.extend(members);
         };
-        // A small one is over before the signal that may turn somebody into an orphan; a large
-        // one would hold up the loop.
-        if let Ok(Some(few)) = cgroup::census_of_few(&dir, "main", root) {
-            return record(few);
+        // One that fails leaves the mark to tell by. A small one is over before the signal that
+        // may turn somebody into an orphan; a large one would hold up the loop.
+        let few = match root {
+            Some(_) => cgroup::census_of_few(&dir, "main", root),
+            None => Ok(None),
+        };
+        match few {
+            Ok(Some(few)) => record(few),
+            Ok(None) => self.off_loop(move || {
+                // While we are in a leftover's cgroup, it cannot empty.
+                if let Err(error) = place.come_home(&dir) {
+                    tracing::warn!("failed to {error}");
+                }
+                if let Ok(members) = cgroup::census(&dir, root) {
+                    record(members);
+                }
+                Message::Nothing
+            }),
+            Err(_) => {}
         }
-        self.off_loop(move || {
-            // While we are in it, it cannot empty.
-            if let Err(error) = place.come_home(&dir) {
-                tracing::warn!("failed to {error}");
-            }
-            // One that fails leaves the mark to tell by.
-            if let Ok(members) = cgroup::census(&dir, root) {
-                record(members);
-            }
-            Message::Nothing
-        });
     }
 
     fn kill(&mut self, r#gen: GenId, op: OpId) {
@@ -597,7 +602,7 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
 fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
     let (sender, complete) = std::sync::mpsc::channel();
     let mut full = found.clone();
-    // Not one of the threads for what blocks: those that hang for good would be missed there.
+    // Not one of the blocking threads: those that hang for good would be missed there.
     let work = move || {
         full.iter_mut().for_each(inspect::read_argv);
         // Nobody waits any more when this took too long.

@@ -62,6 +62,8 @@ pub(super) struct Driver {
     pub(super) execs: BTreeMap<u32, ExecPipe>,
     /// Who was our child before we started anything: nobody's service.
     pub(super) inherited: BTreeSet<u32>,
+    /// Whether there were any, though they may have ended since.
+    pub(super) inherited_any: bool,
     /// Statuses of children that nobody knew yet, kept while a start is under way.
     pub(super) early: BTreeMap<u32, Exit>,
     /// Starts that have not come back, and how many of them are of main processes.
@@ -185,6 +187,7 @@ impl Driver {
             }
         };
         let leftovers: BTreeSet<GenId> = parts.gens.keys().copied().collect();
+        let inherited: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
         // The orphans of a killed supervisor went to process 1, or to us if that is who we are.
         let orphan_reaper = (!leftovers.is_empty() && std::process::id() != 1).then_some(1);
         Ok(Self {
@@ -193,7 +196,8 @@ impl Driver {
             gens: parts.gens,
             pids: BTreeMap::new(),
             execs: BTreeMap::new(),
-            inherited: reap::children().unwrap_or_default().into_iter().collect(),
+            inherited_any: !inherited.is_empty(),
+            inherited,
             early: BTreeMap::new(),
             starting: 0,
             mains_starting: 0,

@@ -163,7 +163,8 @@ impl Driver {
 
     /// Where orphans that nobody knows come from.
     pub(super) fn orphans(&self) -> Orphans {
-        if std::process::id() == 1 {
+        // What we had as children before we began may leave us orphans at any time.
+        if std::process::id() == 1 || self.inherited_any {
             Orphans::Unmarked
         } else {
             Orphans::Ours

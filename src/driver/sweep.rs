@@ -71,10 +71,6 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
         .collect();
     match strangers(&left, context) {
         Ok((strangers, doubt)) => {
-            for Foreigner { process, why } in &strangers {
-                let (pid, comm) = (process.pid, &process.comm);
-                tracing::warn!("left alone: process {pid} ({comm}), {why}");
-            }
             report.foreign = strangers;
             if let Some(error) = doubt {
                 report.error.get_or_insert(failed(&error));

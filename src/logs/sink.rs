@@ -3,7 +3,9 @@
 //! A full pipe or a stopped terminal blocks write(2) for as long as its reader likes, and
 //! `O_NONBLOCK` is no way out: it belongs to the open file description, which we share with
 //! whoever started us. So lines go into a bounded queue, and one thread, started with the first
-//! line, writes them. Both streams share the queue: what was said first comes out first.
+//! line, writes them. Where both streams are one file they share the queue: what was said first
+//! comes out first. Where they are two, each has its own: a stdout that nobody reads must not
+//! keep back what stderr has to say.
 //!
 //! While the queue is full lines are dropped, counted, and the loss is said once it flows again.
 //! An output that is gone (EPIPE, EIO) costs its lines and nothing else. A write to it must not
@@ -16,9 +18,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
 
 use super::Stream;
-use crate::sys::signal;
+use crate::sys::{clock, signal};
 
 /// Bytes that wait for a slow reader, before lines are dropped.
 pub const QUEUE_BYTES: usize = 256 * 1024;
@@ -32,19 +35,23 @@ const STACK_BYTES: usize = 64 * 1024;
 
 /// Writes whole lines to the supervisor's stdout and stderr without ever blocking the caller.
 ///
-/// Clones share one queue. When the last one is dropped the thread writes what is left and ends.
+/// Clones share the queues. When the last one is dropped the threads write what is left and end.
 #[derive(Clone, Debug)]
 pub struct Sink(Arc<Owner>);
 
 #[derive(Debug)]
-struct Owner(Arc<Shared>);
+struct Owner {
+    stdout: Arc<Shared>,
+    /// The same one where both are one file.
+    stderr: Arc<Shared>,
+}
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
     drained: Condvar,
-    to: Destination,
+    to: Arc<Destination>,
 }
 
 #[derive(Debug)]
@@ -93,18 +100,28 @@ impl Sink {
     }
 
     fn to(to: Destination) -> Self {
-        Self(Arc::new(Owner(Arc::new(Shared {
-            queue: Mutex::default(),
-            filled: Condvar::new(),
-            drained: Condvar::new(),
-            to,
-        }))))
+        let one = to.is_one_file();
+        let to = Arc::new(to);
+        let shared = || {
+            Arc::new(Shared {
+                queue: Mutex::default(),
+                filled: Condvar::new(),
+                drained: Condvar::new(),
+                to: Arc::clone(&to),
+            })
+        };
+        let stdout = shared();
+        let stderr = if one { Arc::clone(&stdout) } else { shared() };
+        Self(Arc::new(Owner { stdout, stderr }))
     }
 
     /// Queues one line for `stream`, made of `parts`; the line feed is added. Never blocks: when
     /// there is no room, or no thread can be had, the line is dropped and counted.
     pub fn line(&self, stream: Stream, parts: &[&[u8]]) {
-        let shared = &self.0.0;
+        let shared = match stream {
+            Stream::Stdout => &self.0.stdout,
+            Stream::Stderr => &self.0.stderr,
+        };
         let mut queue = shared.lock();
         if queue.push(stream, parts) {
             shared.rouse(&mut queue);
@@ -113,29 +130,32 @@ impl Sink {
 
     /// How many lines were dropped since the start.
     pub fn lost(&self) -> u64 {
-        self.0.0.lock().lost
+        let Owner { stdout, stderr } = &*self.0;
+        let more = if Arc::ptr_eq(stdout, stderr) {
+            0
+        } else {
+            stderr.lock().lost
+        };
+        stdout.lock().lost + more
     }
 
     /// Waits until everything queued is written, at most for `bound`, and says whether it is.
     /// Blocks: call it off the loop, or at the very end. Written means handed to the kernel.
     pub fn flush(&self, bound: Duration) -> bool {
-        let shared = &self.0.0;
-        let mut queue = shared.lock();
-        if !queue.is_idle() {
-            shared.rouse(&mut queue);
-        }
-        let (queue, _) = shared
-            .drained
-            .wait_timeout_while(queue, bound, |queue| !queue.is_idle())
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.is_idle()
+        let began = clock::boot_now();
+        // What we say of ourselves first: it is what a reader needs most.
+        let stderr = self.0.stderr.flush(bound);
+        let spent = Duration::from_nanos(clock::boot_now().saturating_sub(began));
+        self.0.stdout.flush(bound.saturating_sub(spent)) && stderr
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.filled.notify_one();
+        for shared in [&self.stdout, &self.stderr] {
+            shared.lock().closed = true;
+            shared.filled.notify_one();
+        }
     }
 }
 
@@ -234,6 +254,18 @@ impl Batch {
 }
 
 impl Destination {
+    /// Whether both streams end in the same file, as far as can be told.
+    fn is_one_file(&self) -> bool {
+        let file = |fd: BorrowedFd<'_>| fstat(fd).ok().map(|file| (file.st_dev, file.st_ino));
+        let (stdout, stderr) = match self {
+            Destination::Stdio => (file(io::stdout().as_fd()), file(io::stderr().as_fd())),
+            Destination::Descriptors { stdout, stderr } => {
+                (file(stdout.as_fd()), file(stderr.as_fd()))
+            }
+        };
+        stdout == stderr
+    }
+
     fn write(&self, stream: Stream, bytes: &[u8]) -> Result<(), Errno> {
         match (self, stream) {
             // Not through `Write`: its lock and its buffer could block or hold back what a
@@ -272,6 +304,18 @@ fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
 }
 
 impl Shared {
+    fn flush(self: &Arc<Self>, bound: Duration) -> bool {
+        let mut queue = self.lock();
+        if !queue.is_idle() {
+            self.rouse(&mut queue);
+        }
+        let (queue, _) = self
+            .drained
+            .wait_timeout_while(queue, bound, |queue| !queue.is_idle())
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.is_idle()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

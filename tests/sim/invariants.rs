@@ -91,11 +91,10 @@ impl Observer {
         hold(left.is_none(), || {
             format!("{name} was started before a leftover has its verdict")
         })?;
-        let forced = self.services.get(name).is_some_and(|seen| seen.forced);
         for other in self.gens.values().filter(|other| other.name == *name) {
             let gone = match other.verdict() {
                 Some(Verdict::Verified | Verdict::Unverified) => true,
-                Some(Verdict::Lingering) => forced,
+                Some(Verdict::Lingering) => other.accepted,
                 None => false,
             };
             hold(gone, || format!("two generations of {name} at once"))?;
@@ -212,6 +211,15 @@ impl Observer {
         hold(
             receipt.survivors.is_empty() || receipt.verdict == Verdict::Lingering,
             || format!("{name} has survivors and is {:?}", receipt.verdict),
+        )?;
+        hold(
+            !seen.alive_outside || receipt.verdict == Verdict::Lingering,
+            || {
+                format!(
+                    "{name} is {:?}, and an escapee is known to live",
+                    receipt.verdict
+                )
+            },
         )?;
         let killed: BTreeSet<u32> = receipt.killed.iter().map(|p| p.pid).collect();
         hold(killed == seen.killed, || {

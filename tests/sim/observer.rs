@@ -59,11 +59,15 @@ pub struct GenSeen {
     pub last_main_reading: Option<bool>,
     pub inspected: bool,
     pub spawned_late: bool,
+    /// The newest pass that worked left somebody alive.
+    pub alive_outside: bool,
     pub killed: BTreeSet<u32>,
     pub escaped: BTreeSet<u32>,
     pub receipts: u32,
     pub last: Option<Receipt>,
     pub released: bool,
+    /// Its service may start beside it: a request said so.
+    pub accepted: bool,
 }
 
 /// A configured service, as seen from outside.
@@ -73,8 +77,6 @@ pub struct ServiceSeen {
     pub gens: Vec<GenId>,
     /// The oneshot's work is done.
     pub done: bool,
-    /// A start was forced since the last one.
-    pub forced: bool,
     /// Requests to stop it that have no answer yet.
     pub stops: BTreeSet<RequestId>,
 }
@@ -129,11 +131,13 @@ impl GenSeen {
             last_main_reading: None,
             inspected: false,
             spawned_late: false,
+            alive_outside: false,
             killed: BTreeSet::new(),
             escaped: BTreeSet::new(),
             receipts: 0,
             last: None,
             released: false,
+            accepted: false,
         }
     }
 
@@ -162,7 +166,6 @@ impl Observer {
                 spec: spec.clone(),
                 gens: Vec::new(),
                 done: false,
-                forced: false,
                 stops: BTreeSet::new(),
             };
             (spec.name.clone(), seen)
@@ -272,12 +275,16 @@ impl Observer {
             Request::Stop { service, .. } => {
                 if let Some(seen) = self.services.get_mut(service) {
                     seen.stops.insert(id);
-                    seen.forced = false;
                 }
             }
             Request::Start { service, force, .. } => {
-                if let Some(seen) = self.services.get_mut(service) {
-                    seen.forced |= force;
+                let lingers = |seen: &&mut GenSeen| {
+                    seen.name == *service
+                        && (seen.leftover || seen.verdict() == Some(Verdict::Lingering))
+                };
+                if *force {
+                    let lingering = self.gens.values_mut().filter(lingers);
+                    lingering.for_each(|seen| seen.accepted = true);
                 }
             }
             Request::Restart { .. } => {}
@@ -332,6 +339,9 @@ impl Observer {
                     seen.forget_proof();
                 }
                 if seen.scans_open.remove(op) {
+                    if report.error.is_none() && report.populated == Some(false) {
+                        seen.alive_outside = !report.alive.is_empty();
+                    }
                     let empty = report.populated == Some(false)
                         && report.escaped.is_empty()
                         && report.error.is_none();
@@ -343,6 +353,7 @@ impl Observer {
                     }
                 }
             }
+            Event::SurvivorGone { .. } => seen.alive_outside = false,
             Event::Fenced { op, result, .. } => {
                 seen.fence_removed |= seen.fences_open.remove(op) && *result == Fence::Removed;
                 seen.fence_busy |= seen.fences_sure.contains(op) && *result == Fence::Busy;
@@ -443,12 +454,11 @@ impl Observer {
             if !service.gens.is_empty() {
                 self.situations.insert("a service is started again");
             }
-            if service.forced && !lingering.is_empty() {
+            if !lingering.is_empty() {
                 self.situations
                     .insert("a start is forced beside what lingers");
             }
             service.done = false;
-            service.forced = false;
             service.gens.push(*r#gen);
         }
     }

@@ -4,7 +4,7 @@ use crate::core::{
     Cause, Effect, Event, Exit, GenId, Leftover, OpId, Reply, Request, RequestError, Spec, Test,
     Verdict,
 };
-use crate::hand::{Hand, failed, ms, requires, shutdown, web_on_setup_on_db};
+use crate::hand::{Hand, failed, ms, oneshot, requires, shutdown, web_on_setup_on_db};
 use crate::scenario::{settings, spec};
 
 /// db, web requires db; both up.
@@ -148,6 +148,37 @@ fn a_wait_for_what_needs_a_daemon_that_is_done_is_answered() {
     ));
 }
 
+#[test]
+fn a_wait_below_something_that_cannot_come_back_is_answered() {
+    let specs = vec![
+        oneshot("a", &[]),
+        requires("b", &["a"]),
+        requires("c", &["b"]),
+    ];
+    let mut hand = Hand::new(specs);
+    hand.run("a");
+    hand.ends("a", 0);
+    hand.run("b");
+    hand.start("a");
+    hand.run("a");
+    hand.ends("a", 1);
+    let r#gen = hand.r#gen("c");
+    hand.tell(Event::SpawnFailed {
+        r#gen,
+        error: failed(),
+    });
+    hand.proven(r#gen);
+    assert_eq!(hand.state("c"), "blocked");
+    assert_eq!(hand.state("b"), "stopping");
+    let wait = hand.start("c");
+    assert_eq!(hand.reply(wait), None);
+    hand.ends("b", 0);
+    assert!(matches!(
+        hand.reply(wait),
+        Some(Reply::Error(RequestError::Blocked { .. }))
+    ));
+}
+
 // ---- leftovers, ghosts, shutdown ------------------------------------------------------------
 
 fn leftover(number: u64, spec: Spec) -> Leftover {
@@ -238,6 +269,24 @@ fn what_was_set_aside_and_went_is_not_said_to_linger() {
     assert!(
         hand.has(|effect| matches!(effect, Effect::Finish(outcome) if outcome.exit_code() == 0))
     );
+}
+
+#[test]
+fn a_service_started_beside_what_lingers_is_restarted_beside_it_too() {
+    let mut hand = Hand::new(vec![spec("a")]);
+    hand.run("a");
+    hand.stop("a");
+    hand.lingers("a");
+    let unforced = hand.start("a");
+    assert!(is_lingering(hand.reply(unforced)));
+    hand.ask(Request::Start {
+        service: "a".into(),
+        wait: false,
+        force: true,
+    });
+    hand.run("a");
+    hand.ends("a", 1);
+    assert_eq!(hand.state("a"), "starting");
 }
 
 #[test]

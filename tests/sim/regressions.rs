@@ -348,6 +348,77 @@ fn a_late_pass_that_hangs_gives_way_to_the_next_hint() {
 }
 
 #[test]
+fn a_late_pass_that_fails_is_made_again() {
+    let mut hand = Hand::new(vec![spec("a")]);
+    hand.run("a");
+    let r#gen = hand.r#gen("a");
+    hand.stop("a");
+    hand.lingers("a");
+    hand.kill_done(r#gen, false);
+    let op = hand.scan_op(r#gen);
+    hand.pass_ms(4_999);
+    let report = ScanReport {
+        populated: Some(false),
+        error: Some(failed()),
+        ..ScanReport::default()
+    };
+    hand.tell(Event::Scanned { r#gen, op, report });
+    hand.pass_ms(100);
+    assert!(hand.scan_op(r#gen) > op);
+}
+
+#[test]
+fn late_passes_that_all_fail_are_made_again_after_a_pause() {
+    let mut hand = Hand::new(vec![spec("a")]);
+    hand.run("a");
+    let r#gen = hand.r#gen("a");
+    hand.stop("a");
+    hand.lingers("a");
+    hand.exits("a", 0);
+    hand.kill_done(r#gen, false);
+    for _ in 0..40 {
+        let op = hand.scan_op(r#gen);
+        let report = ScanReport {
+            populated: Some(false),
+            error: Some(failed()),
+            ..ScanReport::default()
+        };
+        hand.tell(Event::Scanned { r#gen, op, report });
+        hand.pass_ms(250);
+    }
+    let last = hand.scan_op(r#gen);
+    hand.pass_ms(30_000);
+    assert!(hand.scan_op(r#gen) > last);
+    hand.proven(r#gen);
+    assert_eq!(hand.state("a"), "down");
+}
+
+#[test]
+fn a_survivor_that_nobody_killed_is_looked_after_at_once() {
+    let mut hand = Hand::new(vec![spec("a")]);
+    hand.run("a");
+    let r#gen = hand.r#gen("a");
+    hand.exits("a", 0);
+    let hung = hand.scan_op(r#gen);
+    hand.pass_ms(5_000);
+    let op = hand.op(|effect| match effect {
+        Effect::Inspect { op, .. } => Some(*op),
+        _ => None,
+    });
+    let survivors = vec![crate::core::Survivor {
+        pid: 77,
+        ..Default::default()
+    }];
+    hand.tell(Event::Inspected {
+        r#gen,
+        op,
+        survivors,
+    });
+    assert_eq!(hand.state("a"), "lingering");
+    assert!(hand.scan_op(r#gen) > hung);
+}
+
+#[test]
 fn a_main_process_that_was_not_reaped_is_never_called_gone() {
     let mut hand = Hand::new(vec![spec("a")]);
     hand.run("a");

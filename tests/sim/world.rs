@@ -338,8 +338,9 @@ impl World {
         let (r#gen, place) = (process.r#gen, process.place);
         let stuck = process.mortality == Mortality::Never && process.killed;
         match deed {
-            // What is stuck in the kernel does nothing.
+            // What SIGKILL is pending for does nothing any more.
             _ if stuck => {}
+            Deed::Fork { .. } | Deed::Escape if process.killed => {}
             Deed::Exit(exit) => self.die(pid, exit),
             Deed::Fork { more } => {
                 let child = self.process(r#gen, place);

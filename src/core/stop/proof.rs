@@ -165,7 +165,16 @@ impl Ladder {
             if !report.escaped.is_empty() {
                 // An old pass met somebody: what was seen before we heard of it does not count.
                 self.stale_passes = out.last_op();
+                self.empty_passes = 0;
                 self.hinted = true;
+            }
+            // Late as it is, it may know of somebody who lives.
+            match report.populated {
+                Some(true) => self.populated = Some(true),
+                Some(false) if report.error.is_none() && self.abandoned.contains(&op) => {
+                    self.note_outside(&report.alive);
+                }
+                Some(false) | None => {}
             }
             self.on_abandoned(out, id, op);
             return None;
@@ -194,6 +203,7 @@ impl Ladder {
         if let Some(error) = report.error.or_else(|| self.unread(report.populated)) {
             return self.on_scan_failed(out, id, error);
         }
+        self.note_outside(&report.alive);
         if escaped > 0 {
             self.empty_passes = 0;
             if !report.alive.is_empty() {
@@ -265,12 +275,16 @@ impl Ladder {
             Fence::Removed => {
                 self.step(out, Rung::Fence);
                 self.populated = Some(false);
-                let verdict = if self.doubt.is_none() && self.receipt.guarantee.can_verify() {
+                let survivors = self.known_outside();
+                let verdict = if !survivors.is_empty() {
+                    self.blame(format!("{} process(es) survive", survivors.len()));
+                    Verdict::Lingering
+                } else if self.doubt.is_none() && self.receipt.guarantee.can_verify() {
                     Verdict::Verified
                 } else {
                     Verdict::Unverified
                 };
-                Some(self.end(out, id, verdict, Vec::new()))
+                Some(self.end(out, id, verdict, survivors))
             }
             Fence::Busy => {
                 self.step(out, Rung::FenceBusy);
@@ -289,7 +303,13 @@ impl Ladder {
             Fence::Failed(error) => {
                 self.blame(error.to_string());
                 self.step(out, Rung::Trouble(error));
-                Some(self.end(out, id, Verdict::Unverified, Vec::new()))
+                let survivors = self.known_outside();
+                let verdict = if survivors.is_empty() {
+                    Verdict::Unverified
+                } else {
+                    Verdict::Lingering
+                };
+                Some(self.end(out, id, verdict, survivors))
             }
         }
     }
@@ -299,6 +319,7 @@ impl Ladder {
         match self.on {
             On::Kill { op: None } => self.kill(out, id),
             On::Scan { op: None } => self.scan(out, id),
+            On::Lingering => self.look_again(out, id),
             _ => {}
         }
     }
@@ -336,7 +357,11 @@ impl Ladder {
         let text = error.to_string();
         self.step(out, Rung::Trouble(error));
         if self.late {
-            return self.wait_or_sleep(out, id);
+            if self.late_looks_spent() {
+                return self.doze(out, id);
+            }
+            self.set_retry(out, id);
+            return None;
         }
         if self.scan_failures < SCAN_TRIES {
             self.set_retry(out, id);
@@ -346,10 +371,10 @@ impl Ladder {
         self.fence_when_settled(out, id, true)
     }
 
-    /// Another pass at once; a late proof gives up after some and waits for the next hint.
+    /// Another pass at once; a late proof gives up after some.
     fn scan_on(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
         if self.late_looks_spent() {
-            return self.sleep(out, id);
+            return self.doze(out, id);
         }
         self.scan(out, id);
         None
@@ -388,6 +413,10 @@ impl Ladder {
     }
 
     fn set_retry(&mut self, out: &mut Out, id: ServiceId) {
+        if self.late {
+            // Its bound is on each pass; between them there is only the number of looks.
+            out.timers.cancel(Timer::Proof(id));
+        }
         out.timers.set(Timer::Retry(id), out.now + self.retry);
         self.retry = (self.retry * 2).min(RETRY_LAST);
     }
@@ -398,6 +427,11 @@ impl Ladder {
                 self.receipt.killed.push(process);
             }
         }
+    }
+
+    fn note_outside(&mut self, alive: &[Proc]) {
+        self.outside = alive.to_vec();
+        self.outside_gone = 0;
     }
 
     fn add_found(&mut self, report: &ScanReport) {

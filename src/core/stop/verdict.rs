@@ -16,6 +16,8 @@ use super::{Ladder, On, proof};
 pub(super) const INSPECT_BOUND: Duration = Duration::from_millis(500);
 /// How long one look of a late proof may take.
 pub(super) const LATE_BOUND: Duration = Duration::from_secs(5);
+/// How long a late proof waits when its passes settled nothing and no hint is to be expected.
+const LATE_PAUSE: Duration = Duration::from_secs(30);
 /// A late proof looks this often again before it waits for the next hint.
 const LATE_LOOKS: u8 = 16;
 
@@ -47,10 +49,17 @@ impl Ladder {
         survivors: Vec<Survivor>,
     ) -> Option<Verdict> {
         if self.on != (On::Inspect { op }) {
+            self.on_abandoned(out, id, op);
             return None;
         }
-        let killed = |s: &Survivor| s.pid == 0 || self.killed_pids.contains(&s.pid);
-        self.kill_due |= !survivors.iter().all(killed);
+        let met = |s: &Survivor| {
+            s.pid == 0 || self.killed_pids.contains(&s.pid) || self.escaped_pids.contains(&s.pid)
+        };
+        if !survivors.iter().all(met) {
+            // Nobody killed these yet: the verdict does not wait for it, the next look will.
+            self.kill_due = true;
+            self.hinted = true;
+        }
         Some(self.give_up(out, id, survivors))
     }
 
@@ -86,7 +95,12 @@ impl Ladder {
     /// No more time for anything: the verdict with what is known.
     pub(in super::super) fn force_verdict(&mut self, out: &mut Out, id: ServiceId) -> Verdict {
         self.blame("the shutdown's deadline came before the proof".into());
-        if !self.killing && self.main != Main::Spawning && self.populated != Some(false) {
+        let may_live = match self.main {
+            Main::Spawning => false,
+            Main::None => self.populated == Some(true),
+            Main::Alive(_) | Main::Gone(_) | Main::Unknown => self.populated != Some(false),
+        };
+        if may_live && !self.killing {
             self.kill_aside(out);
         }
         self.give_up(out, id, Vec::new())
@@ -96,8 +110,11 @@ impl Ladder {
         &mut self,
         out: &mut Out,
         id: ServiceId,
-        survivors: Vec<Survivor>,
+        mut survivors: Vec<Survivor>,
     ) -> Verdict {
+        if survivors.is_empty() {
+            survivors = self.known_outside();
+        }
         let unsettled = self.unsettled();
         let unreaped = matches!(self.main, Main::Alive(_));
         if !survivors.is_empty() {
@@ -111,7 +128,9 @@ impl Ladder {
         } else {
             self.blame("the proof did not come in time".into());
         }
-        let gone = self.populated == Some(false);
+        // Unless there is something to look into at once, which may prove it.
+        let never_was = self.main == Main::None && self.populated.is_none() && !self.hinted;
+        let gone = self.populated == Some(false) || never_was;
         let lives = !survivors.is_empty() || !gone || unsettled.is_some() || unreaped;
         let verdict = if lives {
             Verdict::Lingering
@@ -119,6 +138,18 @@ impl Ladder {
             Verdict::Unverified
         };
         self.end(out, id, verdict, survivors)
+    }
+
+    /// Escapees that are known to live, as far as a pass tells.
+    pub(super) fn known_outside(&self) -> Vec<Survivor> {
+        let known = self.outside.iter().map(|process| Survivor {
+            pid: process.pid,
+            ppid: process.ppid,
+            argv: vec![format!("[{}]", process.comm)],
+            state: '?',
+            ..Survivor::default()
+        });
+        known.collect()
     }
 
     pub(super) fn end(
@@ -144,7 +175,9 @@ impl Ladder {
         out.push(Effect::Receipt(Box::new(self.receipt.clone())));
         if verdict == Verdict::Lingering {
             self.late = true;
-            if self.killing && self.kill_due && self.populated == Some(true) {
+            let grace_left = self.grace_ends.is_some_and(|ends| ends > out.now);
+            let may_kill = self.killing || (!grace_left && self.main != Main::Spawning);
+            if may_kill && self.kill_due && self.populated == Some(true) {
                 // The last kill failed, or somebody came after it: time was up, not the means.
                 self.kill_aside(out);
             }
@@ -169,14 +202,20 @@ impl Ladder {
         }
     }
 
-    /// A survivor is gone, or whoever looks after it wants to know.
+    /// A survivor outside the cgroup is gone.
     pub(in super::super) fn on_survivor_gone(&mut self, out: &mut Out, id: ServiceId) {
+        self.outside_gone += 1;
+        if self.outside_gone >= self.outside.len() {
+            self.outside.clear();
+        }
+        // It may have left somebody behind.
+        self.kill_due = true;
         self.on_hint(out, id);
     }
 
     /// Something changed for the better. Before the verdict timers look again anyway; after it,
     /// hints are all there is, so one that comes while a look is under way is kept.
-    pub(super) fn on_hint(&mut self, out: &mut Out, id: ServiceId) {
+    pub(in super::super) fn on_hint(&mut self, out: &mut Out, id: ServiceId) {
         #[cfg(test)]
         if self.late && planted(Bug::HintLost) {
             return;
@@ -190,15 +229,14 @@ impl Ladder {
 
     /// The operation that was given up has come back after all.
     pub(super) fn on_abandoned(&mut self, out: &mut Out, id: ServiceId, op: OpId) {
-        if self.abandoned == Some(op) {
-            self.abandoned = None;
+        if self.abandoned.remove(&op) {
             self.on_hint(out, id);
         }
     }
 
     fn abandon(&mut self) {
-        if let On::Scan { op: Some(op) } | On::Fence { op } = self.on {
-            self.abandoned = Some(op);
+        if let On::Scan { op: Some(op) } | On::Fence { op } | On::Inspect { op } = self.on {
+            self.abandoned.insert(op);
         }
     }
 
@@ -212,8 +250,18 @@ impl Ladder {
         None
     }
 
+    /// The passes settled nothing and nobody is known to live whose end would be a hint: this
+    /// alone keeps a lingering generation from sleeping without a timer.
+    pub(super) fn doze(&mut self, out: &mut Out, id: ServiceId) -> Option<Verdict> {
+        self.sleep(out, id);
+        if self.on == On::Lingering {
+            out.timers.set(Timer::Retry(id), out.now + LATE_PAUSE);
+        }
+        None
+    }
+
     /// A lingering generation may be gone by now.
-    fn look_again(&mut self, out: &mut Out, id: ServiceId) {
+    pub(super) fn look_again(&mut self, out: &mut Out, id: ServiceId) {
         self.hinted = false;
         self.empty_passes = 0;
         self.receipt.guarantee = self.promised;

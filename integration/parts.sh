@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# For integration/run and integration/nightly: the parts of a run, what they say, and the sum.
+
+passed=0
+failed=0
+skipped=0
+failures=()
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+
+# A failed test says where; a backtrace of it says no more.
+export RUST_BACKTRACE=0
+
+# say_no WHY: ends the run before it has begun.
+say_no() {
+    echo "${0##*/}: failed to begin: $*" >&2
+    echo "0 passed, 1 failed"
+    exit 1
+}
+
+# need COMMAND PACKAGE: installs the package from Debian when the command is not there.
+need() {
+    command -v "$1" >/dev/null && return
+    part "install $2" install "$2"
+    command -v "$1" >/dev/null || say_no "$1 is not there, and Debian's package $2 could not be installed"
+}
+
+install() {
+    if ! apt-get install -y --no-install-recommends "$1"; then
+        # The lists may be too old to know where it is.
+        apt-get update && apt-get install -y --no-install-recommends "$1"
+    fi
+}
+
+# count FILE: adds up what the test runners in FILE said of themselves.
+count() {
+    local p f i
+    while read -r p f i; do
+        passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + i))
+    done < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored;.*/\1 \2 \3/p' "$1")
+}
+
+# part NAME COMMAND...: one part of the run; a part without tests of its own counts as one.
+part() {
+    local name=$1 out="$log/${1//[ \/]/-}" began=$SECONDS status before=$((passed + failed)) failed_before=$failed
+    shift
+    if [ -n "${NOUGHT_VERBOSE:-}" ]; then
+        "$@" 2>&1 | tee "$out"; status=${PIPESTATUS[0]}
+    else
+        "$@" >"$out" 2>&1; status=$?
+    fi
+    count "$out"
+    if [ $((passed + failed)) -eq "$before" ]; then
+        if [ "$status" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    elif [ "$status" -ne 0 ] && [ "$failed" -eq "$failed_before" ]; then
+        failed=$((failed + 1))
+    fi
+    if [ "$status" -eq 0 ] && [ "$failed" -eq "$failed_before" ]; then
+        printf 'ok      %-36s %5d s\n' "$name" $((SECONDS - began))
+    else
+        printf 'FAILED  %-36s %5d s\n' "$name" $((SECONDS - began))
+        failures+=("$name")
+        [ -n "${NOUGHT_VERBOSE:-}" ] || what_failed "$name" "$out"
+    fi
+}
+
+# what_failed NAME FILE: the relevant end of a part's output. From the test runner's own list of
+# failures, if there is one: what is above it are the names of tests that passed.
+what_failed() {
+    local from
+    from=$(grep -n -m1 -E '^failures:$|^error(\[|:)' "$2" | cut -d: -f1)
+    echo "---- $1 ----"
+    tail -n "+${from:-1}" "$2" | tail -n 300
+    echo "---- end of $1 ----"
+}
+
+# sum_up: the last line of the run.
+sum_up() {
+    local name
+    echo
+    for name in "${failures[@]}"; do
+        echo "FAILED PART: $name"
+    done
+    if [ "$skipped" -gt 0 ]; then
+        echo "$skipped skipped"
+    fi
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}
