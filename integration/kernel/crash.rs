@@ -112,7 +112,7 @@ fn what_a_killed_supervisor_left_is_ended_with_proof_before_anything_starts() {
         world.log()
     );
     until("the old tree is removed", || (!tree.exists()).then_some(()));
-    let log = world.log();
+    let log = world.log_with(": up");
     assert_leftovers_first(&log);
     for name in ["web", "db", "sly"] {
         assert!(
@@ -187,7 +187,7 @@ fn a_supervisor_killed_at_random_moments_leaves_nothing_to_its_successor() {
         until(&format!("{said}: only its own cgroups stand"), || {
             (trees(&world) == [world.nought_tree()].into()).then_some(())
         });
-        let log = world.log();
+        let log = world.log_with(": up");
         assert_leftovers_first(&log);
         leftovers += log.matches("an earlier supervisor left generation").count();
         // At most the escapee of this start lives outside; it says so a moment after it is up.

@@ -44,6 +44,47 @@ fn an_escapee_of_one_service_is_not_ended_with_another() {
     world.end();
 }
 
+/// Stops a service of which a disguised orphan is left: nobody can say whose that is, so it is
+/// not signalled, and the stop does not say that nothing is left.
+pub(crate) fn a_disguised_orphan_is_left_alone_and_said(mut world: World) {
+    world.init();
+    world.pid("web", "pid");
+    let orphan = world.pid("web", "wiped");
+    until("it is an orphan", || {
+        (look::parent(orphan)? == world.supervisor()).then_some(())
+    });
+    let id = look::alive(orphan).unwrap();
+    world.census();
+    let stop = world.cli(&["stop", "web"]);
+    assert_eq!(stop.status.code(), Some(4), "{stop:?}");
+    let receipt = world.receipt("web");
+    assert_eq!(receipt["verdict"], "unverified", "{receipt:#}");
+    let reason = receipt["reason"].as_str().unwrap();
+    assert!(reason.contains(&orphan.to_string()), "{reason}");
+    assert_eq!(pids(&receipt, "foreign"), [orphan].into(), "{receipt:#}");
+    assert!(look::is_alive(id), "it was signalled");
+    world.start("web").unwrap();
+    let second = world.numbers("web", "wiped", 2)[1];
+    world.census();
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(71), "{}", world.log());
+    world.assert_last_words("unverified: web");
+    for orphan in [orphan, u32::try_from(second).unwrap()] {
+        assert!(look::alive(orphan).is_some());
+        look::signal(orphan, libc::SIGKILL);
+        until("it ends", || look::alive(orphan).is_none().then_some(()));
+    }
+    world.end();
+}
+
+#[test]
+fn an_orphan_without_any_mark_is_left_alone_and_the_stop_unverified() {
+    let mut world = World::new();
+    let words = format!("disguise {}", world.foreign_cgroup().display());
+    world.fixture("web", &words, "");
+    a_disguised_orphan_is_left_alone_and_said(world);
+}
+
 /// A process of the test's own, in no way a service's.
 fn bystander() -> Child {
     let mut sleep = Command::new("sleep");

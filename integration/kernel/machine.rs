@@ -114,7 +114,7 @@ fn process_1_reaps_orphans_that_are_nobodys() {
 fn process_1_passes_on_that_something_lingers() {
     let mut world = as_process_1(&["--container", "--deadline", "3s"]);
     world
-        .fixture("web", "stay", "shutdown_timeout: 50ms\nkill_timeout: 200ms")
+        .fixture("web", "stay", "shutdown_timeout: 50ms\nkill_timeout: 1s")
         .init();
     world.reach("web", "up");
     world.number("web", "up");

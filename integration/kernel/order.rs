@@ -23,7 +23,6 @@ fn a_chain_of_five_starts_in_order_and_stops_in_reverse() {
         let after = n
             .checked_sub(1)
             .map_or(String::new(), |n| format!("after: [{}]", names[n]));
-        // Ready a moment after it has said that it is up.
         world.fixture(name, "polite 30", &after);
     }
     world.init();
@@ -202,11 +201,8 @@ fn a_cycle_is_refused_with_its_name_and_harms_no_other() {
         .fixture("c", "stay", "")
         .init();
     world.reach("c", "up");
-    let log = world.log();
-    assert!(
-        log.contains("a") && log.to_lowercase().contains("cycle"),
-        "{log}"
-    );
+    let log = world.log_with("c: up").to_lowercase();
+    assert!(log.contains("cycle"), "{log}");
     assert!(world.said("a").is_empty() && world.said("b").is_empty());
     world.end();
 }

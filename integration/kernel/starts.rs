@@ -21,7 +21,7 @@ fn fails_to_start(exec: &str, more: &str, words: &[&str]) {
     let detail = status["detail"].as_str().unwrap();
     for word in words {
         assert!(detail.contains(word), "{detail:?} should say {word:?}");
-        assert!(world.log().contains(word), "{}", world.log());
+        world.log_with(word);
     }
     let error = world.start("broken").unwrap_err();
     assert_eq!(error["code"], -32014, "{error}");
@@ -110,7 +110,7 @@ fn with_dead_file_system(manner: &str) -> (World, u32) {
     world.number("server", "serving");
     world.launch.push(format!("mounts-of={server}"));
     let lines = format!(
-        "dir: {}\nshutdown_timeout: 200ms\nkill_timeout: 300ms",
+        "dir: {}\nshutdown_timeout: 200ms\nkill_timeout: 1s",
         dead.display()
     );
     world.fixture("hung", "stay", &lines);
@@ -207,7 +207,7 @@ fn a_broken_service_file_keeps_no_other_from_running() {
         .init();
     world.number("good", "up");
     world.reach("good", "up");
-    let log = world.log();
+    let log = world.log_with("good: up");
     assert!(log.contains("typo.yaml:2:1"), "{log}");
     assert!(
         log.contains("shutdown_timeuot") && log.contains("did you mean `shutdown_timeout`"),

@@ -9,7 +9,7 @@ use crate::world::World;
 /// A service that a tracer from outside keeps from ending: its pid and the tracer's.
 fn unkillable(world: &mut World) -> (u32, u32) {
     world
-        .fixture("web", "stay", "shutdown_timeout: 50ms\nkill_timeout: 200ms")
+        .fixture("web", "stay", "shutdown_timeout: 50ms\nkill_timeout: 1s")
         .init();
     world.reach("web", "up");
     let pid = world.pid("web", "pid");
@@ -139,7 +139,7 @@ fn a_dependency_is_not_stopped_under_a_dependent_that_lingers() {
         .fixture(
             "web",
             "stay",
-            "requires: [db]\nshutdown_timeout: 50ms\nkill_timeout: 200ms",
+            "requires: [db]\nshutdown_timeout: 50ms\nkill_timeout: 1s",
         )
         .init();
     world.reach("web", "up");

@@ -231,6 +231,14 @@ impl World {
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
     }
 
+    /// The same, once it has said this: its lines are written in their order, a moment after
+    /// what they tell of.
+    pub(crate) fn log_with(&self, words: &str) -> String {
+        until(&format!("the log says {words:?}"), || {
+            Some(self.log()).filter(|log| log.contains(words))
+        })
+    }
+
     pub(crate) fn signal(&self, number: i32) {
         look::signal(self.supervisor(), number);
     }

@@ -328,11 +328,20 @@ impl Driver {
             (To::Rest(_), _, Some(dir)) => {
                 return self.signal_members(r#gen, dir, number, leader, leader);
             }
-            // Whom to signal cannot be told here without a cgroup; the kill's scan will tell.
-            (To::Reach(Reach::All), Some(main), None) => {
-                signal::send_group(main.id.pid, number).map(|_| ())
+            // Without a cgroup a scan tells whom.
+            (to, _, None) => {
+                let (but, but_group) = match to {
+                    To::Reach(_) => (None, None),
+                    To::Rest(Reach::Main) => (leader, None),
+                    To::Rest(_) => (leader, leader),
+                };
+                let wanted = Wanted::Signal {
+                    number,
+                    but,
+                    but_group,
+                };
+                return self.want_scan(r#gen, wanted);
             }
-            (_, _, None) => Ok(()),
         };
         if let Err(error) = sent {
             self.core.handle(

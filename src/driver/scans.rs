@@ -12,8 +12,9 @@ use super::run::{Driver, Owner, now};
 use super::translate::{self, failed};
 use crate::core::{Event, GenId, KillReport, OpId};
 use crate::sys::pidfd::PidFd;
-use crate::sys::readiness;
+use crate::sys::procfs::{ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
+use crate::sys::{readiness, signal};
 
 /// What a scan is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,20 @@ pub(super) enum Wanted {
     Kill(OpId),
     /// Who is there, where there are no cgroups: nobody is killed.
     Count,
+    /// The polite signal, likewise: it goes to whoever is there but for one process and one
+    /// process group.
+    Signal {
+        number: i32,
+        but: Option<u32>,
+        but_group: Option<u32>,
+    },
+}
+
+impl Wanted {
+    /// Whether nobody is to be killed.
+    fn spares(self) -> bool {
+        matches!(self, Wanted::Count | Wanted::Signal { .. })
+    }
 }
 
 impl Driver {
@@ -69,7 +84,7 @@ impl Driver {
         let containment = self.place.guarantee().containment;
         for ((r#gen, wanted), result) in results {
             if let Some(generation) = self.gens.get_mut(&r#gen)
-                && wanted != Wanted::Count
+                && !wanted.spares()
             {
                 generation.alive = result.alive.iter().map(|stat| stat.pid).collect();
             }
@@ -83,21 +98,50 @@ impl Driver {
                         .handle(now(), Event::Scanned { r#gen, op, report });
                 }
                 Wanted::Kill(op) => {
+                    let looked = result.error.is_none() || result.doubtful;
                     let report = KillReport {
-                        populated: result.error.is_none().then_some(!result.alive.is_empty()),
+                        populated: looked.then_some(!result.alive.is_empty()),
                         killed: result
                             .escaped
                             .iter()
                             .map(|e| translate::process(&e.process))
                             .collect(),
-                        error: result.error.as_ref().map(failed),
+                        // A doubt is the scan's to say, which follows.
+                        error: result
+                            .error
+                            .filter(|_| !result.doubtful)
+                            .as_ref()
+                            .map(failed),
                     };
                     self.core.handle(now(), Event::Killed { r#gen, op, report });
                 }
-                Wanted::Count => self.on_members(r#gen, result.kept.len(), result.error),
+                Wanted::Count => {
+                    let error = result.error.filter(|_| !result.doubtful);
+                    self.on_members(r#gen, result.kept.len(), error);
+                }
+                Wanted::Signal {
+                    number,
+                    but,
+                    but_group,
+                } => {
+                    let among = result
+                        .kept
+                        .iter()
+                        .filter(|stat| Some(stat.pid) != but && Some(stat.pgrp) != but_group);
+                    self.signal_each(r#gen, number, among.map(ProcStat::id).collect());
+                }
             }
         }
         self.begin_scans();
+    }
+
+    fn signal_each(&mut self, r#gen: GenId, number: i32, to: Vec<ProcId>) {
+        if let Err(error) = signal::send_each(&to, number) {
+            let error = failed(&error);
+            self.core
+                .handle(now(), Event::SignalFailed { r#gen, error });
+        }
+        self.look_closely(r#gen);
     }
 
     /// What the final sweep looks for of a generation that has no last verdict.
@@ -126,7 +170,9 @@ impl Driver {
             recorded,
             main: generation.main_id,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),
-            keep: (wanted == Wanted::Count).then(|| -> scan::Keep { Box::new(|_| true) }),
+            keep: wanted
+                .spares()
+                .then(|| -> scan::Keep { Box::new(|_| true) }),
         }
     }
 

@@ -212,6 +212,9 @@ pub struct PassResult {
     pub quality: Quality,
     /// What went wrong, if anything: then it proves nothing.
     pub error: Option<SysError>,
+    /// Whether `error` says no more than that somebody cannot be told: everyone was looked at,
+    /// and whoever is certainly the target's was found.
+    pub doubtful: bool,
 }
 
 /// One pass for one target. **Blocks**: about 4 µs for each process of the machine, and
@@ -289,6 +292,7 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         (None, None) => Quality::Descent,
     };
     result.foreign = found.foreign;
+    result.doubtful = found.error.is_none() && found.doubt.is_some();
     result.error = found.error.or(found.doubt);
     let mut to_end = Vec::new();
     for escapee in found.ours {

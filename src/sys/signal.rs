@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 
 use super::pidfd::PidFd;
-use super::procfs::{Proc, ProcStat};
+use super::procfs::{Proc, ProcId, ProcStat};
 use super::{SysError, cgroup};
 
 /// Unblocks every signal for the calling thread and those it makes from now on. exec keeps the
@@ -55,6 +55,24 @@ fn kill_group(group: i32, signal: i32) -> Result<(), Errno> {
 /// Sends a signal to one process through its handle, then SIGCONT; `false` when it is gone.
 pub fn send_process(process: &PidFd, signal: i32) -> Result<bool, SysError> {
     Ok(process.send(signal)? && process.send(libc::SIGCONT)?)
+}
+
+/// Sends a signal, then SIGCONT, to exactly these processes; those that are gone are passed
+/// over. Goes on after a failure and returns the first.
+pub fn send_each(processes: &[ProcId], signal: i32) -> Result<(), SysError> {
+    let proc = Proc::open()?;
+    let mut failed = None;
+    for &id in processes {
+        let sent = PidFd::open(id.pid).and_then(|handle| {
+            // Looked at while the handle is held: it is on that process, or on nobody.
+            match (handle, proc.stat_of(id)?) {
+                (Some(handle), Some(_)) => send_process(&handle, signal).map(drop),
+                _ => Ok(()),
+            }
+        });
+        failed = failed.or(sent.err());
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// What [`send_members`] did.
