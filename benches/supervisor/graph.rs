@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::fixture;
+use crate::floor::{End, Yard};
 use crate::machine::now_ms;
 use crate::report::{Report, Samples};
 use crate::supervisor::Nought;
@@ -12,22 +13,39 @@ const STOP_MS: f64 = 50.0;
 pub(crate) fn run(options: &Options, report: &mut Report) {
     let rounds = options.rounds(7, 3);
     report.title("stop in order, each service takes 50 ms, ms");
+    let floor = one_by_hand(report, rounds);
     for length in [5, 20] {
         let services: Vec<(String, String)> = (0..length)
             .map(|n| service(n, (n > 0).then(|| n - 1)))
             .collect();
-        let ideal = STOP_MS * f64::from(length);
         measure(
             report,
             &format!("chain of {length}"),
             &services,
-            ideal,
+            (f64::from(length), &floor),
             rounds,
         );
     }
     let services: Vec<(String, String)> =
         (0..=20).map(|n| service(n, (n > 0).then_some(0))).collect();
-    measure(report, "hub of 20", &services, 2.0 * STOP_MS, rounds);
+    measure(report, "hub of 20", &services, (2.0, &floor), rounds);
+}
+
+/// What one such service really takes: its end and the least proof are in every step of a chain.
+fn one_by_hand(report: &mut Report, rounds: usize) -> Samples {
+    let mut yard = Yard::new();
+    let (mut empty, mut removed) = (Samples::default(), Samples::default());
+    for _ in 0..rounds {
+        let crowd = yard.start(&fixture::command("stops-in 50"), 1);
+        crate::machine::pause(std::time::Duration::from_millis(100));
+        let parts = yard.stop(crowd, End::Signal, false);
+        empty.push(parts.empty);
+        removed.push(parts.removed);
+    }
+    let ideal = Samples::from_iter([STOP_MS]);
+    report.row("one by hand: empty, not proven", "", &empty, Some(&ideal));
+    report.row("one by hand: the floor", "", &removed, Some(&ideal));
+    removed
 }
 
 fn service(number: i32, requires: Option<i32>) -> (String, String) {
@@ -43,7 +61,7 @@ fn measure(
     report: &mut Report,
     what: &str,
     services: &[(String, String)],
-    ideal: f64,
+    (steps, floor): (f64, &Samples),
     rounds: usize,
 ) {
     let nought = Nought::start("graph", services);
@@ -59,13 +77,13 @@ fn measure(
         client.stop("s0");
         samples.push(now_ms() - began);
     }
+    let ideal = STOP_MS * steps;
     let base = Samples::from_iter([ideal]);
-    report.row(
-        &format!("{what}, ideal {ideal} ms"),
-        "",
-        &samples,
-        Some(&base),
-    );
+    let row = format!("{what}, ideal {ideal} ms");
+    report.row(&row, "", &samples, Some(&base));
+    let base = Samples::from_iter([floor.median() * steps]);
+    let row = format!("{what}, against {steps} times the floor");
+    report.row(&row, "", &samples, Some(&base));
     drop(client);
     nought.shut_down();
 }

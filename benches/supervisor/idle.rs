@@ -15,7 +15,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
     drop(client);
     // Threads that worked for the start end after a while.
     pause(Duration::from_secs(4));
-    let woke = count(nought.pid());
+    let woke = count(&[nought.pid()]);
     report.title("wake-ups of all threads in 10 s, 50 idle services");
     report.row("nought", "", &woke, None);
     nought.shut_down();
@@ -24,9 +24,10 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
     }
 }
 
-/// The context switches of a process within 10 s.
-pub(crate) fn count(pid: u32) -> Samples {
-    let before = switches(pid);
+/// The context switches of processes within 10 s.
+pub(crate) fn count(pids: &[u32]) -> Samples {
+    let sum = || pids.iter().copied().map(switches).sum::<f64>();
+    let before = sum();
     pause(Duration::from_secs(10));
-    Samples::from_iter([switches(pid) - before])
+    Samples::from_iter([sum() - before])
 }

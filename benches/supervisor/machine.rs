@@ -54,6 +54,19 @@ pub(crate) fn memory(pid: u32) -> Memory {
     }
 }
 
+/// A process's children, those of its main thread.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let numbers = text.split_ascii_whitespace();
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+/// A process's command name.
+pub(crate) fn comm(pid: u32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// How often all threads of a process were switched to, by their status files.
 pub(crate) fn switches(pid: u32) -> f64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("list threads");

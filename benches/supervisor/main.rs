@@ -1,8 +1,8 @@
 //! Benchmarks: what the supervisor takes, beside what the kernel takes, in the same run.
 //!
 //! `cargo bench` runs all of them and prints a table; `cargo bench -- stop memory` runs some.
-//! `--json FILE` writes every number, `--quick` takes fewer rounds, `--peers` measures dinit
-//! beside it where there is one. docs/benchmarks.md says what each number means. Needs root and
+//! `--json FILE` writes every number, `--quick` takes fewer rounds, `--peers` measures s6 (Debian
+//! package `s6`) beside it. docs/benchmarks.md says what each number means. Needs root and
 //! a writable cgroup2. It is its own fixture: services are `supervisor --fixture NAME …`.
 #![expect(
     clippy::disallowed_methods,

@@ -43,6 +43,6 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
     let size = std::fs::metadata(crate::supervisor::NOUGHT).map_or(0, |m| m.len());
     report.note(&format!("the program has {} KiB", size / 1024));
     if options.peers {
-        peer::memory(options, report);
+        peer::memory_of_200(report);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) {
         let status = client.call("nought_status", &serde_json::json!({"name": "phoenix"}));
         let pid = status["pid"].as_i64().expect("a pid");
         crate::machine::pause(std::time::Duration::from_millis(20));
-        samples.push(stamps.after_kill(i32::try_from(pid).expect("a pid")));
+        samples.push(stamps.after_kill(u32::try_from(pid).expect("a pid")));
     }
     report.title("restart: main process killed → its successor runs, ms");
     report.row("nought, what was left proven gone", "", &samples, None);
@@ -67,9 +67,9 @@ impl Stamps {
     }
 
     /// Kills the process and waits for its successor's word: how long that took.
-    pub(crate) fn after_kill(&mut self, pid: i32) -> f64 {
+    pub(crate) fn after_kill(&mut self, pid: u32) -> f64 {
         let began = now_ms();
-        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill the service");
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("kill the service");
         self.next() - began
     }
 }

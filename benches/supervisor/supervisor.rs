@@ -18,7 +18,13 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("nought-bench-{}-{name}", std::process::id()));
+        // In memory, as /run is on most machines: state, receipts and the socket belong there.
+        let tmpfs = Path::new("/dev/shm");
+        let parent = match tmpfs.is_dir() {
+            true => tmpfs.to_path_buf(),
+            false => std::env::temp_dir(),
+        };
+        let dir = parent.join(format!("nought-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&dir).expect("make a scratch directory");
         Self(dir)
     }

@@ -173,6 +173,7 @@ impl Supervisor {
 
     /// Changes a state and marks everybody whom that may concern.
     pub(super) fn set_state(&mut self, id: ServiceId, state: State) {
+        self.hope_lost |= self.ends_hope(id, &state);
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
@@ -189,15 +190,6 @@ impl Supervisor {
             }
             State::Down | State::Starting(_) | State::Up(_) | State::Done => String::new(),
         };
-        self.hope_lost |= match &state {
-            State::Down | State::Failed { .. } | State::Lingering(_) => true,
-            State::Done => !service.spec.oneshot,
-            // It ran, or was asked to, and cannot: whoever waits for it may wait in vain.
-            State::Blocked { .. } => {
-                matches!(&service.state, State::Blocked { why } if why.is_empty())
-            }
-            State::Starting(_) | State::Up(_) | State::Stopping(_) | State::Backoff { .. } => false,
-        };
         let name = state.as_str();
         // On its way to another state within this very settling.
         let passing = matches!(&state, State::Blocked { why } if why.is_empty());
@@ -211,6 +203,23 @@ impl Supervisor {
             }));
         }
         self.mark_concerned(id);
+    }
+
+    /// Whether a service that goes into `state` may make waiting for it vain.
+    fn ends_hope(&self, id: ServiceId, state: &State) -> bool {
+        let Some(service) = self.services.get(&id) else {
+            return true;
+        };
+        match state {
+            State::Down | State::Failed { .. } | State::Lingering(_) => true,
+            // Done itself, and what it requires may have gone meanwhile.
+            State::Done => !service.spec.oneshot || self.lost_requirement(id).is_some(),
+            // It ran, or was asked to, and cannot.
+            State::Blocked { .. } => {
+                matches!(&service.state, State::Blocked { why } if why.is_empty())
+            }
+            State::Starting(_) | State::Up(_) | State::Stopping(_) | State::Backoff { .. } => false,
+        }
     }
 
     /// Marks the service, who waits for it to be ready, also through what is done, and whom it

@@ -24,7 +24,7 @@ use crate::sys::inspect::SurvivorInfo;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
-use crate::sys::{SysError, cgroup, clock, inspect, signal};
+use crate::sys::{SysError, cgroup, clock, heap, inspect, signal};
 
 /// The variable by which a process's environment names its generation.
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
@@ -33,6 +33,8 @@ const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
 const ARGV_STACK: usize = 128 * 1024;
 /// Starts under way at a time: those that the lane's threads do, and what they do next.
 const STARTS_AHEAD: usize = 4;
+/// So many starts leave something behind that is worth giving back.
+const STARTS_TO_TIDY: usize = 16;
 /// How long one kill watches its cgroup empty before it reports.
 const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -78,7 +80,7 @@ impl Driver {
         let dir = self.place.generation_dir(&spec.name, r#gen);
         let marker = self.place.marker(&spec.name, r#gen);
         let generation = Generation::new(service, spec.name.clone(), dir, marker);
-        self.gens.insert(r#gen, generation);
+        self.gens.insert(r#gen, Box::new(generation));
         self.waiting_starts.push_back(r#gen);
         self.start_waiting();
     }
@@ -90,6 +92,15 @@ impl Driver {
             && let Some(r#gen) = self.waiting_starts.pop_front()
         {
             self.begin_start(r#gen);
+        }
+    }
+
+    /// After many starts: what they needed for a moment goes back to the kernel. Every later
+    /// start copies the page tables of all that is left.
+    pub(super) fn tidy_up(&mut self) {
+        if self.mains_starting == 0 && self.starts_since_tidy >= STARTS_TO_TIDY {
+            self.starts_since_tidy = 0;
+            self.threads.run(heap::give_back);
         }
     }
 
@@ -112,6 +123,7 @@ impl Driver {
         };
         self.starting += 1;
         self.mains_starting += 1;
+        self.starts_since_tidy += 1;
         let program = self.program();
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
         self.starts.push(self.reported(move || {

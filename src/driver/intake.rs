@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::generation::{Generation, Process};
+use super::generation::Process;
 use super::message::{AuxBorn, Message};
 use super::report;
 use super::run::{Driver, ExecPipe, Owner, now};
@@ -69,6 +69,7 @@ impl Driver {
         self.starting = self.starting.saturating_sub(1);
         self.mains_starting = self.mains_starting.saturating_sub(1);
         self.start_waiting();
+        self.tidy_up();
         match result {
             Ok(born) => {
                 let pid = born.id.pid;
@@ -544,7 +545,7 @@ impl Driver {
         let name = self
             .gens
             .get(&r#gen)
-            .map_or("?", |generation: &Generation| &generation.name);
+            .map_or("?", |generation| &generation.name);
         tracing::warn!("{name}: {what}");
     }
 }

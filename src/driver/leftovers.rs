@@ -19,7 +19,7 @@ use crate::sys::{cgroup, clock};
 pub(super) fn find(
     dir: &StateDir,
     place: &Place,
-) -> (Vec<core::Leftover>, BTreeMap<GenId, Generation>) {
+) -> (Vec<core::Leftover>, BTreeMap<GenId, Box<Generation>>) {
     let (found, remarks) = dir.leftovers().unwrap_or_else(|error| {
         tracing::error!("{}", chain(&error));
         (Vec::new(), Vec::new())
@@ -40,7 +40,7 @@ pub(super) fn find(
         );
         gens.insert(
             leftover.record.r#gen,
-            generation(&leftover, place, same_pids),
+            Box::new(generation(&leftover, place, same_pids)),
         );
         leftovers.push(core::Leftover {
             r#gen: leftover.record.r#gen,

@@ -56,7 +56,8 @@ impl Drop for ExecPipe {
 pub(super) struct Driver {
     pub(super) core: Supervisor,
     pub(super) place: Arc<Place>,
-    pub(super) gens: BTreeMap<GenId, Generation>,
+    /// Boxed: a tree filled in ascending order is half empty.
+    pub(super) gens: BTreeMap<GenId, Box<Generation>>,
     pub(super) pids: BTreeMap<u32, Owner>,
     pub(super) execs: BTreeMap<u32, ExecPipe>,
     /// Who was our child before we started anything: nobody's service.
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     /// Starts that have not come back, and how many of them are of main processes.
     pub(super) starting: usize,
     pub(super) mains_starting: usize,
+    /// Starts since the heap was last tidied up.
+    pub(super) starts_since_tidy: usize,
     /// Generations whose start waits for others to come back.
     pub(super) waiting_starts: VecDeque<GenId>,
     pub(super) inbox: mpsc::UnboundedSender<Message>,
@@ -109,7 +112,7 @@ pub(super) struct Driver {
 pub(super) struct Parts {
     pub(super) core: Supervisor,
     pub(super) place: Arc<Place>,
-    pub(super) gens: BTreeMap<GenId, Generation>,
+    pub(super) gens: BTreeMap<GenId, Box<Generation>>,
     pub(super) asks: mpsc::UnboundedReceiver<Ask>,
     pub(super) logs: Logs,
     /// Answers on their way to clients.
@@ -198,6 +201,7 @@ impl Driver {
             early: BTreeMap::new(),
             starting: 0,
             mains_starting: 0,
+            starts_since_tidy: 0,
             waiting_starts: VecDeque::new(),
             messages,
             asks: parts.asks,

@@ -179,6 +179,31 @@ fn a_wait_below_something_that_cannot_come_back_is_answered() {
     ));
 }
 
+#[test]
+fn a_wait_above_a_oneshot_that_got_done_too_late_is_answered() {
+    let specs = vec![
+        oneshot("a", &[]),
+        oneshot("b", &["a"]),
+        requires("c", &["b"]),
+        requires("d", &["c"]),
+    ];
+    let mut hand = Hand::new(specs);
+    hand.run("a");
+    hand.ends("a", 0);
+    hand.run("b");
+    let wait = hand.start("d");
+    let b = hand.r#gen("b");
+    hand.exits("b", 0);
+    hand.stop("a");
+    assert_eq!(hand.reply(wait), None);
+    hand.proven(b);
+    assert_eq!(hand.state("b"), "done");
+    assert!(matches!(
+        hand.reply(wait),
+        Some(Reply::Error(RequestError::Blocked { .. }))
+    ));
+}
+
 // ---- leftovers, ghosts, shutdown ------------------------------------------------------------
 
 fn leftover(number: u64, spec: Spec) -> Leftover {
