@@ -282,7 +282,12 @@ impl Supervisor {
             .count();
         self.out
             .push(Effect::Notice(Notice::ShutdownBegan { kind, running }));
-        let waves = self.waves_below();
+        let active = |id| {
+            self.services
+                .get(&id)
+                .is_some_and(|s: &Service| s.state.active())
+        };
+        let waves = self.waves_toward_dependencies(active);
         let ids: Vec<ServiceId> = self.services.keys().copied().collect();
         self.shutdown = Some(shutdown.clone());
         for id in ids {
@@ -313,9 +318,12 @@ impl Supervisor {
         }
     }
 
-    /// How many waves of stops wait for each service: the longest chain of running services
+    /// How many waves of stops wait for each service: the longest chain of services that `go`
     /// among those it waits for.
-    fn waves_below(&self) -> BTreeMap<ServiceId, u32> {
+    pub(super) fn waves_toward_dependencies(
+        &self,
+        go: impl Fn(ServiceId) -> bool,
+    ) -> BTreeMap<ServiceId, u32> {
         let mut open: BTreeMap<ServiceId, usize> = self
             .services
             .keys()
@@ -333,11 +341,7 @@ impl Supervisor {
                 continue;
             }
             let below = waves.get(&id).copied().unwrap_or(0);
-            let active = self
-                .services
-                .get(&id)
-                .is_some_and(|service| service.state.active());
-            let above = below + u32::from(active);
+            let above = below + u32::from(go(id));
             for dependent in self.graph.dependents(id) {
                 let entry = waves.entry(dependent).or_insert(0);
                 *entry = (*entry).max(above);

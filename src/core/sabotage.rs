@@ -16,6 +16,8 @@ pub enum Bug {
     NoDependencyGuard,
     /// A start looks at direct requirements alone, not at those behind what is done.
     DirectRequirementsOnly,
+    /// What is required by what is done and was forgotten since counts as ready.
+    ForgottenIsReady,
     /// A start does not wait for leftovers.
     StartBeforeLeftovers,
     /// The verdict falls after the scan; nobody removes the cgroup.
@@ -48,11 +50,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 19] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
         Bug::DirectRequirementsOnly,
+        Bug::ForgottenIsReady,
         Bug::StartBeforeLeftovers,
         Bug::VerifiedBeforeFence,
         Bug::HintIsProof,
