@@ -13,6 +13,7 @@ mod asked;
 pub mod effect;
 mod ending;
 pub mod event;
+mod for_good;
 mod graph;
 mod halt;
 mod lifecycle;
@@ -33,7 +34,7 @@ mod stop;
 pub mod time;
 pub mod view;
 
-pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
+pub use effect::{AuxKind, Effect, EndedAll, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use receipt::{
@@ -43,7 +44,9 @@ pub use receipt::{
 pub use request::{Reply, Request, RequestError, RequestId};
 pub use service::{Ended, Target};
 pub use signal::Signal;
-pub use spec::{LogMode, Reach, RestartPolicy, RestartWhen, Spec, Test};
+pub use spec::{
+    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Spec, Test,
+};
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;
 
