@@ -234,7 +234,7 @@ web.yaml:6:1: error: unknown key `zzz`
     zzz: 1
     ^^^
     hint: the keys are exec, test, ready, oneshot, after, requires, stop, signal, shutdown_timeout, \
-exit_grace, kill_timeout, start_timeout, restart, log, env, dir; one of your own may begin with `x-`
+exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj; one of your own may begin with `x-`
 "
     );
 }
