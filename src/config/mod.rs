@@ -49,7 +49,20 @@ pub enum Dialect {
 /// Every problem of the file, when at least one of them keeps it from being a service. Warnings
 /// about a file that is one are what [`load_dir`] reports and this does not.
 pub fn parse(name: &str, text: &str, path: &Path) -> Result<Spec, Vec<Problem>> {
-    let read = read::read(Dialect::Nought, name, text, path);
+    parse_as(Dialect::Nought, name, text, path)
+}
+
+/// The same for a file of this dialect.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_as(
+    dialect: Dialect,
+    name: &str,
+    text: &str,
+    path: &Path,
+) -> Result<Spec, Vec<Problem>> {
+    let read = read::read(dialect, name, text, path);
     read.spec.ok_or(read.problems)
 }
 

@@ -156,8 +156,8 @@ impl Reader<'_> {
         meaning: &str,
     ) -> Option<i32> {
         let number = match &node.kind {
-            Kind::Scalar { text, plain: true } => text.parse().ok(),
-            Kind::Scalar { .. } | Kind::List(_) | Kind::Map(_) => None,
+            Kind::Scalar { text, .. } => text.parse().ok(),
+            Kind::List(_) | Kind::Map(_) => None,
         };
         let number = number.filter(|number| (least..=most).contains(number));
         if number.is_none() {
