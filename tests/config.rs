@@ -638,7 +638,7 @@ fn zinits_directory_loads_with_warnings_where_ours_would_not() {
     spec.after = words(&["b.c"]);
     spec.env.insert("A".into(), "2".into());
     spec.oneshot = true;
-    spec.test = Some(Test::new(words(&["b"])));
+    spec.test = Some(Test::new(Check::Exec(words(&["b"]))));
     assert_eq!(loaded.services[0].0, spec);
     for words in [
         "warning: unknown key `commant`",
@@ -803,7 +803,11 @@ fn whatever_zinit_takes_loads_and_means_the_same() {
             config::split_words(&theirs.exec).unwrap(),
             "{text}"
         );
-        let test = ours.test.as_ref().map(|test| test.exec.clone());
+        let test = ours
+            .test
+            .as_ref()
+            .and_then(|test| test.check.command())
+            .map(<[String]>::to_vec);
         let wanted = config::split_words(&theirs.test).unwrap();
         assert_eq!(test.unwrap_or_default(), wanted, "{text}");
         assert_eq!(
