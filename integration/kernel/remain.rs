@@ -112,6 +112,28 @@ fn its_stop_command_is_run_and_its_test_decides_when_it_is_up() {
     world.end();
 }
 
+#[test]
+fn without_cgroups_what_remains_is_noticed_to_end() {
+    let mut world = World::new();
+    world.launch = vec![format!(
+        "cgroup-read-only={}",
+        look::cgroup_mount().display()
+    )];
+    world
+        .fixture("daemon", "daemon", "remain: true")
+        .fixture("setup", "daemon", "oneshot: true\nremain: true")
+        .init();
+    world.reach("daemon", "up");
+    world.reach("setup", "up");
+    look::signal(world.pid("setup", "daemon"), libc::SIGKILL);
+    world.reach("setup", "done");
+    look::signal(world.pid("daemon", "daemon"), libc::SIGKILL);
+    world.numbers("daemon", "daemon", 2);
+    world.reach("daemon", "up");
+    assert_verified(&world.stop("daemon"));
+    world.end();
+}
+
 // ---- kept --------------------------------------------------------------------------------------
 
 /// A service whose main process has two sessions beside it, each with a child of its own, of
