@@ -34,6 +34,7 @@ mod machine;
 mod order;
 mod output;
 mod readiness;
+mod ready;
 mod remain;
 mod run_as;
 mod seed;

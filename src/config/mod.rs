@@ -13,6 +13,7 @@ mod load;
 mod problem;
 mod process;
 mod read;
+mod ready;
 mod values;
 mod words;
 mod yaml;

@@ -6,7 +6,7 @@ use super::keys::{self, Fields};
 use super::problem::{Position, Problem, Severity};
 use super::yaml::{self, Kind, Mark, Node};
 use super::{Dialect, MAX_FILE_BYTES, bad_name};
-use crate::core::{LogMode, Reach, Signal, Spec, Test};
+use crate::core::{LogMode, Reach, Signal, Spec};
 
 /// More problems than this in one file are counted, not listed.
 const MAX_PROBLEMS: usize = 40;
@@ -197,14 +197,7 @@ impl Reader<'_> {
         if let Some(node) = fields.get("oneshot") {
             spec.oneshot = self.bool("oneshot", node).unwrap_or_default();
         }
-        if let Some(node) = fields.get("test") {
-            spec.test = self.test(node);
-            if spec.oneshot && spec.test.is_some() {
-                let message = "`test` has no effect on a oneshot".into();
-                let hint = Some("a oneshot is ready when it has exited 0".into());
-                self.problem(Severity::Warning, node.mark, message, hint);
-            }
-        }
+        self.readiness(fields, spec);
         spec.start_timeout = self.key("start_timeout", fields, |reader, node| {
             reader.positive("start_timeout", node, "leave the key out to wait for ever")
         });
@@ -256,37 +249,6 @@ impl Reader<'_> {
             reader.positive("kill_timeout", node, hint)
         });
         spec.kill_timeout = kill_timeout.unwrap_or(spec.kill_timeout);
-    }
-
-    fn test(&mut self, node: &Node) -> Option<Test> {
-        let pairs = match &node.kind {
-            Kind::Map(pairs) => pairs,
-            // zinit's default is an empty string.
-            Kind::Scalar { text, .. } if text.is_empty() => return None,
-            _ => return self.command("test", node).map(Test::new),
-        };
-        let fields = Fields::new(self, pairs, keys::TEST, Some("test"));
-        let Some(exec) = fields.get("exec") else {
-            let hint = Some("add `exec: COMMAND`, the command that tests".into());
-            self.error(node.mark, "`test` has no `exec`".into(), hint);
-            return None;
-        };
-        let mut test = Test::new(self.command("test.exec", exec).unwrap_or_default());
-        if let Some(node) = fields.get("interval") {
-            let hint = "the test would run without a pause: `100ms` is often";
-            test.interval = self.positive("test.interval", node, hint);
-        }
-        if let Some(node) = fields.get("timeout") {
-            let hint = "no run could pass";
-            test.timeout = self
-                .positive("test.timeout", node, hint)
-                .unwrap_or_default();
-        }
-        if let Some(node) = fields.get("retries") {
-            let hint = "leave the key out to try for ever; 1 gives up after the first failure";
-            test.retries = self.count("test.retries", node, hint);
-        }
-        Some(test)
     }
 
     fn signal(&mut self, node: &Node, spec: &mut Spec) {
