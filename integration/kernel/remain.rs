@@ -112,6 +112,28 @@ fn its_stop_command_is_run_and_its_test_decides_when_it_is_up() {
     world.end();
 }
 
+#[test]
+fn without_cgroups_what_remains_is_noticed_to_end() {
+    let mut world = World::new();
+    world.launch = vec![format!(
+        "cgroup-read-only={}",
+        look::cgroup_mount().display()
+    )];
+    world
+        .fixture("daemon", "daemon", "remain: true")
+        .fixture("setup", "daemon", "oneshot: true\nremain: true")
+        .init();
+    world.reach("daemon", "up");
+    world.reach("setup", "up");
+    look::signal(world.pid("setup", "daemon"), libc::SIGKILL);
+    world.reach("setup", "done");
+    look::signal(world.pid("daemon", "daemon"), libc::SIGKILL);
+    world.numbers("daemon", "daemon", 2);
+    world.reach("daemon", "up");
+    assert_verified(&world.stop("daemon"));
+    world.end();
+}
+
 // ---- kept --------------------------------------------------------------------------------------
 
 /// A service whose main process has two sessions beside it, each with a child of its own, of
@@ -200,6 +222,52 @@ fn sessions_outlive_a_main_process_that_is_killed() {
         assert!(look::alive(*session).is_some(), "{session}");
     }
     assert_verified(&world.receipt("sshd"));
+    world.end();
+}
+
+#[test]
+fn who_is_kept_in_the_main_process_s_own_group_is_not_asked_to_go() {
+    let mut world = World::new();
+    let said = world.dir.join("helper.said");
+    let helper = world.program(
+        "kept-helper",
+        &format!(
+            "#!/bin/sh\ntrap 'echo asked >> {0}' TERM\necho \"pid $$\" >> {0}\n\
+             while :; do sleep 0.05; done\n",
+            said.display()
+        ),
+    );
+    let text = format!(
+        "exec: [sh, -c, '{} & exec sleep 1000']\nsurvivors: {{keep: kept-helper}}\n",
+        helper.display()
+    );
+    world.service("web", &text).init();
+    let helper = world.pid("helper", "pid");
+    let receipt = world.stop("web");
+    assert_verified(&receipt);
+    assert!(pids(&receipt, "kept").contains(&helper), "{receipt:#}");
+    assert!(look::alive(helper).is_some());
+    assert!(!world.said("helper").contains(&"asked".to_owned()));
+    world.end();
+    assert!(look::alive(helper).is_none());
+}
+
+#[test]
+fn who_was_kept_by_a_supervisor_that_was_killed_is_ended_by_the_next() {
+    let mut world = World::new();
+    let sessions = sessions(&mut world, "restart: never");
+    world.reach("sshd", "up");
+    assert_verified(&world.stop("sshd"));
+    for session in &sessions {
+        assert!(look::alive(*session).is_some());
+    }
+    world.kill();
+    world.service("sshd", "exec: sleep 1000\n");
+    world.init();
+    world.reach("sshd", "up");
+    for session in &sessions {
+        assert!(look::alive(*session).is_none(), "{session} of {sessions:?}");
+    }
     world.end();
 }
 

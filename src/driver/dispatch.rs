@@ -23,6 +23,7 @@ use crate::core::{
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::inspect::SurvivorInfo;
+use crate::sys::procfs::ProcStat;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
@@ -325,7 +326,19 @@ impl Driver {
         let main = generation.main.clone();
         let dir = generation.dir.as_ref().map(|dir| dir.join("main"));
         self.take_census(r#gen);
+        let keeps = self
+            .gens
+            .get(&r#gen)
+            .is_some_and(|g| self.keeping(g).is_some());
         let sent = match (to, main, dir) {
+            // Who is to be kept may be in the main process's group.
+            (To::Reach(Reach::Group), Some(main), Some(dir)) if keeps => {
+                let whom = Whom {
+                    only_group: Some(main.id.pid),
+                    ..Whom::default()
+                };
+                return self.signal_members(r#gen, dir, number, whom);
+            }
             // The main process is not reaped, so its number, and its group's, are its own.
             (To::Reach(Reach::Main), Some(main), _) => match &main.pidfd {
                 Some(pidfd) => signal::send_process(pidfd, number).map(|_| ()),
@@ -342,13 +355,22 @@ impl Driver {
                 }
             }
             (To::Reach(_), _, Some(dir)) => {
-                return self.signal_members(r#gen, dir, number, None, None);
+                return self.signal_members(r#gen, dir, number, Whom::default());
             }
             (To::Rest(Reach::Main), _, Some(dir)) => {
-                return self.signal_members(r#gen, dir, number, leader, None);
+                let whom = Whom {
+                    but: leader,
+                    ..Whom::default()
+                };
+                return self.signal_members(r#gen, dir, number, whom);
             }
             (To::Rest(_), _, Some(dir)) => {
-                return self.signal_members(r#gen, dir, number, leader, leader);
+                let whom = Whom {
+                    but: leader,
+                    but_group: leader,
+                    ..Whom::default()
+                };
+                return self.signal_members(r#gen, dir, number, whom);
             }
             // Without a cgroup a scan tells whom.
             (to, _, None) => {
@@ -379,24 +401,15 @@ impl Driver {
         }
     }
 
-    /// Signals the members of a cgroup, but for one process and one process group.
-    fn signal_members(
-        &self,
-        r#gen: GenId,
-        dir: PathBuf,
-        number: i32,
-        but: Option<u32>,
-        but_group: Option<u32>,
-    ) {
+    /// Signals members of a cgroup.
+    fn signal_members(&self, r#gen: GenId, dir: PathBuf, number: i32, whom: Whom) {
         let mark = self.held_mark(r#gen);
         let keeping = self.gens.get(&r#gen).and_then(|g| self.keeping(g));
         self.off_loop(move || {
             set_aside(keeping.as_ref());
             let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok());
             let sent = signal::send_members(&dir, number, &|stat| {
-                Some(stat.pid) != but
-                    && Some(stat.pgrp) != but_group
-                    && !moved_in.as_ref().is_some_and(|moved_in| moved_in.is(stat))
+                whom.includes(stat) && !moved_in.as_ref().is_some_and(|moved_in| moved_in.is(stat))
             });
             let gone = |error: &SysError| cgroup::is_gone(error);
             match sent.error.filter(|error| !gone(error)) {
@@ -564,10 +577,12 @@ impl Driver {
     fn release(&mut self, r#gen: GenId) {
         self.unwatch(r#gen);
         self.forget_rereads(r#gen);
-        self.store.remove(r#gen);
         let Some(mut generation) = self.gens.remove(&r#gen) else {
-            return;
+            return self.store.remove(r#gen);
         };
+        if generation.kept.is_empty() {
+            self.store.remove(r#gen);
+        }
         if let Some(pid) = generation.main.as_ref().map(|main| main.id.pid)
             && self.pids.get(&pid) == Some(&Owner::Main(r#gen))
         {
@@ -579,6 +594,24 @@ impl Driver {
             }
         }
         self.keep(r#gen, generation);
+    }
+}
+
+/// Whom of a cgroup a signal goes to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Whom {
+    but: Option<u32>,
+    but_group: Option<u32>,
+    /// This process group and its leader, which may not have come to lead it yet.
+    only_group: Option<u32>,
+}
+
+impl Whom {
+    fn includes(self, stat: &ProcStat) -> bool {
+        let only = self.only_group;
+        Some(stat.pid) != self.but
+            && Some(stat.pgrp) != self.but_group
+            && only.is_none_or(|group| stat.pgrp == group || stat.pid == group)
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Generation {
     pub(super) reread_due: Option<Time>,
     /// On its way down: only then is it looked at again and again where nothing notifies us.
     pub(super) stopping: bool,
+    /// Its main process is gone, and what that left running is the service.
+    pub(super) remains: bool,
     /// What its start needs is being read from files; and what was read.
     pub(super) resolving: bool,
     pub(super) resolved: Arc<Resolved>,
@@ -140,6 +142,7 @@ impl Generation {
             rereads: None,
             reread_due: None,
             stopping: false,
+            remains: false,
             resolving: false,
             resolved: Arc::default(),
             kept: BTreeSet::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::generation::Process;
+use super::generation::{Generation, Process};
 use super::message::{AuxBorn, Message};
 use super::report;
 use super::run::{Driver, ExecPipe, Owner, now};
@@ -319,8 +319,10 @@ impl Driver {
         } else if self.starting > 0 {
             // It may be a start whose message has not come yet.
             self.early.insert(pid, exit);
+            self.look_at_remains();
         } else {
             tracing::debug!("reaped an orphan, process {pid}: {exit}");
+            self.look_at_remains();
         }
     }
 
@@ -339,6 +341,7 @@ impl Driver {
                 }
                 self.look_closely(r#gen);
                 self.core.handle(now(), Event::MainExited { r#gen, exit });
+                self.note_remains(r#gen);
             }
             Owner::Aux(r#gen, aux) => {
                 if let Some(run) = self
@@ -360,6 +363,30 @@ impl Driver {
             }
         }
         self.carry_out();
+    }
+
+    /// A generation that its main process's end did not set going down is what that left running:
+    /// it may stay so for long, and is not looked at again and again.
+    fn note_remains(&mut self, r#gen: GenId) {
+        let service = self.core.service_of(r#gen);
+        let state = service.and_then(|service| self.core.state(service));
+        let remains = matches!(state, Some("starting" | "up"));
+        if let Some(generation) = self.gens.get_mut(&r#gen).filter(|_| remains) {
+            generation.remains = true;
+            generation.stopping = false;
+        }
+    }
+
+    /// Somebody whom we inherited has ended: where no watch tells of it, it may have been the
+    /// last of what remained of a service.
+    fn look_at_remains(&mut self) {
+        let unwatched = |(r#gen, generation): (&GenId, &Box<Generation>)| {
+            (generation.remains && generation.watches.is_empty()).then_some(*r#gen)
+        };
+        let gens: Vec<GenId> = self.gens.iter().filter_map(unwatched).collect();
+        for r#gen in gens {
+            self.look_closely(r#gen);
+        }
     }
 
     fn deliver_early(&mut self, pid: u32) {

@@ -111,7 +111,8 @@ impl Driver {
     }
 
     /// Takes in a generation with its last verdict: while somebody of it lives on purpose it is
-    /// known, and its mark is nobody else's.
+    /// known, its mark is nobody else's, and its record tells the next supervisor, should we be
+    /// killed.
     pub(super) fn keep(&mut self, r#gen: GenId, mut generation: Box<Generation>) {
         if generation.kept.is_empty() {
             return;
@@ -135,6 +136,7 @@ impl Driver {
             .collect();
         for r#gen in gone {
             let dir = self.kept.remove(&r#gen).and_then(|kept| kept.kept_dir());
+            self.store.remove(r#gen);
             self.fences.push(move || {
                 // What stays is found by the final sweep.
                 dir.map(|dir| cgroup::remove_tree(&dir));

@@ -65,6 +65,7 @@ pub(super) fn receipt(receipt: &Receipt) {
     parts.extend(count(receipt.killed.len(), "killed"));
     parts.extend(count(receipt.escaped.len(), "escaped and killed"));
     parts.extend(count(receipt.foreign.len(), "foreign"));
+    parts.extend(count(receipt.kept.len(), "kept"));
     parts.extend(receipt.reason.clone());
     let (service, verdict) = (&receipt.service, receipt.verdict.as_str());
     let late = if receipt.late { " at last" } else { "" };

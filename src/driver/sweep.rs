@@ -36,7 +36,10 @@ impl Driver {
         let all = self.gens.values().chain(self.kept.values());
         let targets: Vec<ScanTarget> = all.map(|g| self.final_target(g)).collect();
         // Nobody is kept any more, and whatever is in whichever cgroup is looked for now.
-        self.kept.values_mut().for_each(|kept| kept.kept.clear());
+        for (r#gen, kept) in &mut self.kept {
+            kept.kept.clear();
+            self.store.remove(*r#gen);
+        }
         let context = ScanContext {
             tree: None,
             ..self.scan_context(self.gens.keys().copied().collect())

@@ -58,7 +58,7 @@ pub fn find(
         return Ok(Account { run_as, user: None });
     };
     let entry = |matches: &dyn Fn(&User) -> bool| users(passwd).find(|user| matches(user));
-    let number = wanted.parse::<u32>().ok();
+    let number = id(wanted);
     let found = entry(&|user| user.name == wanted)
         .or_else(|| number.and_then(|uid| entry(&|user| user.uid == uid)));
     let (uid, gid, own) = match (&found, number, gid) {
@@ -99,8 +99,8 @@ fn users(passwd: &str) -> impl Iterator<Item = User> + '_ {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let _password = fields.next()?;
-        let uid = fields.next()?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let uid = fields.next().and_then(id)?;
+        let gid = fields.next().and_then(id)?;
         let _comment = fields.next()?;
         let home = fields.next()?;
         let shell = fields.next().filter(|shell| !shell.is_empty());
@@ -114,20 +114,26 @@ fn users(passwd: &str) -> impl Iterator<Item = User> + '_ {
     })
 }
 
+/// A number, but for the last one: to setresuid(2) that means 'no change', so that whoever has it
+/// would stay who we are.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 /// Every entry of group(5): name, number, members.
 fn entries(groups: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     groups.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let _password = fields.next()?;
-        let gid = fields.next()?.parse().ok()?;
+        let gid = fields.next().and_then(id)?;
         Some((name, gid, fields.next().unwrap_or_default()))
     })
 }
 
 fn find_group(groups: &str, wanted: &str) -> Result<u32, SysError> {
     let named = entries(groups).find(|(name, ..)| *name == wanted);
-    let number = || wanted.parse::<u32>().ok();
+    let number = || id(wanted);
     named.map(|(_, gid, _)| gid).or_else(number).ok_or_else(|| {
         let why = "no such group in /etc/group, and nothing else is asked; a number will do";
         SysError::because("find", format!("group {wanted}"), why)
@@ -200,6 +206,19 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("give `group`, too"), "{error}");
+    }
+
+    #[test]
+    fn nobody_has_the_number_that_means_no_change() {
+        let passwd = "trap:x:4294967295:0::/:\nother:x:7:4294967295::/:\n";
+        for user in ["trap", "other", "4294967295"] {
+            assert!(
+                find(passwd, GROUP, Some(user), Some("0")).is_err(),
+                "{user}"
+            );
+        }
+        assert!(find(PASSWD, "trap:x:4294967295:\n", None, Some("trap")).is_err());
+        assert!(find(PASSWD, GROUP, None, Some("4294967295")).is_err());
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(in crate::cli) fn stopped(receipt: &Receipt, style: Style) -> String {
     seen(receipt.foreign.len(), "foreign");
     seen(receipt.kept.len(), "kept");
     match receipt.verdict {
+        Verdict::Verified if !receipt.kept.is_empty() => out.push_str(", nothing else left\n"),
         Verdict::Verified => out.push_str(", nothing left\n"),
         Verdict::Unverified => {
             let reason = receipt.reason.as_deref().unwrap_or("no reason was given");
