@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nought::cli::{self, InitArgs};
 use nought::driver::Options;
+use nought::init::Home;
 use nought::{init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
@@ -17,8 +18,12 @@ fn main() -> ExitCode {
         return code;
     }
     cli::run(std::env::args_os(), |args| {
-        let container = args.container;
-        init::run(&options(args), container)
+        let home = Home {
+            container: args.container,
+            watchdog: args.watchdog,
+            debug: args.debug,
+        };
+        init::run(options(args), &home)
     })
 }
 
@@ -34,6 +39,6 @@ fn options(args: InitArgs) -> Options {
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
         ring_lines: args.ring_lines,
-        debug: args.debug,
+        machine: None,
     }
 }

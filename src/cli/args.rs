@@ -100,8 +100,14 @@ pub(super) enum ClientCommand {
     Log(Log),
     /// Stop everything, then power off (as PID 1 of a machine) or exit
     Shutdown,
+    /// The same as shutdown
+    Poweroff,
     /// Stop everything, then reboot (as PID 1 of a machine) or exit
     Reboot,
+    /// Stop everything, then halt with the power on (as PID 1 of a machine) or exit
+    Halt,
+    /// Stop everything, then start the kernel that kexec(8) loaded (as PID 1 of a machine) or exit
+    Kexec,
     /// Read the service files and list every problem, without a supervisor
     Check {
         /// The directory of service files
@@ -151,6 +157,9 @@ struct Init {
     /// or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// As PID 1 of a machine: have /dev/watchdog reset it when we stand still for this long
+    #[arg(long, value_name = "D", value_parser = duration)]
+    watchdog: Option<Duration>,
     /// Lines kept in memory for each service
     #[arg(short, long, value_name = "LINES", default_value_t = 2000)]
     buffer: u32,
@@ -169,6 +178,8 @@ pub struct InitArgs {
     pub deadline: Option<Duration>,
     /// Where records and receipts are kept; none: derived from the socket's path.
     pub state_dir: Option<PathBuf>,
+    /// How long a hardware watchdog waits for us, as PID 1 of a machine.
+    pub watchdog: Option<Duration>,
     /// Lines kept in memory for each service.
     pub ring_lines: usize,
     /// Log more.
@@ -199,6 +210,7 @@ impl Cli {
                 container: init.container,
                 deadline: init.deadline,
                 state_dir: init.state_dir,
+                watchdog: init.watchdog,
                 ring_lines: usize::try_from(init.buffer).unwrap_or(usize::MAX),
                 debug: self.debug,
             }),
@@ -270,7 +282,8 @@ mod tests {
 
     #[test]
     fn init_has_zinits_options_and_ours() {
-        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d -b 100 -d";
+        let words =
+            "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 -d";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -283,6 +296,7 @@ mod tests {
                 container: true,
                 deadline: Some(Duration::from_secs(60)),
                 state_dir: Some("/d".into()),
+                watchdog: Some(Duration::from_secs(30)),
                 ring_lines: 100,
                 debug: true,
             }

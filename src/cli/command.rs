@@ -13,11 +13,11 @@ use crate::api::{
 };
 use crate::config;
 
-use super::args::{ClientCommand, Log, Options};
+use super::args::{ClientCommand, Log, Options, default_socket};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::error::Error;
 use super::output::{Output, Style};
-use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
+use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, process1, render};
 
 /// How long `stop --no-wait` listens for a refusal.
 const REFUSAL: Duration = Duration::from_millis(50);
@@ -73,8 +73,12 @@ impl Session<'_> {
                 last,
             }),
             ClientCommand::Log(log) => self.log(log),
-            ClientCommand::Shutdown => self.shutdown(ShutdownKind::PowerOff),
+            ClientCommand::Shutdown | ClientCommand::Poweroff => {
+                self.shutdown(ShutdownKind::PowerOff)
+            }
             ClientCommand::Reboot => self.shutdown(ShutdownKind::Reboot),
+            ClientCommand::Halt => self.shutdown(ShutdownKind::Halt),
+            ClientCommand::Kexec => self.shutdown(ShutdownKind::Kexec),
             ClientCommand::Check { config } => Ok(self.check(&config)),
         }
     }
@@ -197,7 +201,21 @@ impl Session<'_> {
 
     fn shutdown(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
         let options = self.options;
-        let mut client = Client::connect(&options.socket, options.debug)?;
+        if kind == ShutdownKind::Kexec && !process1::kernel_is_loaded() {
+            return Err(Error::NoKernel);
+        }
+        let mut client = match Client::connect(&options.socket, options.debug) {
+            Ok(client) => client,
+            Err(error) => {
+                let ours = options.socket == default_socket();
+                let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
+                    return Err(error);
+                };
+                let note = format!("note: {error}: process 1 was sent {signal}\n");
+                self.output.error(&note);
+                return Ok(0);
+            }
+        };
         let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;
         let output = &mut self.output;
         let mut meanwhile = |waited: Duration| {

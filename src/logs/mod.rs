@@ -10,6 +10,7 @@
 //! line, every pipe shares one read buffer, and nothing here has a timer. The pipes are owned in
 //! one place, `pipes`, so that an upgrade can hand them to its successor.
 
+mod kernel;
 mod pipes;
 mod ring;
 mod sink;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+pub use kernel::copy_to_kernel;
 pub use pipes::{Closed, Output, WriteEnds};
 pub use ring::HEADER;
 pub use sink::{QUEUE_BYTES, Sink};

@@ -10,12 +10,17 @@
 //!  learn of it    reap, notify, clock    the rest    socket, rlimit, power
 //! ```
 
+pub mod await_signal;
 pub mod cgroup;
 pub mod clock;
+pub mod crash;
+pub mod early;
+pub mod end;
 mod error;
 pub mod heap;
 pub mod inspect;
 pub mod kill;
+pub mod last_resort;
 mod listing;
 pub mod mount;
 pub mod namespace;
@@ -28,8 +33,10 @@ pub mod reap;
 pub mod rlimit;
 pub mod scan;
 pub mod selftest;
+pub mod shell;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod watchdog;
 
 pub use error::SysError;
