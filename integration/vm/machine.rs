@@ -19,7 +19,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(90);
 /// What a machine is made of.
 pub(crate) struct Hardware<'a> {
     pub(crate) kernel: &'a Path,
-    pub(crate) initrd: &'a Path,
+    pub(crate) initrd: Option<&'a Path>,
     /// Added to the kernel's command line.
     pub(crate) append: String,
     pub(crate) disk: Option<&'a Path>,
@@ -29,10 +29,10 @@ pub(crate) struct Hardware<'a> {
 }
 
 impl<'a> Hardware<'a> {
-    pub(crate) fn new(kernel: &'a Path, initrd: &'a Path) -> Self {
+    pub(crate) fn new(kernel: &'a Path) -> Self {
         Self {
             kernel,
-            initrd,
+            initrd: None,
             append: "quiet".into(),
             disk: None,
             memory_mib: 256,
@@ -94,17 +94,20 @@ impl Machine {
             .arg(format!("unix:{},server=on,wait=off", qmp.display()))
             .arg("-kernel")
             .arg(hardware.kernel)
-            .arg("-initrd")
-            .arg(hardware.initrd)
             .arg("-append")
             .arg(format!("console=ttyS0 panic=-1 {}", hardware.append))
             .args(&hardware.more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
+        if let Some(initrd) = hardware.initrd {
+            command.arg("-initrd").arg(initrd);
+        }
         if let Some(disk) = hardware.disk {
-            let drive = format!("file={},format=raw,if=virtio,cache=unsafe", disk.display());
-            command.arg("-drive").arg(drive);
+            // NVMe is built into the kernel: no initramfs has to load a driver.
+            let drive = format!("file={},format=raw,if=none,id=disk", disk.display());
+            command.arg("-drive").arg(format!("{drive},cache=unsafe"));
+            command.args(["-device", "nvme,drive=disk,serial=nought"]);
         }
         let mut qemu = command
             .spawn()
@@ -178,6 +181,14 @@ impl Machine {
         let text = self.console.lock()[from..self.seen].replace('\r', "");
         let cut = text.rfind(&format!("end{n}=")).unwrap_or(text.len());
         text[..cut].to_owned()
+    }
+
+    /// Logs in at the console, as root without a password.
+    pub(crate) fn log_in(&mut self) {
+        self.expect("login: ");
+        self.type_line("root");
+        self.expect("# ");
+        self.run("stty cols 400; PS1='# '; export TERM=dumb");
     }
 
     /// Asks QEMU for something.

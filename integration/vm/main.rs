@@ -12,6 +12,8 @@
 )]
 
 mod cpio;
+mod debian;
+mod host;
 mod machine;
 mod parts;
 mod power;

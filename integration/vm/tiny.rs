@@ -56,7 +56,8 @@ pub(crate) fn initrd(name: &str, more: &[(&str, &str)]) -> PathBuf {
 
 /// A machine on its way up from this initramfs.
 pub(crate) fn boot(name: &str, initrd: &Path, append: &str) -> Machine {
-    let mut hardware = Hardware::new(&parts::kernel().image, initrd);
+    let mut hardware = Hardware::new(&parts::kernel().image);
+    hardware.initrd = Some(initrd);
     hardware.append = append.to_owned();
     Machine::boot(name, &hardware)
 }

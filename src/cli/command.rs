@@ -200,22 +200,25 @@ impl Session<'_> {
     }
 
     fn shutdown(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
-        let options = self.options;
         if kind == ShutdownKind::Kexec && !process1::kernel_is_loaded() {
             return Err(Error::NoKernel);
         }
-        let mut client = match Client::connect(&options.socket, options.debug) {
-            Ok(client) => client,
-            Err(error) => {
-                let ours = options.socket == default_socket();
-                let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
-                    return Err(error);
-                };
-                let note = format!("note: {error}: process 1 was sent {signal}\n");
-                self.output.error(&note);
-                return Ok(0);
-            }
+        let error = match self.shutdown_by_socket(kind) {
+            Err(error @ (Error::Connect { .. } | Error::NoAnswer { .. })) => error,
+            other => return other,
         };
+        let ours = self.options.socket == default_socket();
+        let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
+            return Err(error);
+        };
+        let note = format!("note: {error}: process 1 was sent {signal}\n");
+        self.output.error(&note);
+        Ok(0)
+    }
+
+    fn shutdown_by_socket(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
+        let options = self.options;
+        let mut client = Client::connect(&options.socket, options.debug)?;
         let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;
         let output = &mut self.output;
         let mut meanwhile = |waited: Duration| {
