@@ -15,7 +15,7 @@ use crate::parts;
 
 /// What is in it besides Debian's essential packages.
 const PACKAGES: &str = "udev,kmod,openssh-server,openssh-client,util-linux,login,mount,e2fsprogs,\
-                        procps,systemd,dbus,cron,nginx-light,dmsetup,fuse3,fdisk";
+                        procps,iproute2,systemd,dbus,cron,nginx-light,dmsetup,fuse3,fdisk";
 const DISK: &str = "768M";
 
 /// The unpacked system, made once: Debian as its mirror gives it.
@@ -124,6 +124,7 @@ fn furnish(root: &Path) {
         "drivers/md/dm-mod.ko",
         "fs/fuse/fuse.ko",
         "drivers/watchdog/softdog.ko",
+        "drivers/watchdog/watchdog.ko",
         "drivers/input/evdev.ko",
     ] {
         let target = to.join("kernel").join(module);
@@ -161,6 +162,12 @@ const SERVICES: &[(&str, &str)] = &[
     (
         "nginx",
         "exec: nginx -g 'daemon off;'\nafter: [fstab]\nsignal: {stop: SIGQUIT, to: main}\n",
+    ),
+    // Writes to /srv once it is told to: on a frozen file system it waits for ever.
+    (
+        "stuck",
+        "exec: sh -c 'test -e /run/go && echo x >/srv/file; exec sleep 100000'\n\
+         shutdown_timeout: 1s\nkill_timeout: 1s\n",
     ),
     (
         "told",
@@ -203,13 +210,18 @@ impl Disk {
     /// Fails unless the file system was left clean: nothing wrong in it, and no journal that
     /// the next boot would have to recover (e2fsck -n calls both clean).
     pub(crate) fn assert_clean(&self) {
+        self.assert_no_recovery();
+        parts::run(Command::new("e2fsck").args(["-n", "-f"]).arg(&self.0));
+    }
+
+    /// Fails if the next boot would have to recover the journal.
+    pub(crate) fn assert_no_recovery(&self) {
         let header = parts::run(Command::new("dumpe2fs").arg("-h").arg(&self.0));
         assert!(!header.contains("needs_recovery"), "{header}");
         let state = header
             .lines()
             .find(|line| line.starts_with("Filesystem state:"));
         assert!(state.unwrap().ends_with(" clean"), "{header}");
-        parts::run(Command::new("e2fsck").args(["-n", "-f"]).arg(&self.0));
     }
 
     /// A file of it, read from outside.

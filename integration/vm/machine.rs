@@ -185,6 +185,8 @@ impl Machine {
 
     /// Logs in at the console, as root without a password.
     pub(crate) fn log_in(&mut self) {
+        // What it said before was overrun by other lines.
+        self.type_line("");
         self.expect("login: ");
         self.type_line("root");
         self.expect("# ");

@@ -18,3 +18,4 @@ mod machine;
 mod parts;
 mod power;
 mod tiny;
+mod trouble;

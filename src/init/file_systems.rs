@@ -66,7 +66,8 @@ pub(super) struct FileSystems<'a> {
     machine: Machine,
     receipt: &'a mut Receipt,
     hung: BTreeSet<PathBuf>,
-    detached: usize,
+    /// The devices in use when it began.
+    devices: usize,
     began: u64,
 }
 
@@ -106,7 +107,7 @@ impl<'a> FileSystems<'a> {
             machine,
             receipt,
             hung: BTreeSet::new(),
-            detached: 0,
+            devices: end::stacked().len(),
             began: clock::boot_now(),
         }
     }
@@ -138,7 +139,7 @@ impl<'a> FileSystems<'a> {
         for device in &left {
             trouble(self.receipt, format!("still in use: {device}"));
         }
-        match (self.detached, left.len()) {
+        match (self.devices.saturating_sub(left.len()), left.len()) {
             (0, 0) => "none in use".to_owned(),
             (gone, 0) => format!("{gone} detached"),
             (gone, left) => format!("{gone} detached, {left} still in use"),
@@ -227,7 +228,6 @@ impl<'a> FileSystems<'a> {
             };
             // A loop in use says yes and goes when it is free.
             if matches!(gone, Came::Done) && !end::stacked().contains(&device) {
-                self.detached += 1;
                 progress = true;
             }
         }

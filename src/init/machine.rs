@@ -87,9 +87,7 @@ fn supervise(
             (cannot_begin(rescue), None)
         }
         Err(Broke) => {
-            if let Some(petting) = petting {
-                petting.until(u64::MAX);
-            }
+            // Not petted: a machine with a watchdog is to be reset now.
             tracing::error!(
                 "the supervisor broke: services run on, nobody supervises them; `nought reboot` \
                  or SIGINT to process 1 reboots, `nought poweroff` powers off"

@@ -3,103 +3,145 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::sys::watchdog::Watchdog;
 use crate::sys::{clock, signal};
 
 const DEVICE: &str = "/dev/watchdog";
+const STACK_BYTES: usize = 64 * 1024;
 /// Petted so often within its time.
 const TIMES: u32 = 4;
 
+/// How often one that is not there is looked for: its driver is loaded by a service.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A watchdog that is petted.
-pub(super) struct Petting {
+#[derive(Clone)]
+pub(super) struct Petting(Arc<Shared>);
+
+struct Shared {
+    timeout: Duration,
+    /// When the loop last turned, and whether it has to.
     beat: Arc<AtomicU64>,
-    every: Duration,
-    /// No loop turns (none yet, or no more): petted all the same, until `stops_at`.
-    without_loop: Arc<AtomicBool>,
-    stops_at: Arc<AtomicU64>,
-    device: Arc<Mutex<Option<Watchdog>>>,
+    by_loop: AtomicBool,
+    /// Without a loop: petted until then.
+    stops_at: AtomicU64,
+    device: Mutex<State>,
 }
 
-/// Opens the watchdog and begins to pet it; a machine without one is told so in the log.
+enum State {
+    Sought { said: bool },
+    Armed(Watchdog),
+    Disarmed,
+}
+
+/// Begins to pet the watchdog, from the moment that there is one.
 pub(super) fn begin(timeout: Duration) -> Option<Petting> {
-    let device = match Watchdog::open(Path::new(DEVICE), timeout) {
-        Ok(device) => device,
-        Err(error) => {
-            tracing::error!("no watchdog: failed to {error}");
-            return None;
-        }
-    };
-    let timeout = device.timeout();
-    tracing::info!(
-        "watchdog: resets the machine after {} s without us",
-        timeout.as_secs()
-    );
-    let petting = Petting {
+    let petting = Petting(Arc::new(Shared {
+        timeout,
         beat: Arc::new(AtomicU64::new(clock::boot_now())),
-        every: timeout / TIMES,
-        without_loop: Arc::new(AtomicBool::new(true)),
-        stops_at: Arc::new(AtomicU64::new(u64::MAX)),
-        device: Arc::new(Mutex::new(Some(device))),
-    };
-    petting.start(timeout);
-    Some(petting)
+        by_loop: AtomicBool::new(false),
+        stops_at: AtomicU64::new(u64::MAX),
+        device: Mutex::new(State::Sought { said: false }),
+    }));
+    let shared = Arc::clone(&petting.0);
+    let made = std::thread::Builder::new()
+        .name("nought-pet".into())
+        .stack_size(STACK_BYTES)
+        .spawn(move || shared.pet());
+    match made {
+        Ok(_) => Some(petting),
+        Err(error) => {
+            tracing::error!("no watchdog: failed to make its thread: {error}");
+            None
+        }
+    }
 }
 
 impl Petting {
-    fn start(&self, timeout: Duration) {
-        let (beat, every) = (Arc::clone(&self.beat), self.every);
-        let (without_loop, stops_at) = (Arc::clone(&self.without_loop), Arc::clone(&self.stops_at));
-        let device = Arc::clone(&self.device);
-        let made = std::thread::Builder::new()
-            .name("nought-pet".into())
-            .stack_size(64 * 1024)
-            .spawn(move || {
-                let _ = signal::block_all();
-                let mut said = false;
-                loop {
-                    let now = clock::boot_now();
-                    let still =
-                        Duration::from_nanos(now.saturating_sub(beat.load(Ordering::Relaxed)));
-                    let turns = without_loop.load(Ordering::Relaxed) || still < timeout;
-                    if turns && now < stops_at.load(Ordering::Relaxed) {
-                        said = false;
-                        let device = device.lock().unwrap_or_else(PoisonError::into_inner);
-                        let Some(device) = &*device else { return };
-                        if let Err(error) = device.pet() {
-                            tracing::error!("failed to {error}");
-                        }
-                    } else if !std::mem::replace(&mut said, true) {
-                        tracing::error!("watchdog: not petted any more: process 1 stands still");
-                    }
-                    std::thread::park_timeout(every);
-                }
-            });
-        if let Err(error) = made {
-            tracing::error!("watchdog: failed to make its thread: {error}");
-        }
-    }
-
     /// The beat that a loop keeps, and how often: from now on it has to.
     pub(super) fn by_loop(&self) -> (Arc<AtomicU64>, Duration) {
-        self.beat.store(clock::boot_now(), Ordering::Relaxed);
-        self.without_loop.store(false, Ordering::Relaxed);
-        (Arc::clone(&self.beat), self.every)
+        let shared = &self.0;
+        shared.beat.store(clock::boot_now(), Ordering::Relaxed);
+        shared.by_loop.store(true, Ordering::Relaxed);
+        (Arc::clone(&shared.beat), shared.timeout / TIMES)
     }
 
     /// No loop turns any more: petted until `at_nanos` since boot, whatever happens.
     pub(super) fn until(&self, at_nanos: u64) {
-        self.stops_at.store(at_nanos, Ordering::Relaxed);
-        self.without_loop.store(true, Ordering::Relaxed);
+        self.0.stops_at.store(at_nanos, Ordering::Relaxed);
+        self.0.by_loop.store(false, Ordering::Relaxed);
     }
 
     /// Stops it: a machine that halts stays halted.
     pub(super) fn disarm(&self) {
-        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = device.take() {
+        let before = std::mem::replace(&mut *self.0.device(), State::Disarmed);
+        if let State::Armed(device) = before {
             device.disarm();
+        }
+    }
+}
+
+impl Shared {
+    fn device(&self) -> MutexGuard<'_, State> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pet(&self) {
+        // Signals are the loop's.
+        let _ = signal::block_all();
+        let mut still = false;
+        loop {
+            let pause = match &mut *self.device() {
+                State::Disarmed => return,
+                State::Armed(device) if self.turns(device.timeout()) => {
+                    still = false;
+                    if let Err(error) = device.pet() {
+                        tracing::error!("failed to {error}");
+                    }
+                    device.timeout() / TIMES
+                }
+                State::Armed(device) => {
+                    if !std::mem::replace(&mut still, true) {
+                        tracing::error!("watchdog: not petted any more: process 1 stands still");
+                    }
+                    device.timeout() / TIMES
+                }
+                sought => {
+                    self.seek(sought);
+                    LOOK
+                }
+            };
+            std::thread::park_timeout(pause);
+        }
+    }
+
+    fn turns(&self, timeout: Duration) -> bool {
+        let now = clock::boot_now();
+        let since = Duration::from_nanos(now.saturating_sub(self.beat.load(Ordering::Relaxed)));
+        if self.by_loop.load(Ordering::Relaxed) {
+            since < timeout
+        } else {
+            now < self.stops_at.load(Ordering::Relaxed)
+        }
+    }
+
+    fn seek(&self, state: &mut State) {
+        let said = matches!(state, State::Sought { said: true });
+        match Watchdog::open(Path::new(DEVICE), self.timeout) {
+            Ok(device) => {
+                let secs = device.timeout().as_secs();
+                tracing::info!("watchdog: resets the machine after {secs} s without us");
+                *state = State::Armed(device);
+            }
+            Err(error) => {
+                if !said {
+                    tracing::warn!("no watchdog yet: failed to {error}");
+                }
+                *state = State::Sought { said: true };
+            }
         }
     }
 }
