@@ -10,14 +10,17 @@
 
 mod answers;
 mod asked;
+mod check;
 mod dispatch;
 mod generation;
 mod intake;
+mod keep;
 mod lane;
 mod leftovers;
 mod message;
 mod place;
 mod report;
+mod resolve;
 mod run;
 mod scans;
 mod store;
@@ -95,6 +98,8 @@ pub struct End {
     pub lingering: Vec<String>,
     /// Services whose last verdict is unverified.
     pub unverified: Vec<String>,
+    /// The service whose end stopped everything, where nobody asked for it.
+    pub because: Option<String>,
 }
 
 /// Runs the supervisor to its end.
@@ -119,6 +124,7 @@ pub fn run(options: &Options, sink: &Sink) -> anyhow::Result<End> {
         power: translate::power(outcome.kind),
         lingering: outcome.lingering,
         unverified: outcome.unverified,
+        because: outcome.because.map(|because| because.service),
     })
 }
 
@@ -169,6 +175,7 @@ async fn supervise(
     let settings = Settings {
         deadline: options.deadline,
         guarantee: place.guarantee(),
+        shortfall: place.notes.join("; "),
         seed: clock::boot_now(),
         first_gen: GenId(dir.next_generation_hint().0.max(1)),
     };

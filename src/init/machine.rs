@@ -78,7 +78,13 @@ fn supervise(
         beat: petting.map(Petting::by_loop),
     });
     match guarded(|| driver::run(&options, sink)) {
-        Ok(Ok(end)) => (end.power, Some(end)),
+        Ok(Ok(end)) => match &end.because {
+            Some(service) => {
+                tracing::error!("{service} has ended, and everything with it");
+                (nobody_asked(rescue, petting), Some(end))
+            }
+            None => (end.power, Some(end)),
+        },
         Ok(Err(error)) => {
             if let Some(petting) = petting {
                 petting.until(u64::MAX);
@@ -95,6 +101,19 @@ fn supervise(
             (Minimal::begin().until_asked(), None)
         }
     }
+}
+
+/// Everything has stopped because of a service: a shell where one was asked for, and a new boot.
+fn nobody_asked(rescue: bool, petting: Option<&Petting>) -> Power {
+    if !rescue {
+        return Power::Reboot;
+    }
+    if let Some(petting) = petting {
+        petting.until(u64::MAX);
+    }
+    // The shutdown that is over has armed it.
+    last_resort::disarm();
+    minimal::rescue_shell().unwrap_or(Power::Reboot)
 }
 
 /// A shell where one was asked for; else the next boot may fare better.

@@ -73,6 +73,11 @@ pub fn arm(at_nanos: u64, power: Power) {
     }
 }
 
+/// Takes back that it was armed: somebody is at the console and decides.
+pub fn disarm() {
+    AT.store(0, Ordering::SeqCst);
+}
+
 /// Says that reboot(2) is about to be called: should it not return, the kernel is told by
 /// other means.
 pub fn reboot_is_called() {
