@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nought::cli::{self, InitArgs};
 use nought::driver::Options;
+use nought::init::Home;
 use nought::logs::Limits;
 use nought::{init, sys};
 
@@ -20,8 +21,12 @@ fn main() -> ExitCode {
         return code;
     }
     cli::run(std::env::args_os(), |args| {
-        let container = args.container;
-        init::run(&options(args), container)
+        let home = Home {
+            container: args.container,
+            watchdog: args.watchdog,
+            debug: args.debug,
+        };
+        init::run(options(args), &home)
     })
 }
 
@@ -40,6 +45,7 @@ fn options(args: InitArgs) -> Options {
         dialect: args.dialect,
         socket_group: args.socket_group,
         debug: args.debug,
+        machine: None,
     }
 }
 

@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "driver",
         &["core", "config", "state", "sys", "control", "logs"],
     ),
-    ("init", &["driver", "sys"]),
+    ("init", &["driver", "logs", "sys"]),
     ("cli", &["api", "config", "sys", "state", "driver"]),
 ];
 

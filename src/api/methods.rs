@@ -296,6 +296,10 @@ pub enum ShutdownKind {
     PowerOff,
     /// Reboot.
     Reboot,
+    /// Stop the machine, power stays on.
+    Halt,
+    /// Start the kernel that was loaded with kexec(8).
+    Kexec,
 }
 
 /// What `nought_shutdown` answers, once everything has its verdict.

@@ -189,8 +189,14 @@ pub(super) enum ClientCommand {
     Log(Log),
     /// Stop everything, then power off (as PID 1 of a machine) or exit
     Shutdown,
+    /// The same as shutdown
+    Poweroff,
     /// Stop everything, then reboot (as PID 1 of a machine) or exit
     Reboot,
+    /// Stop everything, then halt with the power on (as PID 1 of a machine) or exit
+    Halt,
+    /// Stop everything, then start the kernel that kexec(8) loaded (as PID 1 of a machine) or exit
+    Kexec,
     /// Read the service files and list every problem, without a supervisor
     Check {
         /// The directory of service files [default: /etc/nought]
@@ -269,6 +275,9 @@ struct Init {
     /// or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// As PID 1 of a machine: have /dev/watchdog reset it when we stand still for this long
+    #[arg(long, value_name = "D", value_parser = duration)]
+    watchdog: Option<Duration>,
     /// Lines kept in memory for each service [default: 2000 within 64 KiB]
     #[arg(short, long, value_name = "LINES")]
     buffer: Option<u32>,
@@ -290,6 +299,8 @@ pub struct InitArgs {
     pub deadline: Option<Duration>,
     /// Where records and receipts are kept; none: derived from the socket's path.
     pub state_dir: Option<PathBuf>,
+    /// How long a hardware watchdog waits for us, as PID 1 of a machine.
+    pub watchdog: Option<Duration>,
     /// Lines kept in memory for each service; none: as many as usual.
     pub ring_lines: Option<usize>,
     /// A group whose members may use the socket.
@@ -332,6 +343,7 @@ impl Cli {
                 container: init.container,
                 deadline: init.deadline,
                 state_dir: init.state_dir,
+                watchdog: init.watchdog,
                 ring_lines: init
                     .buffer
                     .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
@@ -453,7 +465,7 @@ mod tests {
 
     #[test]
     fn init_has_zinits_options_and_ours() {
-        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d -b 100 --socket-group root -d";
+        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 --socket-group root -d";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -466,6 +478,7 @@ mod tests {
                 container: true,
                 deadline: Some(Duration::from_secs(60)),
                 state_dir: Some("/d".into()),
+                watchdog: Some(Duration::from_secs(30)),
                 ring_lines: Some(100),
                 socket_group: Some(0),
                 dialect: config::Dialect::Nought,

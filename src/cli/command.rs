@@ -13,13 +13,13 @@ use crate::api::{
 };
 use crate::config;
 
-use super::args::{ClientCommand, Options};
+use super::args::{ClientCommand, Options, default_socket};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::error::Error;
 use super::manual;
 use super::order::dependents_first;
 use super::output::{Output, Style};
-use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
+use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, process1, render};
 
 /// How long `stop --no-wait` listens for a refusal.
 const REFUSAL: Duration = Duration::from_millis(50);
@@ -89,8 +89,12 @@ impl<'a> Session<'a> {
                 last,
             }),
             ClientCommand::Log(log) => self.log(log),
-            ClientCommand::Shutdown => self.shutdown(ShutdownKind::PowerOff),
+            ClientCommand::Shutdown | ClientCommand::Poweroff => {
+                self.shutdown(ShutdownKind::PowerOff)
+            }
             ClientCommand::Reboot => self.shutdown(ShutdownKind::Reboot),
+            ClientCommand::Halt => self.shutdown(ShutdownKind::Halt),
+            ClientCommand::Kexec => self.shutdown(ShutdownKind::Kexec),
             ClientCommand::Check { config } => {
                 let dir = config.unwrap_or_else(|| self.options.config_dir());
                 Ok(self.check(&dir))
@@ -138,6 +142,23 @@ impl<'a> Session<'a> {
     }
 
     fn shutdown(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
+        if kind == ShutdownKind::Kexec && !process1::kernel_is_loaded() {
+            return Err(Error::NoKernel);
+        }
+        let error = match self.shutdown_by_socket(kind) {
+            Err(error @ (Error::Connect { .. } | Error::NoAnswer { .. })) => error,
+            other => return other,
+        };
+        let ours = self.options.socket == default_socket();
+        let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
+            return Err(error);
+        };
+        let note = format!("note: {error}: process 1 was sent {signal}\n");
+        self.output.error(&note);
+        Ok(0)
+    }
+
+    fn shutdown_by_socket(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
         let options = self.options;
         let mut client = Client::connect(&options.socket, options.debug)?;
         let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;

@@ -23,6 +23,8 @@ pub(super) enum Error {
     Protocol { socket: PathBuf, why: String },
     /// It takes longer than `--timeout` allows.
     TimedOut { what: String, waited: Duration },
+    /// Kexec, and no kernel to start.
+    NoKernel,
     /// The supervisor says no.
     Refused(RpcError),
 }
@@ -50,6 +52,7 @@ impl std::fmt::Display for Error {
             Error::TimedOut { what, waited } => {
                 write!(f, "{what} took longer than {}", render::duration(*waited))
             }
+            Error::NoKernel => write!(f, "there is no kernel to start"),
             Error::Refused(error) => write!(f, "{error}"),
         }
     }
@@ -73,6 +76,7 @@ impl Error {
             Error::Gone { .. } => "Gone".into(),
             Error::Protocol { .. } => "Protocol".into(),
             Error::TimedOut { .. } => "TimedOut".into(),
+            Error::NoKernel => "NoKernel".into(),
             Error::Refused(error) => {
                 let told = error.data.as_ref().map(|data| data.code_name.clone());
                 told.filter(|name| !name.is_empty()).unwrap_or_else(|| {
@@ -92,7 +96,10 @@ impl Error {
                 data.map(|data| data.cause_chain.clone())
                     .unwrap_or_default()
             }
-            Error::NoAnswer { .. } | Error::Gone { .. } | Error::TimedOut { .. } => Vec::new(),
+            Error::NoAnswer { .. }
+            | Error::Gone { .. }
+            | Error::TimedOut { .. }
+            | Error::NoKernel => Vec::new(),
         }
     }
 
@@ -120,6 +127,7 @@ impl Error {
                 "it ended, or was killed; what was asked may have been done: start it again and see `nought list`"
             }
             Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
+            Error::NoKernel => "load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline",
             Error::TimedOut { .. } => "it goes on all the same: see `nought status`",
             Error::Refused(error) => return error.data.as_ref()?.hint.clone(),
         };

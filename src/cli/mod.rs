@@ -6,6 +6,7 @@
 //! synchronous and short: it connects, asks, prints, ends.
 
 mod args;
+mod called;
 mod client;
 mod command;
 mod error;
@@ -13,6 +14,7 @@ mod log;
 mod manual;
 mod order;
 mod output;
+mod process1;
 mod render;
 mod show;
 
@@ -39,9 +41,24 @@ pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
-    let argv: Vec<OsString> = argv.into_iter().collect();
+    let first = std::process::id() == 1;
+    let (argv, by_kernel) = match called::by_name(argv.into_iter().collect(), first) {
+        Ok(called) => called,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let called = args::Called::of(argv.first().map(OsString::as_os_str));
-    let cli = match args::Cli::try_parse_from(argv) {
+    let parsed = args::Cli::try_parse_from(&argv).or_else(|error| {
+        // A machine whose process 1 ends for a wrong word does not boot.
+        if by_kernel && error.use_stderr() {
+            let _ = error.print();
+            return args::Cli::try_parse_from(argv.into_iter().take(1).chain(["init".into()]));
+        }
+        Err(error)
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell when this cannot be printed.

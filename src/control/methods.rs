@@ -372,6 +372,8 @@ async fn shutdown(context: &Context, shutdown: Shutdown) -> Answer {
     let kind = match shutdown.kind {
         api::ShutdownKind::PowerOff => ShutdownKind::PowerOff,
         api::ShutdownKind::Reboot => ShutdownKind::Reboot,
+        api::ShutdownKind::Halt => ShutdownKind::Halt,
+        api::ShutdownKind::Kexec => ShutdownKind::Kexec,
     };
     let began = clocks().boot;
     match context.request(Request::Shutdown { kind }).await? {

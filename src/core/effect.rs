@@ -124,6 +124,10 @@ pub enum ShutdownKind {
     PowerOff,
     /// Reboot (likewise).
     Reboot,
+    /// Stop the machine and leave its power on (likewise).
+    Halt,
+    /// Start the kernel that was loaded for it (likewise).
+    Kexec,
 }
 
 /// How it ended.

@@ -17,7 +17,7 @@ use super::scans::Wanted;
 use super::store::chain;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Check, Effect, Event, Failed, Fence, GenId, OpId, Reach, Receipt, ScanQuality,
+    AuxKind, Check, Effect, Event, Failed, Fence, GenId, Notice, OpId, Reach, Receipt, ScanQuality,
     ServiceId, Signal, Spec, To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
@@ -27,7 +27,7 @@ use crate::sys::procfs::ProcStat;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
-use crate::sys::{SysError, cgroup, clock, heap, inspect, signal};
+use crate::sys::{SysError, cgroup, clock, heap, inspect, last_resort, signal};
 
 /// The variable by which a process's environment names its generation.
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
@@ -67,10 +67,22 @@ impl Driver {
                     let _ = answer.send(reply);
                 }
             }
-            Effect::Notice(notice) => report::notice(&self.core, &notice),
+            Effect::Notice(notice) => {
+                report::notice(&self.core, &notice);
+                self.arm_last_resort(&notice);
+            }
             Effect::Flush => self.flush(),
             Effect::Sweep => self.sweep(),
             Effect::Finish(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    /// As process 1 of a machine, a shutdown that began ends, whatever becomes of us.
+    fn arm_last_resort(&self, notice: &Notice) {
+        if let (Some(after), Notice::ShutdownBegan { kind, .. }) = (self.last_resort, notice) {
+            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+            let at = clock::boot_now().saturating_add(after);
+            last_resort::arm(at, translate::power(*kind));
         }
     }
 

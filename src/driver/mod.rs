@@ -9,6 +9,7 @@
 //! scans, files) runs on blocking threads and comes back as a message.
 
 mod answers;
+mod asked;
 mod check;
 mod dispatch;
 mod generation;
@@ -31,24 +32,29 @@ mod translate;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use crate::config::Dialect;
-use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
+use crate::core::{GenId, Outcome, Settings, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
+use crate::sys::power::Power;
 use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
+use asked::Ends;
 use place::Place;
-use run::{Driver, Ends, Parts, now};
+use run::{Driver, Parts, now};
 use service_files::ServiceFiles;
 use store::Store;
 use threads::Threads;
 
+/// Where programs are when our own environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often a socket is tried again on which somebody listens, and the pause between: half a
@@ -75,15 +81,34 @@ pub struct Options {
     pub ring: Limits,
     /// Log at debug level.
     pub debug: bool,
+    /// As process 1 of a machine.
+    pub machine: Option<OnMachine>,
+}
+
+/// What is different as process 1 of a machine: signals have its meanings (Ctrl-Alt-Del
+/// reboots), and the last resort is armed when a shutdown begins.
+#[derive(Clone, Debug)]
+pub struct OnMachine {
+    /// How long after the shutdown's deadline the last resort acts.
+    pub last_resort_after: Duration,
+    /// Set to the boot clock, in nanoseconds, again and again while the loop turns: for a
+    /// watchdog.
+    pub beat: Option<(Arc<AtomicU64>, Duration)>,
 }
 
 /// How the supervisor ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
     /// The exit code: 0, 70 when anything lingers, 71 when the end could not be proven.
     pub exit_code: u8,
-    /// A reboot was asked for, not a shutdown.
-    pub reboot: bool,
+    /// What is to become of the machine, where we are its process 1.
+    pub power: Power,
+    /// Services whose last verdict is lingering.
+    pub lingering: Vec<String>,
+    /// Services whose last verdict is unverified.
+    pub unverified: Vec<String>,
+    /// The service whose end stopped everything, where nobody asked for it.
+    pub because: Option<String>,
 }
 
 /// Runs the supervisor to its end.
@@ -91,13 +116,7 @@ pub struct End {
 /// # Errors
 /// When it cannot begin: the state directory or the socket cannot be had, or a descriptor the
 /// loop needs. Once it has begun nothing makes it give up.
-pub fn run(options: &Options) -> anyhow::Result<End> {
-    let sink = Sink::stdio();
-    let level = logs::level(options.debug, std::env::var("NOUGHT_LOG").ok().as_deref())?;
-    // Before any thread, which would inherit the mask.
-    signal::unblock_all()?;
-    heap::share_one_arena();
-    logs::install(sink.clone(), level).context("failed to install the log")?;
+pub fn run(options: &Options, sink: &Sink) -> anyhow::Result<End> {
     let open_files = rlimit::raise_open_files()
         .inspect_err(|error| tracing::warn!("failed to {error}"))
         .ok();
@@ -111,8 +130,34 @@ pub fn run(options: &Options) -> anyhow::Result<End> {
     sink.flush(LAST_LINES);
     outcome.map(|outcome| End {
         exit_code: outcome.exit_code(),
-        reboot: outcome.kind == ShutdownKind::Reboot,
+        power: translate::power(outcome.kind),
+        lingering: outcome.lingering,
+        unverified: outcome.unverified,
+        because: outcome.because.map(|because| because.service),
     })
+}
+
+/// Readies the process for [`run`] and for whatever logs before it: signals unblocked, a small
+/// heap, the log installed. Before any thread, which would inherit the mask.
+///
+/// # Errors
+/// When NOUGHT_LOG names no level, or the log is installed already.
+pub fn ready(debug: bool) -> anyhow::Result<Sink> {
+    let sink = Sink::stdio();
+    let level = logs::level(debug, std::env::var("NOUGHT_LOG").ok().as_deref())?;
+    signal::unblock_all()?;
+    heap::share_one_arena();
+    logs::install(sink.clone(), level).context("failed to install the log")?;
+    Ok(sink)
+}
+
+/// Keeps the beat of the loop's thread, for whoever watches it.
+async fn beat(at: Arc<AtomicU64>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        at.store(clock::boot_now(), Ordering::Relaxed);
+    }
 }
 
 async fn supervise(
@@ -120,7 +165,11 @@ async fn supervise(
     sink: Sink,
     open_files: Option<rlimit::OpenFiles>,
 ) -> anyhow::Result<Outcome> {
-    let ends = Ends::install().context("failed to install the signal handlers")?;
+    let ends = Ends::install(options.machine.is_some())
+        .context("failed to install the signal handlers")?;
+    if let Some((at, every)) = options.machine.as_ref().and_then(|m| m.beat.clone()) {
+        tokio::spawn(beat(at, every));
+    }
     if let Err(error) = reap::set_child_subreaper() {
         tracing::warn!("failed to {error}");
     }
@@ -170,6 +219,10 @@ async fn supervise(
         logs,
         gauge,
         environment: environment(),
+        last_resort: options
+            .machine
+            .as_ref()
+            .map(|machine| options.deadline + machine.last_resort_after),
         open_files,
     })?;
     let outcome = driver.run(ends).await;
@@ -237,6 +290,10 @@ fn load(dir: &Path, dialect: Dialect) -> Vec<crate::core::Spec> {
 /// Our environment, and what /etc/environment adds to it.
 fn environment() -> Vec<(OsString, OsString)> {
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    // The kernel gives process 1 none.
+    if !environment.iter().any(|(key, _)| key == "PATH") {
+        environment.push(("PATH".into(), DEFAULT_PATH.into()));
+    }
     let Ok(text) = std::fs::read_to_string("/etc/environment") else {
         return environment;
     };

@@ -46,6 +46,8 @@ pub(super) fn notice(core: &Supervisor, notice: &Notice) {
             let what = match kind {
                 ShutdownKind::PowerOff => "shutdown",
                 ShutdownKind::Reboot => "reboot",
+                ShutdownKind::Halt => "halt",
+                ShutdownKind::Kexec => "kexec",
             };
             tracing::info!("{what}: stopping {running} service(s)");
         }

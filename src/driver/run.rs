@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::asked::{Ends, Means};
 use super::generation::Generation;
 use super::lane::Lane;
 use super::message::Message;
@@ -20,7 +21,7 @@ use super::service_files::ServiceFiles;
 use super::store::Store;
 use super::threads::Threads;
 use crate::control::{Ask, Gauge};
-use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, RequestId, Supervisor, Time};
+use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, Request, RequestId, Supervisor, Time};
 use crate::logs::Logs;
 use crate::state::Instance;
 use crate::sys::clock::{self, BootTimer};
@@ -117,6 +118,8 @@ pub(super) struct Driver {
     pub(super) succeeded: bool,
     /// Who inherited the orphans of an earlier supervisor.
     pub(super) orphan_reaper: Option<u32>,
+    /// How long after a shutdown's beginning the last resort acts, as process 1 of a machine.
+    pub(super) last_resort: Option<Duration>,
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -135,53 +138,13 @@ pub(super) struct Parts {
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) open_files: Option<OpenFiles>,
     pub(super) previous: Option<Instance>,
+    /// See [`Driver::last_resort`].
+    pub(super) last_resort: Option<Duration>,
 }
 
 /// The boot clock, as the core wants it.
 pub(super) fn now() -> Time {
     Time::from_nanos(clock::boot_now())
-}
-
-/// The signals that reach the loop.
-pub(super) struct Ends {
-    asked: Asked,
-    child: Signal,
-}
-
-/// The signals that ask us to end.
-struct Asked {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-    quit: Signal,
-}
-
-impl Ends {
-    /// Installs the handlers: before anything is started, since PID 1 ignores what it has no
-    /// handler for.
-    pub(super) fn install() -> std::io::Result<Self> {
-        let asked = Asked {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
-        };
-        Ok(Self {
-            asked,
-            child: signal(SignalKind::child())?,
-        })
-    }
-}
-
-impl Asked {
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
-            _ = self.hup.recv() => "SIGHUP",
-            _ = self.quit.recv() => "SIGQUIT",
-        }
-    }
 }
 
 impl Driver {
@@ -245,6 +208,7 @@ impl Driver {
             succeeded: false,
             orphan_reaper,
             inbox,
+            last_resort: parts.last_resort,
             outcome: None,
         })
     }
@@ -269,10 +233,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = child.recv() => self.reap(),
-                signal = asked.next() => {
-                    tracing::info!("{signal}: shutting down{}", if self.core.shutting_down() { " at once" } else { "" });
-                    self.core.handle(now(), Event::Terminate);
-                }
+                (signal, means) = asked.next() => self.on_signal(signal, means),
                 Some(message) = self.messages.recv() => {
                     self.on_message(message);
                     for _ in 0..MESSAGES_A_TURN {
@@ -293,6 +254,22 @@ impl Driver {
             }
             self.on_time();
         }
+    }
+
+    fn on_signal(&mut self, signal: &str, means: Means) {
+        let Means::End(kind) = means else {
+            return tracing::warn!("{signal}: ignored, process 1 of a machine stays");
+        };
+        if self.core.shutting_down() {
+            tracing::info!("{signal}: shutting down at once");
+            return self.core.handle(now(), Event::Terminate);
+        }
+        tracing::info!("{signal}: shutting down");
+        // Nobody waits for the answer.
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        let request = Request::Shutdown { kind };
+        self.core.handle(now(), Event::Request { id, request });
     }
 
     /// Hands the core its timeouts, and reads again what is due for it.

@@ -2,15 +2,26 @@
 
 use crate::core::{
     Containment, Failed, Fence, Foreigner, Guarantee, KillReport, Proc, ScanQuality, ScanReport,
-    Survivor,
+    ShutdownKind, Survivor,
 };
 use crate::sys::SysError;
 use crate::sys::cgroup::Removal;
 use crate::sys::inspect::SurvivorInfo;
 use crate::sys::kill::KillResult;
+use crate::sys::power::Power;
 use crate::sys::procfs::ProcStat;
 use crate::sys::scan::{PassResult, Quality, Stranger};
 use crate::sys::spawn::SpawnError;
+
+/// What a shutdown of this kind makes of a machine.
+pub(super) fn power(kind: ShutdownKind) -> Power {
+    match kind {
+        ShutdownKind::PowerOff => Power::Off,
+        ShutdownKind::Reboot => Power::Reboot,
+        ShutdownKind::Halt => Power::Halt,
+        ShutdownKind::Kexec => Power::Kexec,
+    }
+}
 
 pub(super) fn failed(error: &SysError) -> Failed {
     Failed {

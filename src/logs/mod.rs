@@ -12,6 +12,7 @@
 //! one place, `pipes`, so that an upgrade can hand them to its successor.
 
 mod follow;
+mod kernel;
 mod pipes;
 mod ring;
 mod sink;
@@ -24,6 +25,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use follow::{Batch, FOLLOW_BYTES, Follow};
+pub use kernel::copy_to_kernel;
 pub use pipes::{Closed, Output, WriteEnds};
 pub use ring::HEADER;
 pub use sink::{QUEUE_BYTES, Sink};

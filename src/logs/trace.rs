@@ -11,7 +11,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Event, Metadata, Subscriber};
 
-use super::{Sink, Stream};
+use super::{Sink, Stream, kernel};
 
 /// No level has this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,7 @@ impl Subscriber for Trace {
     fn event(&self, event: &Event<'_>) {
         let mut said = Said::default();
         event.record(&mut said);
+        kernel::copy(*event.metadata().level(), &said.message, &said.fields);
         self.sink.line(
             Stream::Stderr,
             &[

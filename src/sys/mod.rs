@@ -11,12 +11,17 @@
 //! ```
 
 pub mod accounts;
+pub mod await_signal;
 pub mod cgroup;
 pub mod clock;
+pub mod crash;
+pub mod early;
+pub mod end;
 mod error;
 pub mod heap;
 pub mod inspect;
 pub mod kill;
+pub mod last_resort;
 mod listing;
 pub mod mount;
 pub mod namespace;
@@ -29,9 +34,11 @@ pub mod reap;
 pub mod rlimit;
 pub mod scan;
 pub mod selftest;
+pub mod shell;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod usage;
+pub mod watchdog;
 
 pub use error::SysError;

@@ -82,7 +82,7 @@ fn the_machine_is_process_ones() {
         let refused = power::end_machine(power);
         assert!(refused.why.contains("only process 1 may"), "{refused}");
     }
-    assert!(power::take_ctrl_alt_del().is_err());
+    assert!(power::Machine::take().is_err());
 }
 
 #[test]

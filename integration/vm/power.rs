@@ -1,0 +1,171 @@
+//! Ways in which a machine ends, and that each is told from the others.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::machine::{End, Machine};
+use crate::tiny;
+
+/// What every orderly end says, in this order.
+fn assert_orderly(said: &str, last: &str) {
+    let steps = [
+        "verified: every service is gone, nothing is left",
+        "end 1/7: processes: 0 asked, 0 killed, nobody is left",
+        "end 2/7: swap: ",
+        "end 3/7: file systems: ",
+        "end 4/7: loop and device-mapper devices: ",
+        "end 5/7: root: ",
+        "end 6/7: sync: everything is written out",
+        last,
+    ];
+    let mut rest = said;
+    for step in steps {
+        let at = rest.find(step);
+        let at = at.unwrap_or_else(|| panic!("no {step:?} in its place:\n{said}"));
+        rest = &rest[at..];
+    }
+    assert!(!said.contains("ERROR"), "{said}");
+}
+
+#[test]
+fn poweroff_switches_the_machine_off() {
+    let mut machine = tiny::booted("poweroff", "quiet");
+    machine.type_line("/sbin/poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    assert_orderly(&said, "end 7/7: power off");
+}
+
+#[test]
+fn reboot_resets_the_machine() {
+    let mut machine = tiny::booted("reboot", "quiet");
+    machine.type_line("nought reboot");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    assert_orderly(&said, "end 7/7: reboot");
+}
+
+#[test]
+fn halt_stops_the_machine_and_leaves_the_power_on() {
+    let mut machine = tiny::booted("halt", "");
+    machine.type_line("/sbin/shutdown -H now");
+    machine.expect("reboot: System halted");
+    assert!(machine.runs_on_for(Duration::from_secs(1)), "it ended");
+    let said = machine.said();
+    assert_orderly(&said, "end 7/7: halt");
+    assert!(!said.contains("Kernel panic"), "{said}");
+}
+
+#[test]
+fn ctrl_alt_del_reboots_in_order() {
+    let mut machine = tiny::booted("ctrl-alt-del", "quiet");
+    machine.send_keys("ctrl-alt-delete");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    assert!(said.contains("SIGINT: shutting down"), "{said}");
+    assert_orderly(&said, "end 7/7: reboot");
+}
+
+#[test]
+fn signals_to_process_1_end_the_machine() {
+    for (signal, end, last) in [
+        ("PWR", End::PoweredOff, "end 7/7: power off"),
+        ("38", End::PoweredOff, "end 7/7: power off"),
+        ("39", End::Rebooted, "end 7/7: reboot"),
+    ] {
+        let mut machine = tiny::booted("signal", "quiet");
+        // A closed terminal is no reason to end a machine.
+        machine.run("kill -HUP 1; kill -QUIT 1");
+        machine.type_line(&format!("kill -{signal} 1"));
+        let (how, said) = machine.end();
+        assert_eq!(how, end, "{signal}: {said}");
+        assert_eq!(
+            said.matches("ignored, process 1 of a machine stays")
+                .count(),
+            2
+        );
+        assert_orderly(&said, last);
+    }
+}
+
+/// Breaks process 1 of a running machine with a signal that would end any other program.
+fn broken(signal: &str) -> Machine {
+    let mut machine = tiny::booted("broken", "quiet");
+    machine.type_line(&format!("kill -{signal} 1"));
+    machine.expect("process 1 is broken: services run on");
+    machine
+}
+
+#[test]
+fn a_broken_process_1_panics_no_kernel_reaps_and_reboots() {
+    for signal in ["SEGV", "ABRT"] {
+        let mut machine = broken(signal);
+        machine.run("for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; sleep 1");
+        let zombies = machine.run("ps -o stat,comm | grep -c ^Z");
+        assert_eq!(zombies.trim(), "0", "orphans are not reaped");
+        machine.type_line("/sbin/reboot");
+        let (end, said) = machine.end();
+        assert_eq!(end, End::Rebooted, "{said}");
+        assert!(said.contains("process 1 was sent SIGRTMIN+5"), "{said}");
+    }
+}
+
+#[test]
+fn a_broken_process_1_still_takes_ctrl_alt_del() {
+    let mut machine = broken("BUS");
+    machine.send_keys("ctrl-alt-delete");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+}
+
+#[test]
+fn a_supervisor_that_cannot_begin_says_why_and_reboots() {
+    let initrd = tiny::initrd("cannot-begin", &[]);
+    let mut machine = tiny::boot(
+        "cannot-begin",
+        &initrd,
+        "quiet nought.rescue NOUGHT_SOCKET=/proc/no/such",
+    );
+    // The shell before anything is started, then the one because nothing can be.
+    machine.expect("nought rescue #");
+    machine.type_line("exit");
+    machine.expect("the supervisor cannot begin: failed to resolve");
+    machine.expect("nought rescue #");
+    machine.type_line("exit");
+    machine.expect("rebooting in 10 s");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+}
+
+#[test]
+fn a_rescue_shell_comes_before_any_service_and_can_end_the_machine() {
+    let initrd = tiny::initrd("rescue", &[]);
+    let mut machine = tiny::boot("rescue", &initrd, "quiet nought.rescue");
+    machine.expect("nought rescue #");
+    // With job control: the console is its controlling terminal.
+    let said = machine.run("ls /run/nought.sock; tty");
+    assert!(said.contains("No such file"), "{said}");
+    machine.type_line("exit");
+    machine.expect("every service is up");
+    machine.expect("# ");
+    machine.type_line("/sbin/poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+
+    let mut machine = tiny::boot("rescue-reboot", &initrd, "quiet nought.rescue");
+    machine.expect("nought rescue #");
+    machine.type_line("/sbin/reboot");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    assert!(!said.contains("every service is up"), "{said}");
+}
+
+#[test]
+fn the_power_button_of_qmp_reaches_nobody_and_the_machine_goes_on() {
+    // ACPI's button is an input device (KEY_POWER), read by a service where one wants it.
+    let mut machine = tiny::booted("button", "quiet");
+    machine.tell(&json!({"execute": "system_powerdown"}));
+    assert_eq!(machine.run("echo still here").trim(), "still here");
+    machine.type_line("/sbin/poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+}

@@ -1,0 +1,149 @@
+//! What we are asked for by the name we are called by: process 1 as `init`, and `poweroff`,
+//! `reboot`, `halt`, `shutdown` as the links of those names have always been.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// The command line as if we had been called `nought`, and whether the kernel calls us so.
+/// `first`: we are process 1.
+///
+/// # Errors
+/// What cannot be meant, in words.
+pub(super) fn by_name(argv: Vec<OsString>, first: bool) -> Result<(Vec<OsString>, bool), String> {
+    let mut argv = argv.into_iter();
+    let program = argv.next().unwrap_or_else(|| "nought".into());
+    let name = Path::new(&program)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let rest: Vec<OsString> = argv.collect();
+    let command = match name.as_deref() {
+        Some("init") if first => return Ok((init(program, rest), true)),
+        // `init=/usr/bin/nought` on the kernel's command line.
+        _ if first && (rest.is_empty() || !is_ours(&rest)) => {
+            return Ok((init(program, rest), true));
+        }
+        Some("init") => as_telinit(&rest)?,
+        Some("poweroff") => plain("poweroff", &rest)?,
+        Some("reboot") => plain("reboot", &rest)?,
+        Some("halt") => plain("halt", &rest)?,
+        Some("shutdown") => as_shutdown(&rest)?,
+        _ => return Ok((std::iter::once(program).chain(rest).collect(), false)),
+    };
+    Ok((vec![program, command.into()], false))
+}
+
+/// Process 1 was given a command of ours, as a container's entry point is.
+fn is_ours(rest: &[OsString]) -> bool {
+    rest.first()
+        .is_some_and(|word| word == "init" || word.to_string_lossy().starts_with('-'))
+}
+
+/// The kernel hands its process 1 every word of the command line that it does not know itself:
+/// ours begin with the first that has a dash.
+fn init(program: OsString, rest: Vec<OsString>) -> Vec<OsString> {
+    let ours = rest
+        .into_iter()
+        .skip_while(|word| !word.to_string_lossy().starts_with('-'))
+        .filter(|word| word != "--");
+    [program, "init".into()].into_iter().chain(ours).collect()
+}
+
+/// telinit(8), as far as it means an end.
+fn as_telinit(rest: &[OsString]) -> Result<&'static str, String> {
+    match rest.first().map(|word| word.to_string_lossy()).as_deref() {
+        Some("0") => Ok("poweroff"),
+        Some("6") => Ok("reboot"),
+        _ => Err(
+            "called as `init` and not process 1: only `init 0` and `init 6` mean something; \
+                  to run a supervisor: nought init"
+                .into(),
+        ),
+    }
+}
+
+fn plain(command: &'static str, rest: &[OsString]) -> Result<&'static str, String> {
+    let mut command = command;
+    for word in rest {
+        command = match &*word.to_string_lossy() {
+            "-p" | "--poweroff" => "poweroff",
+            "--reboot" => "reboot",
+            "--halt" => "halt",
+            // What they would leave out is not done here: no wtmp record, no message.
+            "-d" | "-w" | "--no-wtmp" | "--no-wall" => command,
+            other => {
+                return Err(format!(
+                    "`{other}` is not known here; everything is stopped and unmounted in bounded \
+                     time, so that there is nothing to force"
+                ));
+            }
+        };
+    }
+    Ok(command)
+}
+
+fn as_shutdown(rest: &[OsString]) -> Result<&'static str, String> {
+    let mut command = "poweroff";
+    for word in rest {
+        match &*word.to_string_lossy() {
+            "-h" | "-P" | "--poweroff" => command = "poweroff",
+            "-r" | "--reboot" => command = "reboot",
+            "-H" | "--halt" => command = "halt",
+            "--no-wall" => {}
+            // What follows the time is a message to users.
+            "now" | "+0" => break,
+            other => {
+                return Err(format!(
+                    "`{other}` is not known here; write: shutdown -r now"
+                ));
+            }
+        }
+    }
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(words: &str, first: bool) -> Result<String, String> {
+        let argv = words.split(' ').map(OsString::from).collect();
+        let (words, _) = by_name(argv, first)?;
+        let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+        Ok(words.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn the_kernels_words_are_not_ours() {
+        for (words, means) in [
+            ("/sbin/init", "/sbin/init init"),
+            ("/init splash single", "/init init"),
+            ("/init splash -- -c /x", "/init init -c /x"),
+            ("/nought", "/nought init"),
+            ("/nought splash", "/nought init"),
+            ("/nought init --container", "/nought init --container"),
+            ("/nought --version", "/nought --version"),
+        ] {
+            assert_eq!(called(words, true).as_deref(), Ok(means), "{words}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_an_end_mean_it() {
+        for (words, means) in [
+            ("/sbin/poweroff", "/sbin/poweroff poweroff"),
+            ("reboot", "reboot reboot"),
+            ("halt", "halt halt"),
+            ("halt -p", "halt poweroff"),
+            ("shutdown -h now", "shutdown poweroff"),
+            ("shutdown -r now for a new kernel", "shutdown reboot"),
+            ("shutdown -H +0", "shutdown halt"),
+            ("init 6", "init reboot"),
+            ("nought list", "nought list"),
+        ] {
+            assert_eq!(called(words, false).as_deref(), Ok(means), "{words}");
+        }
+        for words in ["shutdown -r 23:00", "reboot -f", "init 3", "init -c /x"] {
+            assert!(called(words, false).is_err(), "{words}");
+        }
+    }
+}

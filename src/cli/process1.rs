@@ -1,0 +1,34 @@
+//! Asking process 1 itself, by signal, when nothing answers at its socket: a supervisor that
+//! broke, or a rescue shell before there is one, can still end the machine.
+
+use std::path::Path;
+
+use nix::sys::stat::stat;
+
+use crate::api::ShutdownKind;
+use crate::sys::await_signal::real_time;
+use crate::sys::pidfd::PidFd;
+
+/// Sends process 1 the signal for `kind`, if it is this program: the signal's name, or `None`
+/// when it is not, or cannot be signalled.
+pub(super) fn ask(kind: ShutdownKind) -> Option<&'static str> {
+    let (name, signal) = match kind {
+        ShutdownKind::PowerOff => ("SIGRTMIN+4", real_time(4)),
+        ShutdownKind::Reboot => ("SIGRTMIN+5", real_time(5)),
+        ShutdownKind::Halt => ("SIGRTMIN+3", real_time(3)),
+        ShutdownKind::Kexec => return None,
+    };
+    let process = PidFd::open(1).ok()??;
+    let file = |path| {
+        stat(Path::new(path))
+            .ok()
+            .map(|file| (file.st_dev, file.st_ino))
+    };
+    let first = file("/proc/1/exe")?;
+    (Some(first) == file("/proc/self/exe") && process.send(signal).ok()?).then_some(name)
+}
+
+/// Whether a kernel is loaded that kexec could start.
+pub(super) fn kernel_is_loaded() -> bool {
+    std::fs::read_to_string("/sys/kernel/kexec_loaded").is_ok_and(|text| text.trim() == "1")
+}

@@ -1,0 +1,162 @@
+//! The final sweep of a machine: everything but us and kernel threads is asked, killed, and
+//! proven gone, whoever it belonged to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::bounded::bounded;
+use super::minimal::Minimal;
+use super::receipt::{Receipt, Survivor};
+use crate::sys::inspect::{self, SurvivorInfo};
+use crate::sys::power::Machine;
+use crate::sys::procfs::Proc;
+use crate::sys::{SysError, clock, end};
+
+/// How long whoever is left has after being asked, and after being killed. The supervisor's own
+/// services had their graces before.
+const ASKED: Duration = Duration::from_secs(5);
+const KILLED: Duration = Duration::from_secs(5);
+/// Looked at again so often, and whenever a child ends.
+const AGAIN: Duration = Duration::from_millis(20);
+/// Passes without anybody that count as proof although something was forked during each.
+const EMPTY_PASSES: u32 = 3;
+/// How long reading a survivor's command line may take.
+const ARGV: Duration = Duration::from_millis(200);
+
+/// Sweeps, and says on the receipt what it found.
+pub(super) fn sweep(machine: Machine, minimal: &Minimal, receipt: &mut Receipt) -> String {
+    let before = match end::everyone(machine) {
+        Ok(everyone) => everyone.len(),
+        Err(error) => return format!("failed to {error}"),
+    };
+    if before > 0 {
+        signal(machine, Signal::SIGTERM, receipt);
+        signal(machine, Signal::SIGCONT, receipt);
+        wait(machine, minimal, ASKED, |_| false);
+    }
+    let left: BTreeSet<u32> = pids(machine).into_iter().collect();
+    receipt.asked = before.saturating_sub(left.len());
+    if !left.is_empty() {
+        wait(machine, minimal, KILLED, |machine| {
+            // Again at each turn: a fork may have outrun it.
+            signal(machine, Signal::SIGKILL, receipt);
+            true
+        });
+    }
+    let (survivors, conclusive) = prove(machine);
+    receipt.killed = left.len().saturating_sub(survivors.len());
+    receipt.conclusive = conclusive;
+    let counts = format!("{} asked, {} killed", receipt.asked, receipt.killed);
+    if survivors.is_empty() {
+        let proof = if conclusive {
+            "nobody is left"
+        } else {
+            "nobody was seen any more"
+        };
+        return format!("{counts}, {proof}");
+    }
+    for survivor in inspect(&survivors) {
+        tracing::error!("  {}", line(&survivor));
+        receipt.survivors.push(Survivor::from(survivor));
+    }
+    format!("{counts}, {} cannot be ended", receipt.survivors.len())
+}
+
+fn signal(machine: Machine, signal: Signal, receipt: &mut Receipt) {
+    if let Err(error) = end::signal_everyone(machine, signal) {
+        let text = format!("failed to {error}");
+        if !receipt.trouble.contains(&text) {
+            tracing::error!("{text}");
+            receipt.trouble.push(text);
+        }
+    }
+}
+
+fn pids(machine: Machine) -> Vec<u32> {
+    let everyone = end::everyone(machine).unwrap_or_default();
+    everyone.into_iter().map(|stat| stat.pid).collect()
+}
+
+/// Reaps until nobody is left, for `bound` at the most; asked for the end again, no longer.
+fn wait(
+    machine: Machine,
+    minimal: &Minimal,
+    bound: Duration,
+    mut each_turn: impl FnMut(Machine) -> bool,
+) {
+    let began = clock::boot_now();
+    let spent = || Duration::from_nanos(clock::boot_now().saturating_sub(began));
+    while spent() < bound {
+        let killing = each_turn(machine);
+        let hurried = minimal.turn(AGAIN).is_some();
+        if pids(machine).is_empty() || (hurried && !killing) {
+            return;
+        }
+    }
+}
+
+/// Who is left, and whether nobody can have been missed: nothing was forked during the pass.
+fn prove(machine: Machine) -> (Vec<u32>, bool) {
+    let last_pid = || Proc::open().and_then(|proc| proc.last_pid()).ok();
+    let mut left = Vec::new();
+    for _ in 0..EMPTY_PASSES {
+        let before = last_pid();
+        left = pids(machine);
+        if before.is_some() && before == last_pid() {
+            return (left, true);
+        }
+    }
+    (left, false)
+}
+
+fn inspect(pids: &[u32]) -> Vec<SurvivorInfo> {
+    let survivors = inspect::inspect(pids);
+    let read = survivors.into_iter().map(|survivor| {
+        let mut own = survivor.clone();
+        bounded(ARGV, move || {
+            inspect::read_argv(&mut own);
+            own
+        })
+        .unwrap_or(survivor)
+    });
+    read.collect()
+}
+
+/// A survivor in a line.
+pub(super) fn line(survivor: &SurvivorInfo) -> String {
+    let mut text = format!(
+        "survivor {}: {}: state {}",
+        survivor.pid,
+        survivor.argv.join(" "),
+        survivor.state
+    );
+    if !survivor.wchan.is_empty() {
+        text.push_str(&format!(" in {}", survivor.wchan));
+    }
+    if survivor.tracer > 0 {
+        text.push_str(&format!(", traced by {}", survivor.tracer));
+    }
+    text
+}
+
+/// Who among `pids` has something open at or below `path`.
+pub(super) fn users_of(path: &std::path::Path, pids: &[u32]) -> Result<Vec<String>, SysError> {
+    let proc = Proc::open()?;
+    let mut users = Vec::new();
+    for &pid in pids {
+        // Links are read, nothing behind them is touched.
+        let link = |name: String| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let fds = fds.into_iter().flatten().flatten();
+        let mut links = fds
+            .map(|fd| format!("fd/{}", fd.file_name().to_string_lossy()))
+            .chain(["cwd".to_owned(), "root".to_owned(), "exe".to_owned()]);
+        if links.any(|name| link(name).is_some_and(|to| to.starts_with(path))) {
+            let comm = proc.stat(pid)?.map(|stat| stat.comm).unwrap_or_default();
+            users.push(format!("process {pid} ({comm})"));
+        }
+    }
+    Ok(users)
+}
