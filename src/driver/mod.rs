@@ -212,7 +212,11 @@ fn load(dir: &Path) -> Vec<crate::core::Spec> {
     for problem in &loaded.problems {
         // A record is one line, and a problem shows its place in several.
         for line in problem.to_string().lines() {
-            tracing::error!("{line}");
+            if problem.is_error() {
+                tracing::error!("{line}");
+            } else {
+                tracing::warn!("{line}");
+            }
         }
     }
     loaded.services.into_iter().map(|(spec, _)| spec).collect()
