@@ -20,7 +20,9 @@ fn a_daemon_that_forks_is_up_until_it_is_stopped() {
     world.reach("web", "up");
     let daemon = world.pid("daemon", "daemon");
     assert_eq!(state(&world, "daemon"), "up");
-    assert_eq!(world.status("daemon")["pid"], 0, "its main process is gone");
+    let status = world.status("daemon");
+    assert_eq!(status["pid"], 0, "its main process is gone");
+    assert_eq!(status["detail"], "what its main process left running");
     let receipt = world.stop("daemon");
     assert_verified(&receipt);
     assert!(look::alive(daemon).is_none());

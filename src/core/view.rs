@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::machine::Supervisor;
 use super::readiness::Probe;
 use super::receipt::{Guarantee, Receipt};
-use super::service::{Ended, Service, State, Target};
+use super::service::{Ended, Run, Service, State, Target};
 use super::spec::Spec;
 use super::time::Timer;
 use super::{GenId, ServiceId};
@@ -138,7 +138,9 @@ impl Supervisor {
                     detail = format!("{}: waits for {blocker} to stop", wanted.cause.as_str());
                 } else if matches!(service.state, State::Starting(_)) {
                     let failure = run.probe.as_ref().map_or("", Probe::last_failure);
-                    detail = starting_detail(service, run.execed, failure);
+                    detail = starting_detail(service, run, failure);
+                } else if run.remains {
+                    detail = "what its main process left running".into();
                 }
             }
             State::Stopping(ladder) | State::Lingering(ladder) => {
@@ -171,10 +173,11 @@ impl Supervisor {
     }
 }
 
-fn starting_detail(service: &Service, execed: bool, last_failure: &str) -> String {
-    if !execed {
+fn starting_detail(service: &Service, run: &Run, last_failure: &str) -> String {
+    let by_exit = service.spec.oneshot || (service.spec.remain && !run.remains);
+    if !run.execed {
         "about to execute".into()
-    } else if service.spec.oneshot {
+    } else if by_exit {
         "running".into()
     } else if last_failure.is_empty() {
         "its test runs".into()

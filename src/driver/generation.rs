@@ -60,8 +60,9 @@ pub(super) struct Generation {
     pub(super) stopping: bool,
     /// Its main process is gone, and what that left running is the service.
     pub(super) remains: bool,
-    /// What its start needs is being read from files; and what was read.
-    pub(super) resolving: bool,
+    /// What its start needs is being read from files, and this ends the wait for it; and what
+    /// was read.
+    pub(super) resolving: Option<AbortHandle>,
     pub(super) resolved: Arc<Resolved>,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<u32>,
@@ -143,7 +144,7 @@ impl Generation {
             reread_due: None,
             stopping: false,
             remains: false,
-            resolving: false,
+            resolving: None,
             resolved: Arc::default(),
             kept: BTreeSet::new(),
         }
@@ -166,7 +167,7 @@ impl Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        for task in &self.survivors {
+        for task in self.survivors.iter().chain(&self.resolving) {
             task.abort();
         }
     }

@@ -380,10 +380,13 @@ impl Driver {
     /// Somebody whom we inherited has ended: where no watch tells of it, it may have been the
     /// last of what remained of a service.
     fn look_at_remains(&mut self) {
-        let unwatched = |(r#gen, generation): (&GenId, &Box<Generation>)| {
-            (generation.remains && generation.watches.is_empty()).then_some(*r#gen)
-        };
-        let gens: Vec<GenId> = self.gens.iter().filter_map(unwatched).collect();
+        let unwatched =
+            |generation: &Generation| generation.remains && generation.watches.is_empty();
+        let gens = self
+            .gens
+            .iter()
+            .filter(|(_, generation)| unwatched(generation));
+        let gens: Vec<GenId> = gens.map(|(r#gen, _)| *r#gen).collect();
         for r#gen in gens {
             self.look_closely(r#gen);
         }

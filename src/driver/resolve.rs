@@ -61,18 +61,18 @@ impl Driver {
             });
         if let Err(error) = reader {
             let error = SysError::io("start a thread to read", Path::new(&paths), &error);
-            return self.on_resolved(r#gen, Err(error));
-        }
-        if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.resolving = true;
+            return self.on_unresolved(r#gen, &error);
         }
         let inbox = self.inbox.clone();
-        tokio::spawn(async move {
+        let bound = tokio::spawn(async move {
             tokio::time::sleep(READ_BOUND).await;
             let why = format!("no answer within {} s", READ_BOUND.as_secs());
             let result = Err(SysError::because("read", paths, why));
             let _ = inbox.send(Message::Resolved { r#gen, result });
         });
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.resolving = Some(bound.abort_handle());
+        }
     }
 
     /// The files are read, or were not in time; what comes second means nothing.
@@ -80,21 +80,24 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        if !std::mem::take(&mut generation.resolving) {
+        let Some(bound) = generation.resolving.take() else {
             return;
-        }
+        };
+        bound.abort();
         match result {
             Ok(resolved) => {
                 generation.resolved = Arc::new(resolved);
                 self.waiting_starts.push_back(r#gen);
                 self.start_waiting();
             }
-            Err(error) => {
-                self.trouble(r#gen, &format!("failed to {error}"));
-                let error = failed(&error);
-                self.core.handle(now(), Event::SpawnFailed { r#gen, error });
-            }
+            Err(error) => self.on_unresolved(r#gen, &error),
         }
+    }
+
+    fn on_unresolved(&mut self, r#gen: GenId, error: &SysError) {
+        self.trouble(r#gen, &format!("failed to {error}"));
+        let error = failed(error);
+        self.core.handle(now(), Event::SpawnFailed { r#gen, error });
     }
 }
 
