@@ -137,3 +137,37 @@ fn process_1_passes_on_that_something_lingers() {
     std::fs::create_dir(&world.cgroup).unwrap();
     world.end();
 }
+
+#[test]
+fn a_broken_core_leaves_a_process_1_that_reaps_and_can_reboot() {
+    let world = World::new();
+    let said = world.dir.join("broken.said");
+    let own = std::env::current_exe().unwrap();
+    let mut process = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child=KILL"])
+        .arg(&own)
+        .arg(crate::fixtures::FLAG)
+        .arg(&said)
+        .arg("broken-core")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    world.number("broken", "broke");
+    let first = until("it has a child", || {
+        look::children_of(process.id()).first().copied()
+    });
+    // It made ten orphans, and none is left unreaped.
+    until("nobody is left unreaped", || {
+        look::children_of(first).is_empty().then_some(())
+    });
+    look::signal(first, libc::SIGRTMIN() + 5);
+    // reboot(2) in a pid namespace: RESTART ends its process 1 with SIGHUP.
+    let status = process.wait().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    assert_eq!(
+        signal.or(status.code().map(|code| code - 128)),
+        Some(libc::SIGHUP),
+        "{status}"
+    );
+    world.end();
+}

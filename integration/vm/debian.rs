@@ -166,7 +166,7 @@ const SERVICES: &[(&str, &str)] = &[
     // Writes to /srv once it is told to: on a frozen file system it waits for ever.
     (
         "stuck",
-        "exec: sh -c 'test -e /run/go && echo x >/srv/file; exec sleep 100000'\n\
+        "exec: sh -c 'test -e /run/go && cd /srv && echo x >file; exec sleep 100000'\n\
          shutdown_timeout: 1s\nkill_timeout: 1s\n",
     ),
     (

@@ -2,7 +2,7 @@
 //! after each end.
 
 use crate::debian::Disk;
-use crate::machine::End;
+use crate::machine::{End, Machine};
 
 #[test]
 fn debian_boots_to_a_login_and_leaves_its_disk_clean() {
@@ -42,4 +42,62 @@ fn debian_boots_to_a_login_and_leaves_its_disk_clean() {
         disk.read("/var/lib/nought/last-shutdown.json")
             .contains("\"kind\":\"power off\"")
     );
+}
+
+#[test]
+fn a_restart_of_sshd_from_an_ssh_session_leaves_the_session_alive() {
+    let disk = Disk::new();
+    let mut machine = disk.booted("sshd");
+    let main = |machine: &mut Machine| {
+        let status = machine.run("nought --json status sshd");
+        let json = status.lines().find(|line| line.starts_with('{')).unwrap();
+        let status: serde_json::Value = serde_json::from_str(json).unwrap();
+        status["pid"].as_u64().unwrap()
+    };
+    let before = main(&mut machine);
+    machine.type_line("ssh -tt localhost");
+    machine.expect("debian:~# ");
+    machine.run("stty cols 400; PS1='# '");
+    let session = machine.run("echo $SSH_CONNECTION; echo $$");
+    assert!(session.contains(" 22"), "{session}");
+    machine.run("nought restart sshd");
+    assert_eq!(machine.run("echo $SSH_CONNECTION; echo $$"), session);
+    assert_ne!(main(&mut machine), before);
+    // A new session goes to the new daemon.
+    assert!(
+        machine
+            .run("ssh localhost echo from the new one")
+            .contains("from the new one")
+    );
+    machine.type_line("poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    assert!(said.contains("nobody is left"), "{said}");
+    disk.assert_clean();
+}
+
+#[test]
+fn boots_again_and_again_and_is_clean_each_time() {
+    let rounds = std::env::var("NOUGHT_BOOT_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let disk = Disk::new();
+    for round in 0..rounds {
+        let mut machine = disk.boot(&format!("round {round}"), "quiet");
+        machine.expect("every service is up");
+        machine.log_in();
+        machine.type_line(if round % 2 == 0 { "reboot" } else { "poweroff" });
+        let (end, said) = machine.end();
+        let wanted = if round % 2 == 0 {
+            End::Rebooted
+        } else {
+            End::PoweredOff
+        };
+        assert_eq!(end, wanted, "{said}");
+        assert!(
+            said.contains("verified: every service is gone, nothing is left"),
+            "{said}"
+        );
+        assert!(said.contains("nobody is left"), "{said}");
+        assert!(!said.contains("recovering journal"), "{said}");
+        disk.assert_clean();
+    }
 }
