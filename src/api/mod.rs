@@ -21,6 +21,7 @@ mod frames;
 mod methods;
 mod receipt;
 mod rpc;
+mod run;
 mod zinit;
 
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
@@ -36,4 +37,5 @@ pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
     Response, RpcError, incoming,
 };
+pub use run::{RunAncestor, RunProcess, RunReport};
 pub use zinit::{ZinitStates, ZinitStatus};

@@ -53,6 +53,8 @@ pub(super) struct Cli {
 enum Command {
     /// Run the supervisor
     Init(Init),
+    /// Run one command and leave nothing of it behind
+    Run(Box<super::run::Run>),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -186,6 +188,7 @@ pub(super) struct Options {
 
 pub(super) enum Task {
     Init(InitArgs),
+    Run(Box<super::run::RunArgs>),
     Client(Options, ClientCommand),
 }
 
@@ -202,6 +205,7 @@ impl Cli {
                 ring_lines: usize::try_from(init.buffer).unwrap_or(usize::MAX),
                 debug: self.debug,
             }),
+            Command::Run(run) => Task::Run(Box::new(run.into_args())),
             Command::Client(command) => {
                 let options = Options {
                     socket,
@@ -215,7 +219,7 @@ impl Cli {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).ok_or_else(|| {
         "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`".into()
     })
@@ -234,7 +238,7 @@ mod tests {
     fn client(words: &[&str]) -> (Options, ClientCommand) {
         match parsed(words) {
             Task::Client(options, command) => (options, command),
-            Task::Init(args) => panic!("{args:?}"),
+            Task::Init(_) | Task::Run(_) => panic!("{words:?}"),
         }
     }
 

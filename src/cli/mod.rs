@@ -10,14 +10,18 @@ mod command;
 mod error;
 mod output;
 mod render;
+mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::api::RunReport;
+
 pub use args::{DEFAULT_CONFIG_DIR, InitArgs, default_socket};
 pub use error::report_chain;
+pub use run::{Leaks, RunArgs, Teller};
 
 /// Exit code: refused or failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -28,11 +32,12 @@ pub const EXIT_LINGERING: u8 = 3;
 /// Exit code: nothing is known to live, and it could not be proven.
 pub const EXIT_UNVERIFIED: u8 = 4;
 
-/// Carries out the command line `argv` (the program's name first). `init` runs the supervisor:
-/// the caller brings it, so that a client command needs nothing of it.
+/// Carries out the command line `argv` (the program's name first). `init` runs the supervisor,
+/// `job` a command: the caller brings them, so that a client command needs nothing of them.
 pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
+    job: impl FnOnce(&RunArgs, &mut Teller<'_>) -> anyhow::Result<RunReport>,
 ) -> ExitCode {
     let cli = match args::Cli::try_parse_from(argv) {
         Ok(cli) => cli,
@@ -48,6 +53,7 @@ pub fn run(
             report_chain(&error);
             ExitCode::from(EXIT_FAILED)
         }),
+        args::Task::Run(args) => ExitCode::from(run::run(&args, job)),
         args::Task::Client(options, command) => ExitCode::from(command::run(&options, command)),
     }
 }

@@ -13,7 +13,7 @@ mod methods;
 mod refusal;
 
 pub use connection::serve;
-pub use describe::{Clocks, Seen, info, receipt, see};
+pub use describe::{Clocks, Seen, exit, info, receipt, see};
 pub use gauge::Gauge;
 
 use tokio::sync::oneshot;

@@ -15,6 +15,7 @@ mod ending;
 pub mod event;
 mod graph;
 mod halt;
+pub mod job;
 mod lifecycle;
 pub mod machine;
 mod order;
@@ -35,6 +36,7 @@ pub mod view;
 
 pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
+pub use job::{Ask, Job, JobSettings, Why};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use receipt::{
     Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step, Survivor,

@@ -22,7 +22,7 @@ mod scans;
 mod store;
 mod sweep;
 mod threads;
-mod translate;
+pub mod translate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

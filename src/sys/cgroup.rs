@@ -104,6 +104,16 @@ pub fn move_self_to(cgroup: &Path) -> Result<(), SysError> {
     write_file(&cgroup.join("cgroup.procs"), "move ourselves into", b"0")
 }
 
+/// Moves another process into the cgroup. ESRCH: it is gone.
+pub fn move_process_to(cgroup: &Path, pid: u32) -> Result<(), SysError> {
+    let value = pid.to_string();
+    write_file(
+        &cgroup.join("cgroup.procs"),
+        "move a process into",
+        value.as_bytes(),
+    )
+}
+
 fn write_file(file: &Path, doing: &'static str, value: &[u8]) -> Result<(), SysError> {
     let failed = |e| SysError::at(doing, file, e);
     let open_file =

@@ -6,19 +6,24 @@
 //!
 //! ```text
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
-//!  start          spawn (child, exec)    prove it    scan, procfs, inspect, namespace
-//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power
+//!  start          spawn (child, exec)    prove it    scan, procfs, inspect, holdings
+//!  a job          terminal, signalfd     outlive us  guard, note
+//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power,
+//!                                                     namespace
 //! ```
 
 pub mod cgroup;
 pub mod clock;
 mod error;
+pub mod guard;
 pub mod heap;
+pub mod holdings;
 pub mod inspect;
 pub mod kill;
 mod listing;
 pub mod mount;
 pub mod namespace;
+pub mod note;
 pub mod notify;
 pub mod pidfd;
 pub mod power;
@@ -29,7 +34,9 @@ pub mod rlimit;
 pub mod scan;
 pub mod selftest;
 pub mod signal;
+pub mod signalfd;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
 
 pub use error::SysError;

@@ -43,10 +43,10 @@ pub struct Spec {
     pub argv: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// The working directory.
+    /// The working directory; empty leaves it in ours.
     pub dir: PathBuf,
-    /// Standard input, output and error.
-    pub stdio: [OwnedFd; 3],
+    /// Standard input, output and error, and whether it gets more.
+    pub stdio: Stdio,
     /// The limit on open files to run with; `None` leaves ours.
     pub open_files: Option<OpenFiles>,
     /// The cgroup's directory; `None` leaves it in ours.
@@ -57,6 +57,26 @@ pub struct Spec {
     pub join: Option<OwnedFd>,
     /// Whether it leads a session of its own.
     pub new_session: bool,
+    /// What makes it a job of our own session instead.
+    pub job: Option<Job>,
+}
+
+/// The descriptors a process begins with.
+#[derive(Debug)]
+pub enum Stdio {
+    /// These as its standard input, output and error, and nothing else.
+    Only([OwnedFd; 3]),
+    /// All of ours that are not close-on-exec, as they are.
+    Inherited,
+}
+
+/// A process as a shell starts one: in a process group of its own within our session.
+#[derive(Debug)]
+pub struct Job {
+    /// The terminal whose foreground its group becomes before it executes anything.
+    pub terminal: Option<OwnedFd>,
+    /// Signals that stay ignored as we inherited them: bit `n - 1` stands for signal `n`.
+    pub ignored: u64,
 }
 
 /// A [`Spec`] with everything that can fail or allocate behind it.
@@ -66,7 +86,7 @@ pub struct Prepared {
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
     pub(super) dir: CString,
-    pub(super) stdio: [OwnedFd; 3],
+    pub(super) stdio: Stdio,
     pub(super) open_files: Option<OpenFiles>,
     /// The cgroup's directory, or its cgroup.procs, whichever the method needs.
     pub(super) cgroup: Option<OwnedFd>,
@@ -74,6 +94,7 @@ pub struct Prepared {
     pub(super) mark: bool,
     pub(super) join: Option<OwnedFd>,
     pub(super) new_session: bool,
+    pub(super) job: Option<Job>,
 }
 
 /// Where programs are looked for when the environment has no PATH, as execvp(3) does.
@@ -118,6 +139,7 @@ impl Prepared {
             mark: spec.mark && spec.join.is_none(),
             join: spec.join,
             new_session: spec.new_session,
+            job: spec.job,
         })
     }
 }
