@@ -34,6 +34,7 @@ mod order;
 mod output;
 mod readiness;
 mod ready;
+mod run;
 mod seed;
 mod signals;
 mod socket;

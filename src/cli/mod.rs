@@ -39,12 +39,19 @@ pub fn run(
     init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
     job: impl FnOnce(&RunArgs, &mut Teller<'_>) -> anyhow::Result<RunReport>,
 ) -> ExitCode {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let is_job = argv.get(1).is_some_and(|word| word == "run");
     let cli = match args::Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell when this cannot be printed.
             let _ = error.print();
-            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let code = match error.use_stderr() {
+                // As timeout(1) and env(1): every other code may be the command's own.
+                true if is_job => run::FAILED,
+                true => EXIT_USAGE,
+                false => 0,
+            };
             return ExitCode::from(code);
         }
     };

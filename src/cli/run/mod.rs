@@ -89,7 +89,7 @@ pub(super) fn run(
 }
 
 /// Our own failure, as timeout(1) has it.
-const FAILED: u8 = 125;
+pub(super) const FAILED: u8 = 125;
 
 fn write_report(path: &Path, report: &RunReport) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(report)?;
