@@ -63,6 +63,7 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
         argv: args.command.clone(),
         env: environment(&args.env),
         dir: args.dir.clone(),
+        user: args.user.clone(),
         settings: JobSettings {
             grace: args.grace,
             leak_grace: args.leak_grace,

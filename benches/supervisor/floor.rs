@@ -214,6 +214,7 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
         join: None,
         new_session: true,
         job: None,
+        attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, SpawnMethod::Clone3Into).expect("prepare");
     spawn::spawn(&prepared, |_| Ok(())).expect("spawn")

@@ -134,7 +134,7 @@ impl Runner<'_> {
     }
 
     fn kill_by_scan(&mut self) -> KillReport {
-        let result = self.pass(None);
+        let result = self.pass(false);
         self.alive = result.alive.iter().map(|stat| stat.pid).collect();
         let looked = result.error.is_none() || result.doubtful;
         KillReport {

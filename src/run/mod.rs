@@ -39,6 +39,8 @@ pub struct JobOptions {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory; `None`: ours.
     pub dir: Option<PathBuf>,
+    /// Whom it runs as: a user, a name or a number, and a group after a colon; `None`: as us.
+    pub user: Option<String>,
     /// How long what may take.
     pub settings: JobSettings,
     /// Run by a shell when the time is over, before the command is asked to end.

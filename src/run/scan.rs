@@ -14,13 +14,14 @@ impl Runner<'_> {
     /// The ladder's pass. Whoever it finds is looked at first: once they are killed nothing tells
     /// any more who they were.
     pub(super) fn scan(&mut self, op: OpId) {
-        let seen = self.pass(Some(Box::new(|_| true)));
+        let mut seen = self.pass(true);
         let lives = seen.populated == Some(true);
-        let result = if lives || seen.kept.is_empty() {
+        let found = std::mem::take(&mut seen.spared);
+        let result = if lives || found.is_empty() {
             seen
         } else {
-            self.list_escapees(&seen.kept);
-            self.pass(None)
+            self.list_escapees(&found);
+            self.pass(false)
         };
         if !lives {
             self.alive = result.alive.iter().map(|stat| stat.pid).collect();
@@ -36,13 +37,11 @@ impl Runner<'_> {
         );
     }
 
-    /// One pass over /proc. Whoever is not to be kept is killed.
-    pub(super) fn pass(&self, keep: Option<scan::Keep>) -> PassResult {
+    /// One pass over /proc. Whoever is not to be kept is killed, unless all are to be spared.
+    pub(super) fn pass(&self, spare: bool) -> PassResult {
         let kept = self.kept_ids.clone();
-        let keep = keep.or_else(|| {
-            (!kept.is_empty())
-                .then(|| -> scan::Keep { Box::new(move |stat| kept.contains(&stat.id())) })
-        });
+        let keep = (!kept.is_empty())
+            .then(|| -> scan::Keep { Box::new(move |stat| kept.contains(&stat.id())) });
         let job = self.site.job();
         let target = ScanTarget {
             cgroup_path: job.as_deref().and_then(|dir| self.site.path_in_proc(dir)),
@@ -53,7 +52,9 @@ impl Runner<'_> {
             recorded: self.known.clone(),
             main: self.main_id,
             env_marker: Some(self.site.marker()),
+            kept_path: None,
             keep,
+            spare,
         };
         let context = ScanContext {
             orphans: if std::process::id() == 1 || self.inherited_any {
@@ -70,11 +71,8 @@ impl Runner<'_> {
 
     /// Everybody of the job who lives, where no cgroup tells; `None`: cannot be told.
     pub(super) fn members_by_scan(&self) -> Option<Vec<ProcStat>> {
-        let mut result = self.pass(Some(Box::new(|_| true)));
-        result
-            .kept
-            .retain(|stat| !self.kept_ids.contains(&stat.id()));
-        (result.error.is_none() || result.doubtful).then_some(result.kept)
+        let result = self.pass(true);
+        (result.error.is_none() || result.doubtful).then_some(result.spared)
     }
 
     /// Records who is in the cgroup and below its members, so that whoever leaves it and replaces
@@ -102,7 +100,7 @@ impl Runner<'_> {
             if Some(id) == self.main_id {
                 continue;
             }
-            match cgroup::move_process_to(&base.dir, id.pid) {
+            match cgroup::move_process(&base.dir, id.pid) {
                 Ok(()) => {
                     self.kept_ids.insert(id);
                 }

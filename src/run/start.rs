@@ -1,8 +1,9 @@
 //! Starting the command: in its cgroup, marked, in a process group of its own, and not executing
 //! anything before the guardian knows of it.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Pid, setpgid};
 
@@ -12,18 +13,48 @@ use super::site::Site;
 use super::watch::Orphan;
 use super::{JobOptions, Onlooker};
 use crate::core::Guarantee;
+use crate::sys::accounts::{self, Account};
 use crate::sys::spawn::{
     self, Born, ExecOutcome, Job, Prepared, SpawnError, SpawnMethod, Spec, Stage, Stdio,
 };
 use crate::sys::terminal::Terminal;
-use crate::sys::{SysError, note, reap};
+use crate::sys::{SysError, note, procfs, reap};
 
 /// What the command is given of ours.
 pub(super) struct Ours<'a> {
     /// The terminal, if its foreground is ours to give.
     pub(super) terminal: Option<&'a Terminal>,
+    /// Whom it runs as, if not as us.
+    pub(super) account: Option<&'a Account>,
     /// What was ignored when we were started.
     pub(super) ignored: u64,
+}
+
+/// Looks up whom the command runs as.
+pub(super) fn account(user: &str) -> Result<Account, SysError> {
+    let (user, group) = match user.split_once(':') {
+        Some((user, group)) => (Some(user).filter(|user| !user.is_empty()), Some(group)),
+        None => (Some(user), None),
+    };
+    let read = |path: &'static str| procfs::read_file(Path::new(path));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (passwd, groups) = (text(read(accounts::PASSWD)?), text(read(accounts::GROUP)?));
+    accounts::find(&passwd, &groups, user, group)
+}
+
+/// The environment of whoever runs as somebody else: what a login gives is theirs, not ours.
+fn login(env: &mut Vec<(OsString, OsString)>, account: &Account) {
+    let Some(user) = &account.user else { return };
+    let theirs = [
+        ("HOME", &user.home),
+        ("USER", &user.name),
+        ("LOGNAME", &user.name),
+        ("SHELL", &user.shell),
+    ];
+    for (name, value) in theirs {
+        env.retain(|(known, _)| known != name);
+        env.push((name.into(), value.into()));
+    }
 }
 
 /// Starts the command, trying one way after the other; what does not work is noted.
@@ -139,6 +170,9 @@ fn spec(options: &JobOptions, site: &Site, ours: &Ours<'_>) -> Spec {
     let (name, value) = site.marker();
     let mut env = options.env.clone();
     env.push((name.into(), value.into()));
+    if let Some(account) = ours.account {
+        login(&mut env, account);
+    }
     Spec {
         program: options.argv.first().cloned().unwrap_or_default(),
         argv: options.argv.clone(),
@@ -154,6 +188,13 @@ fn spec(options: &JobOptions, site: &Site, ours: &Ours<'_>) -> Spec {
             terminal: ours.terminal.and_then(Terminal::try_clone),
             ignored: ours.ignored,
         }),
+        attributes: spawn::Attributes {
+            run_as: ours
+                .account
+                .map(|account| account.run_as.clone())
+                .unwrap_or_default(),
+            ..spawn::Attributes::default()
+        },
     }
 }
 
@@ -186,11 +227,8 @@ pub(super) fn not_executed(outcome: &ExecOutcome, options: &JobOptions) -> Optio
     let program = options.argv.first().cloned().unwrap_or_default();
     let program = program.to_string_lossy();
     match outcome {
-        ExecOutcome::Executed => None,
-        ExecOutcome::KilledBefore => Some(NotStarted {
-            code: 125,
-            text: format!("execute {program}: it was killed before it came to that"),
-        }),
+        // Killed before it came to that, by whom ever: its end says so.
+        ExecOutcome::Executed | ExecOutcome::KilledBefore => None,
         ExecOutcome::Failed { stage, errno } => {
             let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from("."));
             let what = match stage {
@@ -239,6 +277,7 @@ pub(super) fn start_aux(
         join: None,
         new_session: true,
         job: None,
+        attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, SpawnMethod::Clone3Into)?;
     spawn::spawn(&prepared, |_| Ok(())).map_err(|error| match error {

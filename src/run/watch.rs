@@ -82,6 +82,10 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
         Ok(signals) => signals,
         Err(error) => return refused(options, 125, error.to_string(), Site::none()),
     };
+    let account = match options.user.as_deref().map(start::account).transpose() {
+        Ok(account) => account,
+        Err(error) => return refused(options, 125, error.to_string(), Site::none()),
+    };
     let mut site = Site::make();
     if let Some(base) = &site.base {
         for said in leftovers::end_all(base, options) {
@@ -103,6 +107,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     let in_front = terminal.as_ref().is_some_and(Terminal::is_ours);
     let ours = Ours {
         terminal: terminal.as_ref().filter(|_| in_front),
+        account: account.as_ref(),
         ignored,
     };
     let born = start::start(options, &mut site, &mut guard, &ours, onlooker);

@@ -12,6 +12,7 @@
 //!                                                     namespace
 //! ```
 
+pub mod accounts;
 pub mod cgroup;
 pub mod clock;
 mod error;

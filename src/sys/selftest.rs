@@ -283,6 +283,7 @@ fn start(
         join: None,
         new_session: true,
         job: None,
+        attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, method).map_err(spawn::SpawnError::NotBorn)?;
     let born = spawn::spawn(&prepared, |_| Ok(()))?;

@@ -17,7 +17,8 @@ use nought::sys::kill::{KillHow, kill_tree};
 use nought::sys::mount::{CgroupBase, find_base, path_in_proc};
 use nought::sys::rlimit::OpenFiles;
 use nought::sys::spawn::{
-    Born, ExecOutcome, Prepared, SpawnError, SpawnMethod, Spec, Stdio, read_exec_outcome, spawn,
+    Attributes, Born, ExecOutcome, Prepared, SpawnError, SpawnMethod, Spec, Stdio,
+    read_exec_outcome, spawn,
 };
 use nought::sys::{clock, reap};
 
@@ -125,6 +126,7 @@ impl Start {
             join: None,
             new_session: true,
             job: None,
+            attributes: Attributes::default(),
         };
         Self {
             spec,

@@ -210,3 +210,36 @@ fn less_than_the_least_guarantee_starts_nothing() {
     assert!(!started.exists());
     world.end();
 }
+
+#[test]
+fn the_command_runs_as_whom_it_is_to() {
+    let world = World::new();
+    let script =
+        "id -u; id -g; echo $USER; grep ^Groups: /proc/self/status | tr -d '\\t '; sleep 1000 &";
+    let words = [
+        "--user",
+        "nobody:1234",
+        "--leaks=fail",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let ran = output(&world, &words);
+    assert_eq!(
+        stdout(&ran),
+        "65534\n1234\nnobody\nGroups:1234\n",
+        "{}",
+        stderr(&ran)
+    );
+    // What it leaves is ours to end all the same.
+    assert_eq!(code(&ran), Some(120), "{}", stderr(&ran));
+    let ran = output(&world, &["--user", "nobody-by-that-name", "--", "true"]);
+    assert_eq!(code(&ran), Some(125));
+    assert!(
+        stderr(&ran).contains("nobody-by-that-name"),
+        "{}",
+        stderr(&ran)
+    );
+    world.end();
+}

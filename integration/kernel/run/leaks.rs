@@ -41,7 +41,6 @@ fn a_stray_is_named_ended_and_reported_and_holds_nobody_up() {
         "{leak:#}"
     );
     assert!(leak["age_ms"].as_f64().unwrap() > 0.0);
-    assert_eq!(report["receipt"]["killed"][0]["pid"], stray);
     world.end();
 }
 

@@ -241,7 +241,11 @@ fn as_the_first_process_of_a_container() {
             "trap 'echo asked; exit 6' TERM; echo >up; while :; do sleep 0.01; done",
         ],
     );
-    let run = container.stdout(Stdio::piped()).spawn().unwrap();
+    let run = container
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     look::until("it runs", || world.dir.join("up").exists().then_some(()));
     let first = look::until("its first process", || {
         look::children_of(run.id()).first().copied()

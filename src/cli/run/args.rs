@@ -55,6 +55,9 @@ pub(in crate::cli) struct Run {
     /// The command's working directory
     #[arg(short = 'C', long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Run the command as this user, and group if there is one after a colon (names or numbers)
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
     /// Write how it ended as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -114,6 +117,8 @@ pub struct RunArgs {
     pub env: Vec<OsString>,
     /// The working directory; `None`: ours.
     pub dir: Option<PathBuf>,
+    /// Whom it runs as, `USER[:GROUP]`; `None`: as us.
+    pub user: Option<String>,
     /// Where to write the report.
     pub report: Option<PathBuf>,
     /// Where to write it as JUnit's XML.
@@ -138,6 +143,7 @@ impl Run {
             min_guarantee: self.min_guarantee,
             env: self.env,
             dir: self.dir,
+            user: self.user,
             report: self.report,
             junit: self.junit,
             quiet: self.quiet,
