@@ -8,5 +8,6 @@ pub mod core;
 pub mod driver;
 pub mod init;
 pub mod logs;
+pub mod run;
 pub mod state;
 pub mod sys;

@@ -1,12 +1,19 @@
 //! The command line's entry.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nought::cli::{self, InitArgs};
+use anyhow::Context as _;
+use nought::api::{RunProcess, RunReport};
+use nought::cli::{self, InitArgs, Leaks, RunArgs, Teller};
 use nought::driver::Options;
 use nought::init::Home;
 use nought::logs::Limits;
+use nought::run::{
+    self, Containment, Guarantee, JobOptions, JobSettings, Onlooker, ScanQuality, Signal,
+};
 use nought::{init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
@@ -20,14 +27,116 @@ fn main() -> ExitCode {
     if let Some(code) = sys::selftest::run_if_probe() {
         return code;
     }
-    cli::run(std::env::args_os(), |args| {
+    let init = |args: InitArgs| {
         let home = Home {
             container: args.container,
             watchdog: args.watchdog,
             debug: args.debug,
         };
         init::run(options(args), &home)
+    };
+    cli::run(std::env::args_os(), init, |args, teller| {
+        Ok(run::run(&job(args)?, &mut Told(teller)))
     })
+}
+
+/// A run's onlooker tells it on standard error.
+struct Told<'a, 'b>(&'a mut Teller<'b>);
+
+impl Onlooker for Told<'_, '_> {
+    fn evidence(&mut self, after: Duration, running: &[RunProcess]) {
+        self.0.evidence(after, running);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.0.note(text);
+    }
+
+    fn orphaned(&mut self, report: &RunReport) {
+        self.0.orphaned(report);
+    }
+}
+
+fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
+    let mut forward = Vec::new();
+    for name in ["USR1", "USR2"]
+        .into_iter()
+        .chain(args.forward.iter().map(String::as_str))
+    {
+        let signal = Signal::parse(name);
+        forward.push(signal.with_context(|| format!("there is no signal `{name}` to forward"))?);
+    }
+    let min_guarantee = args.min_guarantee.as_deref().map(guarantee).transpose()?;
+    Ok(JobOptions {
+        argv: args.command.clone(),
+        env: environment(&args.env),
+        dir: args.dir.clone(),
+        user: args.user.clone(),
+        settings: JobSettings {
+            grace: args.grace,
+            leak_grace: args.leak_grace,
+            settle: args.settle,
+            kill_timeout: args.kill_timeout,
+            timeout: args.timeout,
+            timeout_command: args.on_timeout.is_some(),
+        },
+        on_timeout: args.on_timeout.clone(),
+        keep: args.keep.clone(),
+        forward,
+        min_guarantee,
+        fail_on_leaks: args.leaks == Leaks::Fail,
+    })
+}
+
+/// Our environment with what `--env` sets and takes away.
+fn environment(changes: &[OsString]) -> Vec<(OsString, OsString)> {
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    for change in changes {
+        let bytes = change.as_bytes();
+        // A name may begin with `=` as little as in env(1).
+        let (name, value) = match bytes.iter().skip(1).position(|byte| *byte == b'=') {
+            Some(at) => (bytes.get(..=at), bytes.get(at + 2..)),
+            None => (Some(bytes), None),
+        };
+        let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let name = owned(name.unwrap_or_default());
+        env.retain(|(known, _)| *known != name);
+        env.extend(value.map(|value| (name, owned(value))));
+    }
+    env
+}
+
+/// `cgroup-kill`, `marked`, or both with a comma between.
+fn guarantee(text: &str) -> anyhow::Result<Guarantee> {
+    use Containment::{CgroupKill, CgroupSignal, PidNamespace, ProcessGroup, Subreaper};
+    let mut wanted = Guarantee {
+        containment: ProcessGroup,
+        scan: ScanQuality::None,
+    };
+    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+        let containments = [
+            CgroupKill,
+            CgroupSignal,
+            PidNamespace,
+            Subreaper,
+            ProcessGroup,
+        ];
+        let scans = [ScanQuality::Marked, ScanQuality::Descent, ScanQuality::None];
+        if let Some(found) = containments
+            .into_iter()
+            .find(|level| level.as_str() == word)
+        {
+            wanted.containment = found;
+        } else if let Some(found) = scans.into_iter().find(|level| level.as_str() == word) {
+            wanted.scan = found;
+        } else {
+            anyhow::bail!(
+                "there is no guarantee `{word}`: say cgroup-kill, cgroup-signal, pid-namespace, \
+                 subreaper, process-group, and marked, descent, none"
+            );
+        }
+    }
+    Ok(wanted)
 }
 
 fn options(args: InitArgs) -> Options {

@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["core", "config", "state", "sys", "control", "logs"],
     ),
     ("init", &["driver", "logs", "sys"]),
+    ("run", &["api", "control", "core", "driver", "sys"]),
     ("cli", &["api", "config", "sys", "state", "driver"]),
 ];
 

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use nought::sys::scan::{ScanContext, ScanTarget, scan_pass};
-use nought::sys::spawn::{self, Born, Prepared, SpawnMethod, Spec};
+use nought::sys::spawn::{self, Born, Prepared, SpawnMethod, Spec, Stdio};
 use nought::sys::{mount, reap};
 
 use crate::machine::{now_ms, wait_until};
@@ -207,12 +207,13 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
         argv,
         env: std::env::vars_os().collect(),
         dir: "/".into(),
-        stdio: [null(), null(), null()],
+        stdio: Stdio::Only([null(), null(), null()]),
         open_files: None,
         cgroup: Some(dir.to_path_buf()),
         mark: true,
         join: None,
         new_session: true,
+        job: None,
         attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, SpawnMethod::Clone3Into).expect("prepare");

@@ -13,10 +13,16 @@ use crate::receipt::assert_verified;
 use crate::world::World;
 
 /// Numbers that are the same each time, from a seed.
-struct Random(u64);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    /// From the environment's seed, or always the same.
+    pub(crate) fn seeded() -> Self {
+        Self(from_environment("NOUGHT_SEED", 0x6e6f_7567_6874))
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // xorshift64 (Marsaglia 2003).
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -25,7 +31,7 @@ impl Random {
     }
 }
 
-fn from_environment(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn from_environment(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
 }
 

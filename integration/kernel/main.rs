@@ -39,6 +39,7 @@ mod output;
 mod readiness;
 mod ready;
 mod remain;
+mod run;
 mod run_as;
 mod seed;
 mod signals;

@@ -211,6 +211,27 @@ impl World {
         launcher
     }
 
+    /// `nought run` with these words after it, in this world's cgroup.
+    pub(crate) fn job<S: AsRef<std::ffi::OsStr>>(&self, words: &[S]) -> Command {
+        let mut launcher = Command::new(std::env::current_exe().unwrap());
+        launcher
+            .arg(FLAG)
+            .arg(self.dir.join("launch.said"))
+            .arg("launch")
+            .arg(format!("cgroup={}", self.cgroup.display()))
+            .args(&self.launch)
+            .arg("--")
+            .args(&self.wrapper)
+            .arg(env!("CARGO_BIN_EXE_nought"))
+            .arg("run")
+            .args(words)
+            .env(MARKER, &self.marker)
+            .env_remove("GITHUB_ACTIONS")
+            .stdin(Stdio::null())
+            .current_dir(&self.dir);
+        launcher
+    }
+
     fn file(&self, what: &str) -> File {
         File::create(self.dir.join(format!("{what}.{}", self.starts))).unwrap()
     }

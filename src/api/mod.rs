@@ -14,6 +14,7 @@ mod methods;
 mod openrpc;
 mod receipt;
 mod rpc;
+mod run;
 mod usage;
 mod zinit;
 
@@ -33,5 +34,6 @@ pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
     Response, RpcError, incoming,
 };
+pub use run::{RunAncestor, RunProcess, RunReport};
 pub use usage::{Account, Plan, PlanQuery, Planned, ProcessUsage, Usage, UsageQuery, Usages};
 pub use zinit::{Create, Filter, Kill, ZinitChild, ZinitStates, ZinitStats, ZinitStatus};

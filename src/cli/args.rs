@@ -98,6 +98,8 @@ pub(super) struct Cli {
 enum Command {
     /// Run the supervisor
     Init(Init),
+    /// Run one command and leave nothing of it behind
+    Run(Box<super::run::Run>),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -330,6 +332,7 @@ impl Options {
 
 pub(super) enum Task {
     Init(InitArgs),
+    Run(Box<super::run::RunArgs>),
     Client(Options, ClientCommand),
 }
 
@@ -351,6 +354,7 @@ impl Cli {
                 dialect: called.dialect(),
                 debug: self.debug,
             }),
+            Command::Run(run) => Task::Run(Box::new(run.into_args())),
             Command::Client(command) => {
                 let options = Options {
                     socket,
@@ -365,7 +369,7 @@ impl Cli {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).ok_or_else(|| {
         "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`".into()
     })
@@ -396,7 +400,7 @@ mod tests {
     fn client(words: &[&str]) -> (Options, ClientCommand) {
         match parsed(words) {
             Task::Client(options, command) => (options, command),
-            Task::Init(args) => panic!("{args:?}"),
+            Task::Init(_) | Task::Run(_) => panic!("{words:?}"),
         }
     }
 
@@ -455,6 +459,7 @@ mod tests {
             match Cli::try_parse_from(argv).unwrap().split(Called::Zinit) {
                 Task::Init(args) => args,
                 Task::Client(_, command) => panic!("{command:?}"),
+                Task::Run(args) => panic!("{args:?}"),
             }
         };
         let args = init(&["init"]);

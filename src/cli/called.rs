@@ -4,6 +4,10 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::CommandFactory as _;
+
+use super::args::Cli;
+
 /// The command line as if we had been called `nought`, and whether the kernel calls us so.
 /// `first`: we are process 1.
 ///
@@ -34,8 +38,13 @@ pub(super) fn by_name(argv: Vec<OsString>, first: bool) -> Result<(Vec<OsString>
 
 /// Process 1 was given a command of ours, as a container's entry point is.
 fn is_ours(rest: &[OsString]) -> bool {
-    rest.first()
-        .is_some_and(|word| word == "init" || word.to_string_lossy().starts_with('-'))
+    let Some(word) = rest.first().map(|word| word.to_string_lossy()) else {
+        return false;
+    };
+    word.starts_with('-')
+        || Cli::command()
+            .get_subcommands()
+            .any(|command| command.get_name() == word)
 }
 
 /// The kernel hands its process 1 every word of the command line that it does not know itself:
@@ -122,6 +131,7 @@ mod tests {
             ("/nought splash", "/nought init"),
             ("/nought init --container", "/nought init --container"),
             ("/nought --version", "/nought --version"),
+            ("/nought run -- make test", "/nought run -- make test"),
         ] {
             assert_eq!(called(words, true).as_deref(), Ok(means), "{words}");
         }

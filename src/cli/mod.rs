@@ -16,6 +16,7 @@ mod order;
 mod output;
 mod process1;
 mod render;
+mod run;
 mod show;
 
 use std::ffi::OsString;
@@ -23,8 +24,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::api::RunReport;
+
 pub use args::{DEFAULT_CONFIG_DIR, InitArgs, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
 pub use error::report_chain;
+pub use run::{Leaks, RunArgs, Teller};
 
 /// Exit code: refused or failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -35,11 +39,12 @@ pub const EXIT_LINGERING: u8 = 3;
 /// Exit code: nothing is known to live, and it could not be proven.
 pub const EXIT_UNVERIFIED: u8 = 4;
 
-/// Carries out the command line `argv` (the program's name first). `init` runs the supervisor:
-/// the caller brings it, so that a client command needs nothing of it.
+/// Carries out the command line `argv` (the program's name first). `init` runs the supervisor,
+/// `job` a command: the caller brings them, so that a client command needs nothing of them.
 pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
+    job: impl FnOnce(&RunArgs, &mut Teller<'_>) -> anyhow::Result<RunReport>,
 ) -> ExitCode {
     let first = std::process::id() == 1;
     let (argv, by_kernel) = match called::by_name(argv.into_iter().collect(), first) {
@@ -49,6 +54,7 @@ pub fn run(
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    let is_job = argv.get(1).is_some_and(|word| word == "run");
     let called = args::Called::of(argv.first().map(OsString::as_os_str));
     let parsed = args::Cli::try_parse_from(&argv).or_else(|error| {
         // A machine whose process 1 ends for a wrong word does not boot.
@@ -63,7 +69,12 @@ pub fn run(
         Err(error) => {
             // Nobody is left to tell when this cannot be printed.
             let _ = error.print();
-            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let code = match error.use_stderr() {
+                // As timeout(1) and env(1): every other code may be the command's own.
+                true if is_job => run::FAILED,
+                true => EXIT_USAGE,
+                false => 0,
+            };
             return ExitCode::from(code);
         }
     };
@@ -72,6 +83,7 @@ pub fn run(
             report_chain(&error);
             ExitCode::from(EXIT_FAILED)
         }),
+        args::Task::Run(args) => ExitCode::from(run::run(&args, job)),
         args::Task::Client(options, command) => ExitCode::from(command::run(&options, command)),
     }
 }

@@ -20,7 +20,8 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    fn rfc3339(self, at: Time) -> Option<String> {
+    /// A moment of boot time on the wall clock; `None` where that could not be read.
+    pub fn rfc3339(self, at: Time) -> Option<String> {
         let ago = u64::try_from(self.boot.since(at).as_millis()).ok()?;
         let wall_ms = self.wall_ms.checked_sub(ago).filter(|ms| *ms > 0)?;
         let wall = UNIX_EPOCH.checked_add(Duration::from_millis(wall_ms))?;
@@ -236,7 +237,8 @@ pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
     }
 }
 
-fn exit(exit: Exit) -> api::Exit {
+/// How a process ended, in the words of the wire.
+pub fn exit(exit: Exit) -> api::Exit {
     match exit {
         Exit::Code(code) => api::Exit::Code { code },
         Exit::Signal { signal, core } => {

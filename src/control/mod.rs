@@ -18,7 +18,7 @@ mod usage;
 mod zinit;
 
 pub use connection::{Admission, serve};
-pub use describe::{Clocks, Seen, info, receipt, see};
+pub use describe::{Clocks, Seen, exit, info, receipt, see};
 pub use gauge::Gauge;
 pub use methods::Context;
 pub use usage::Use;

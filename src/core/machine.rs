@@ -58,6 +58,11 @@ impl Out {
         self.effects.push_back(effect);
     }
 
+    /// The next effect to be taken.
+    pub(super) fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
     /// The newest operation's name.
     pub(super) fn last_op(&self) -> OpId {
         OpId(self.ops)
@@ -215,7 +220,7 @@ impl Supervisor {
 
     /// The next thing to do; call until there is none.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.out.effects.pop_front()
+        self.out.poll()
     }
 
     /// When to call [`Supervisor::handle_timeout`]; `None`: not before the next event.

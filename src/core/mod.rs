@@ -17,6 +17,7 @@ pub mod event;
 mod for_good;
 mod graph;
 mod halt;
+pub mod job;
 mod lifecycle;
 pub mod machine;
 mod members;
@@ -40,6 +41,7 @@ pub mod view;
 pub use check::{Check, HttpGet};
 pub use effect::{AuxKind, Effect, EndedAll, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
+pub use job::{Ask, Job, JobSettings, Why};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use plan::{Goal, Plan, Planned};
 pub use receipt::{

@@ -22,7 +22,6 @@ use crate::core::{
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
-use crate::sys::inspect::SurvivorInfo;
 use crate::sys::procfs::ProcStat;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::scan::MovedIn;
@@ -31,9 +30,6 @@ use crate::sys::{SysError, cgroup, clock, heap, inspect, last_resort, signal};
 
 /// The variable by which a process's environment names its generation.
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
-/// How long reading the command lines of survivors may take.
-const ARGV_BOUND: std::time::Duration = std::time::Duration::from_millis(200);
-const ARGV_STACK: usize = 128 * 1024;
 /// Starts under way at a time: those that the lane's threads do, and what they do next.
 const STARTS_AHEAD: usize = 4;
 /// So many starts leave something behind that is worth giving back.
@@ -553,7 +549,7 @@ impl Driver {
             }
             pids.sort_unstable();
             pids.dedup();
-            let found = with_argv(inspect::inspect(&pids));
+            let found = inspect::with_argv(inspect::inspect(&pids));
             let survivors = found.into_iter().map(translate::survivor).collect();
             Message::Event(Event::Inspected {
                 r#gen,
@@ -661,12 +657,13 @@ impl Program {
             argv: argv.iter().map(OsString::from).collect(),
             env,
             dir: PathBuf::from(&spec.dir),
-            stdio,
+            stdio: spawn::Stdio::Only(stdio),
             open_files: self.open_files,
             cgroup,
             mark: self.mark,
             join: None,
             new_session: true,
+            job: None,
             attributes: resolve::attributes(spec, &self.resolved.run_as),
         }
     }
@@ -698,24 +695,6 @@ fn completion(born: &Born, dir: Option<&Path>) -> Completion {
         session: born.id.pid,
         spawned_at_wall_ms: clock::wall_now_ms(),
     }
-}
-
-/// Adds the command lines, as far as they can be read in time: that may hang on a process that
-/// is stuck in the kernel.
-fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
-    let (sender, complete) = std::sync::mpsc::channel();
-    let mut full = found.clone();
-    // Not one of the blocking threads: those that hang for good would be missed there.
-    let work = move || {
-        full.iter_mut().for_each(inspect::read_argv);
-        // Nobody waits any more when this took too long.
-        let _ = sender.send(full);
-    };
-    let reader = std::thread::Builder::new().stack_size(ARGV_STACK);
-    if let Err(error) = reader.spawn(work) {
-        tracing::warn!("failed to start a thread that reads command lines: {error}");
-    }
-    complete.recv_timeout(ARGV_BOUND).unwrap_or(found)
 }
 
 fn set_aside(keeping: Option<&Keeping>) {

@@ -27,7 +27,7 @@ mod service_files;
 mod store;
 mod sweep;
 mod threads;
-mod translate;
+pub mod translate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -170,6 +170,7 @@ impl Driver {
                 .and_then(|dir| self.place.path_in_proc(dir)),
             mark: generation.mark,
             mark_id: generation.mark_id,
+            mark_held: generation.mark_held.is_some(),
             recorded,
             main: generation.main_id,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),

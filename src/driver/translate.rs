@@ -23,7 +23,8 @@ pub(super) fn power(kind: ShutdownKind) -> Power {
     }
 }
 
-pub(super) fn failed(error: &SysError) -> Failed {
+/// A failure.
+pub fn failed(error: &SysError) -> Failed {
     Failed {
         doing: error.doing.into(),
         what: error.what.clone(),
@@ -32,13 +33,15 @@ pub(super) fn failed(error: &SysError) -> Failed {
     }
 }
 
-pub(super) fn spawn_failed(error: &SpawnError) -> Failed {
+/// A start that failed.
+pub fn spawn_failed(error: &SpawnError) -> Failed {
     match error {
         SpawnError::NotBorn(error) | SpawnError::Stillborn { error, .. } => failed(error),
     }
 }
 
-pub(super) fn process(stat: &ProcStat) -> Proc {
+/// A process.
+pub fn process(stat: &ProcStat) -> Proc {
     Proc {
         pid: stat.pid,
         ppid: stat.ppid,
@@ -46,14 +49,16 @@ pub(super) fn process(stat: &ProcStat) -> Proc {
     }
 }
 
-pub(super) fn foreigner(stranger: Stranger) -> Foreigner {
+/// A process that is not proven ours.
+pub fn foreigner(stranger: Stranger) -> Foreigner {
     Foreigner {
         process: process(&stranger.process),
         why: stranger.why,
     }
 }
 
-pub(super) fn killed(result: KillResult) -> KillReport {
+/// What a kill did.
+pub fn killed(result: KillResult) -> KillReport {
     let killed = result.killed.into_iter().map(|listed| match listed.stat {
         Some(stat) => process(&stat),
         None => Proc {
@@ -69,7 +74,8 @@ pub(super) fn killed(result: KillResult) -> KillReport {
     }
 }
 
-pub(super) fn scanned(result: PassResult, containment: Containment) -> ScanReport {
+/// What a pass saw, under this containment.
+pub fn scanned(result: PassResult, containment: Containment) -> ScanReport {
     let quality = match result.quality {
         Quality::Marked => ScanQuality::Marked,
         Quality::Descent => ScanQuality::Descent,
@@ -97,7 +103,8 @@ pub(super) fn scanned(result: PassResult, containment: Containment) -> ScanRepor
     }
 }
 
-pub(super) fn fenced(removal: Removal) -> Fence {
+/// What became of a cgroup.
+pub fn fenced(removal: Removal) -> Fence {
     match removal {
         Removal::Removed => Fence::Removed,
         Removal::Busy { .. } => Fence::Busy,
@@ -105,7 +112,8 @@ pub(super) fn fenced(removal: Removal) -> Fence {
     }
 }
 
-pub(super) fn survivor(info: SurvivorInfo) -> Survivor {
+/// A survivor.
+pub fn survivor(info: SurvivorInfo) -> Survivor {
     let SurvivorInfo {
         pid,
         ppid,

@@ -1,7 +1,13 @@
 //! All that can be told about a process that survived everything.
 
+use std::time::Duration;
+
 use super::mount;
 use super::procfs::Proc;
+
+/// How long reading the command lines of survivors may take.
+const ARGV_BOUND: Duration = Duration::from_millis(200);
+const ARGV_STACK: usize = 128 * 1024;
 
 /// A survivor, as one look saw it. Fields that could not be read are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,4 +88,22 @@ pub fn read_argv(survivor: &mut SurvivorInfo) {
     if !argv.is_empty() {
         survivor.argv = argv;
     }
+}
+
+/// Adds the command lines, as far as they can be read in time: that may hang on a process that is
+/// stuck in the kernel. **Blocks** for up to 200 ms, and leaves a thread behind then.
+pub fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
+    let (sender, complete) = std::sync::mpsc::channel();
+    let mut full = found.clone();
+    // Not one of the blocking threads: those that hang for good would be missed there.
+    let work = move || {
+        full.iter_mut().for_each(read_argv);
+        // Nobody waits any more when this took too long.
+        let _ = sender.send(full);
+    };
+    let reader = std::thread::Builder::new().stack_size(ARGV_STACK);
+    if reader.spawn(work).is_err() {
+        return found;
+    }
+    complete.recv_timeout(ARGV_BOUND).unwrap_or(found)
 }

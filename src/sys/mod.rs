@@ -6,8 +6,10 @@
 //!
 //! ```text
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
-//!  start          spawn (child, exec)    prove it    scan, procfs, inspect, namespace
-//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power, usage
+//!  start          spawn (child, exec)    prove it    scan, procfs, inspect, holdings
+//!  a job          terminal, signalfd     outlive us  guard, note
+//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power, usage,
+//!                                                     namespace
 //! ```
 
 pub mod accounts;
@@ -18,13 +20,16 @@ pub mod crash;
 pub mod early;
 pub mod end;
 mod error;
+pub mod guard;
 pub mod heap;
+pub mod holdings;
 pub mod inspect;
 pub mod kill;
 pub mod last_resort;
 mod listing;
 pub mod mount;
 pub mod namespace;
+pub mod note;
 pub mod notify;
 pub mod pidfd;
 pub mod power;
@@ -36,8 +41,10 @@ pub mod scan;
 pub mod selftest;
 pub mod shell;
 pub mod signal;
+pub mod signalfd;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
 pub mod usage;
 pub mod watchdog;
 

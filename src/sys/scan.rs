@@ -55,6 +55,9 @@ pub struct ScanTarget {
     /// That namespace's own number, if the kernel gives it one: proof where the inode's may
     /// have been given out again.
     pub mark_id: Option<u64>,
+    /// Whether a descriptor on that namespace was held from the start on, so that the inode's
+    /// number cannot have been given out again.
+    pub mark_held: bool,
     /// Who was seen in the cgroup or below a member of it ([`cgroup::census`]).
     pub recorded: BTreeSet<ProcId>,
     /// Its main process, leader of a session of its own.

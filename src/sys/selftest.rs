@@ -21,7 +21,7 @@ use super::kill::KillHow;
 use super::pidfd::PidFd;
 use super::procfs::Proc;
 use super::scan::Quality;
-use super::spawn::{self, Born, Prepared, SpawnMethod, Spec};
+use super::spawn::{self, Born, Prepared, SpawnMethod, Spec, Stdio};
 use super::{SysError, cgroup, clock, kill, mount, procfs, reap};
 
 /// The name (`argv[0]`) under which our program is the probe.
@@ -276,12 +276,13 @@ fn start(
         argv: vec![PROBE_NAME.into()],
         env: Vec::new(),
         dir: PathBuf::from("/"),
-        stdio: [stdin, stdout, null.map_err(not_born("open /dev/null for"))?],
+        stdio: Stdio::Only([stdin, stdout, null.map_err(not_born("open /dev/null for"))?]),
         open_files: None,
         cgroup: scratch.map(Path::to_path_buf),
         mark: true,
         join: None,
         new_session: true,
+        job: None,
         attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, method).map_err(spawn::SpawnError::NotBorn)?;

@@ -39,7 +39,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{pipe2, write};
 
 pub use outcome::{ExecOutcome, Stage, read_exec_outcome};
-pub use prepare::{Attributes, Prepared, RunAs, SpawnMethod, Spec};
+pub use prepare::{Attributes, Job, Prepared, RunAs, SpawnMethod, Spec, Stdio};
 
 use super::pidfd::PidFd;
 use super::procfs::{self, Proc, ProcId};
@@ -217,7 +217,10 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         shell_argv: shell_argv.as_mut_ptr(),
         env: env.as_ptr(),
         dir: prepared.dir.as_ptr(),
-        stdio: prepared.stdio.each_ref().map(AsRawFd::as_raw_fd),
+        stdio: match &prepared.stdio {
+            Stdio::Only(three) => Some(three.each_ref().map(AsRawFd::as_raw_fd)),
+            Stdio::Inherited => None,
+        },
         exec_pipe: pipes.exec_write.as_raw_fd(),
         go_pipe: pipes.go.read.as_raw_fd(),
         cgroup_procs: prepared
@@ -242,6 +245,10 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
             .as_ref()
             .map(|groups| (groups.as_ptr(), groups.len())),
         new_session: prepared.new_session,
+        job: prepared.job.as_ref().map(|job| child::Job {
+            terminal: job.terminal.as_ref().map(AsRawFd::as_raw_fd),
+            ignored: job.ignored,
+        }),
         say_placed: writes_itself,
     };
     // The child must run none of our signal handlers: it starts with every signal blocked.

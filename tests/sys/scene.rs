@@ -17,8 +17,8 @@ use nought::sys::kill::{KillHow, kill_tree};
 use nought::sys::mount::{CgroupBase, find_base, path_in_proc};
 use nought::sys::rlimit::OpenFiles;
 use nought::sys::spawn::{
-    Attributes, Born, ExecOutcome, Prepared, SpawnError, SpawnMethod, Spec, read_exec_outcome,
-    spawn,
+    Attributes, Born, ExecOutcome, Prepared, SpawnError, SpawnMethod, Spec, Stdio,
+    read_exec_outcome, spawn,
 };
 use nought::sys::{clock, reap};
 
@@ -119,12 +119,13 @@ impl Start {
             argv,
             env: Vec::new(),
             dir: "/".into(),
-            stdio: [stdin, stdout, stderr],
+            stdio: Stdio::Only([stdin, stdout, stderr]),
             open_files: None,
             cgroup: None,
             mark: false,
             join: None,
             new_session: true,
+            job: None,
             attributes: Attributes::default(),
         };
         Self {

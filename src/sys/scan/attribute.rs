@@ -173,6 +173,7 @@ impl Whole<'_> {
         let own = target.mark_id.zip(self.proc.mark_id(process.pid));
         Ok(match own {
             Some((wanted, has)) if wanted == has => Judgement::Ours,
+            None if target.mark_held => Judgement::Ours,
             Some(_) => Judgement::Stranger(
                 "its mark has the number of this start's, and is another".to_owned(),
             ),

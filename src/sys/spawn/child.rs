@@ -18,7 +18,8 @@ pub(super) struct Plan {
     /// Ended by null.
     pub(super) env: *const *const c_char,
     pub(super) dir: *const c_char,
-    pub(super) stdio: [c_int; 3],
+    /// `None`: what is open stays open.
+    pub(super) stdio: Option<[c_int; 3]>,
     pub(super) exec_pipe: c_int,
     pub(super) go_pipe: c_int,
     /// cgroup.procs of the cgroup to move into, where the clone did not.
@@ -37,10 +38,24 @@ pub(super) struct Plan {
     /// Group ids, and how many.
     pub(super) groups: Option<(*const u32, usize)>,
     pub(super) new_session: bool,
+    pub(super) job: Option<Job>,
     pub(super) say_placed: bool,
 }
 
-/// Where the two pipes are from the moment that standard descriptors are in place.
+/// See `prepare::Job`.
+pub(super) struct Job {
+    pub(super) terminal: Option<c_int>,
+    pub(super) ignored: u64,
+}
+
+/// The two pipes, by their numbers here.
+#[derive(Clone, Copy)]
+struct Pipes {
+    exec: c_int,
+    go: c_int,
+}
+
+/// Where the two pipes are once standard descriptors are in place.
 const EXEC_PIPE: c_int = 3;
 const GO_PIPE: c_int = 4;
 const FIRST_CLOSED: c_int = 5;
@@ -59,20 +74,40 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
     // SAFETY: the caller vouches for `plan`; everything called is a raw system call on it.
     unsafe {
         place(plan);
-        arrange_descriptors(plan);
+        let pipes = arrange_descriptors(plan);
         if plan.new_session && libc::setsid() < 0 {
-            fail(EXEC_PIPE, Stage::Session, errno());
+            fail(pipes.exec, Stage::Session, errno());
         }
-        set_attributes(plan);
-        await_go();
+        if let Some(job) = &plan.job {
+            become_job(job, pipes);
+        }
+        set_attributes(plan, pipes);
+        await_go(pipes);
         // Before what may hang: signals act from here on, with their default actions.
-        reset_signals();
+        reset_signals(plan.job.as_ref().map_or(0, |job| job.ignored), pipes);
         // After the parent has looked at it, before what is done as that user.
-        become_user(plan);
-        if libc::chdir(plan.dir) < 0 {
-            fail(EXEC_PIPE, Stage::Directory, errno());
+        become_user(plan, pipes);
+        if *plan.dir != 0 && libc::chdir(plan.dir) < 0 {
+            fail(pipes.exec, Stage::Directory, errno());
         }
-        execute(plan)
+        execute(plan, pipes)
+    }
+}
+
+/// A process group of its own, in the terminal's foreground if it is to be there: before the
+/// exec, so that the program never sees itself in the background.
+unsafe fn become_job(job: &Job, pipes: Pipes) {
+    // SAFETY: raw system calls on integers and a local. SIGTTOU is blocked, as every signal is,
+    // so that a group in the background may take the foreground (tcsetpgrp(3)).
+    unsafe {
+        if libc::setpgid(0, 0) < 0 {
+            fail(pipes.exec, Stage::Session, errno());
+        }
+        if let Some(terminal) = job.terminal {
+            let group = libc::getpid();
+            // A terminal that was hung up meanwhile is no reason not to start.
+            libc::ioctl(terminal, libc::TIOCSPGRP, &raw const group);
+        }
     }
 }
 
@@ -103,18 +138,19 @@ unsafe fn place(plan: &Plan) {
 /// Standard descriptors to 0, 1 and 2, the pipes to 3 and 4 (close-on-exec), and nothing else:
 /// closed now and not at the exec, so that a child that hangs in its exec, or is frozen before
 /// it, holds no socket, pipe or cgroup of ours.
-unsafe fn arrange_descriptors(plan: &Plan) {
+unsafe fn arrange_descriptors(plan: &Plan) -> Pipes {
     let stage = Stage::Descriptors;
+    let Some(stdio) = plan.stdio else {
+        // Ours are close-on-exec, the pipes included.
+        return Pipes {
+            exec: plan.exec_pipe,
+            go: plan.go_pipe,
+        };
+    };
     // SAFETY: raw system calls on descriptor numbers; what is closed is only this process's.
     unsafe {
         let mut exec_pipe = plan.exec_pipe;
-        let wanted = [
-            plan.stdio[0],
-            plan.stdio[1],
-            plan.stdio[2],
-            exec_pipe,
-            plan.go_pipe,
-        ];
+        let wanted = [stdio[0], stdio[1], stdio[2], exec_pipe, plan.go_pipe];
         // First above all targets, lest one overwrites another's source.
         let mut high = [0; 5];
         for (to, from) in high.iter_mut().zip(wanted) {
@@ -139,6 +175,10 @@ unsafe fn arrange_descriptors(plan: &Plan) {
             close_one_by_one();
         }
     }
+    Pipes {
+        exec: EXEC_PIPE,
+        go: GO_PIPE,
+    }
 }
 
 /// Before Linux 5.9. No descriptor can be above the soft limit (it is only ever raised).
@@ -162,20 +202,20 @@ unsafe fn close_one_by_one() {
 }
 
 /// Limits last: with few descriptors allowed nothing more can be opened.
-unsafe fn set_attributes(plan: &Plan) {
+unsafe fn set_attributes(plan: &Plan, pipes: Pipes) {
     // SAFETY: raw system calls on memory that the parent prepared.
     unsafe {
         if let Some((text, len)) = plan.oom_score_adj {
             let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
             if fd < 0 || libc::write(fd, text.cast(), len) < 0 {
-                fail(EXEC_PIPE, Stage::OomScore, errno());
+                fail(pipes.exec, Stage::OomScore, errno());
             }
             libc::close(fd);
         }
         if let Some(nice) = plan.nice
             && libc::setpriority(libc::PRIO_PROCESS, 0, nice) < 0
         {
-            fail(EXEC_PIPE, Stage::Nice, errno());
+            fail(pipes.exec, Stage::Nice, errno());
         }
         if let Some(umask) = plan.umask {
             libc::umask(umask);
@@ -187,7 +227,7 @@ unsafe fn set_attributes(plan: &Plan) {
             let no_old = std::ptr::null_mut::<c_void>();
             let limit = &raw const *limit;
             if libc::syscall(libc::SYS_prlimit64, 0, *resource, limit, no_old) < 0 {
-                fail(EXEC_PIPE, Stage::Limits, errno());
+                fail(pipes.exec, Stage::Limits, errno());
             }
         }
     }
@@ -197,7 +237,7 @@ unsafe fn set_attributes(plan: &Plan) {
 ///
 /// Raw calls: those of the C library tell every thread that it knows of, and the copy of its
 /// list in this process names threads that did not come along.
-unsafe fn become_user(plan: &Plan) {
+unsafe fn become_user(plan: &Plan, pipes: Pipes) {
     #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
     use libc::{
         SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid as SETRESUID,
@@ -211,27 +251,27 @@ unsafe fn become_user(plan: &Plan) {
         if let Some((groups, count)) = plan.groups
             && libc::syscall(SETGROUPS, count, groups) < 0
         {
-            fail(EXEC_PIPE, Stage::Credentials, errno());
+            fail(pipes.exec, Stage::Credentials, errno());
         }
         if let Some(gid) = plan.gid
             && libc::syscall(SETRESGID, gid, gid, gid) < 0
         {
-            fail(EXEC_PIPE, Stage::Credentials, errno());
+            fail(pipes.exec, Stage::Credentials, errno());
         }
         if let Some(uid) = plan.uid
             && libc::syscall(SETRESUID, uid, uid, uid) < 0
         {
-            fail(EXEC_PIPE, Stage::Credentials, errno());
+            fail(pipes.exec, Stage::Credentials, errno());
         }
     }
 }
 
 /// Waits until the parent lets us go. If it dies, or decides against us, the pipe ends.
-unsafe fn await_go() {
+unsafe fn await_go(pipes: Pipes) {
     let mut byte = 0_u8;
     loop {
         // SAFETY: one byte into a local.
-        let len = unsafe { libc::read(GO_PIPE, (&raw mut byte).cast::<c_void>(), 1) };
+        let len = unsafe { libc::read(pipes.go, (&raw mut byte).cast::<c_void>(), 1) };
         match len {
             1 => return,
             // SAFETY: raw exit.
@@ -243,8 +283,9 @@ unsafe fn await_go() {
 }
 
 /// Every signal to its default action, those that are ignored in us, too (CLONE_CLEAR_SIGHAND
-/// leaves them ignored, and Rust ignores SIGPIPE); then none blocked.
-unsafe fn reset_signals() {
+/// leaves them ignored, and Rust ignores SIGPIPE) unless they are in the set `but`; then none
+/// blocked.
+unsafe fn reset_signals(but: u64, pipes: Pipes) {
     // All zeroes in the kernel's struct sigaction: SIG_DFL, no flags, an empty mask. Its size
     // is 32 bytes on the architectures we know; more is harmless.
     let default = [0_u64; 8];
@@ -254,6 +295,9 @@ unsafe fn reset_signals() {
     // because libc refuses to touch its own signals 32 and 33.
     unsafe {
         for signal in 1..=LAST_SIGNAL {
+            if but & (1 << (signal - 1)) != 0 {
+                continue;
+            }
             // KILL and STOP answer EINVAL.
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -272,17 +316,17 @@ unsafe fn reset_signals() {
             KERNEL_SIGSET,
         );
         if done < 0 {
-            fail(EXEC_PIPE, Stage::Signals, errno());
+            fail(pipes.exec, Stage::Signals, errno());
         }
     }
 }
 
 /// Tries each candidate as execvp(3) does: one that is not there, or not for us, leads to the
 /// next; the refusal (EACCES) is reported if nothing else is found.
-unsafe fn execute(plan: &Plan) -> ! {
+unsafe fn execute(plan: &Plan, pipes: Pipes) -> ! {
     // SAFETY: the lists and strings of `plan` are ended as execve wants them.
     unsafe {
-        say(EXEC_PIPE, KIND_EXECUTING, 0, 0);
+        say(pipes.exec, KIND_EXECUTING, 0, 0);
         let mut answer = libc::ENOENT;
         let mut next = plan.candidates;
         while !(*next).is_null() {
@@ -296,13 +340,13 @@ unsafe fn execute(plan: &Plan) -> ! {
                 libc::ENOEXEC => {
                     *plan.shell_argv.add(1) = *next;
                     libc::execve(*plan.shell_argv, plan.shell_argv.cast_const(), plan.env);
-                    fail(EXEC_PIPE, Stage::Exec, errno());
+                    fail(pipes.exec, Stage::Exec, errno());
                 }
-                other => fail(EXEC_PIPE, Stage::Exec, other),
+                other => fail(pipes.exec, Stage::Exec, other),
             }
             next = next.add(1);
         }
-        fail(EXEC_PIPE, Stage::Exec, answer)
+        fail(pipes.exec, Stage::Exec, answer)
     }
 }
 

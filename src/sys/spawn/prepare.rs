@@ -44,10 +44,10 @@ pub struct Spec {
     pub argv: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// The working directory.
+    /// The working directory; empty leaves it in ours.
     pub dir: PathBuf,
-    /// Standard input, output and error.
-    pub stdio: [OwnedFd; 3],
+    /// Standard input, output and error, and whether it gets more.
+    pub stdio: Stdio,
     /// The limit on open files to run with; `None` leaves ours.
     pub open_files: Option<OpenFiles>,
     /// The cgroup's directory; `None` leaves it in ours.
@@ -58,8 +58,28 @@ pub struct Spec {
     pub join: Option<OwnedFd>,
     /// Whether it leads a session of its own.
     pub new_session: bool,
+    /// What makes it a job of our own session instead.
+    pub job: Option<Job>,
     /// What else it runs with.
     pub attributes: Attributes,
+}
+
+/// The descriptors a process begins with.
+#[derive(Debug)]
+pub enum Stdio {
+    /// These as its standard input, output and error, and nothing else.
+    Only([OwnedFd; 3]),
+    /// All of ours that are not close-on-exec, as they are.
+    Inherited,
+}
+
+/// A process as a shell starts one: in a process group of its own within our session.
+#[derive(Debug)]
+pub struct Job {
+    /// The terminal whose foreground its group becomes before it executes anything.
+    pub terminal: Option<OwnedFd>,
+    /// Signals that stay ignored as we inherited them: bit `n - 1` stands for signal `n`.
+    pub ignored: u64,
 }
 
 /// What a process runs with; nothing said leaves what we have.
@@ -95,7 +115,7 @@ pub struct Prepared {
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
     pub(super) dir: CString,
-    pub(super) stdio: [OwnedFd; 3],
+    pub(super) stdio: Stdio,
     pub(super) open_files: Option<OpenFiles>,
     /// The cgroup's directory, or its cgroup.procs, whichever the method needs.
     pub(super) cgroup: Option<OwnedFd>,
@@ -103,6 +123,7 @@ pub struct Prepared {
     pub(super) mark: bool,
     pub(super) join: Option<OwnedFd>,
     pub(super) new_session: bool,
+    pub(super) job: Option<Job>,
     pub(super) attributes: Attributes,
     /// The value of oom_score_adj as the kernel reads it.
     pub(super) oom_score_adj: Option<CString>,
@@ -135,7 +156,9 @@ impl Prepared {
                 .map_err(|e| SysError::at("open the cgroup", &path, e))
         };
         if let Some(uid) = spec.attributes.run_as.uid {
-            give_pipes_to(&spec.stdio, uid)?;
+            if let Stdio::Only(three) = &spec.stdio {
+                give_pipes_to(three, uid)?;
+            }
         }
         let oom_score_adj = spec.attributes.oom_score_adj.map(|adj| adj.to_string());
         Ok(Self {
@@ -154,6 +177,7 @@ impl Prepared {
             mark: spec.mark && spec.join.is_none(),
             join: spec.join,
             new_session: spec.new_session,
+            job: spec.job,
             attributes: spec.attributes,
             oom_score_adj: oom_score_adj
                 .map(|adj| c_string(adj.as_ref()))

@@ -1,0 +1,133 @@
+//! `nought run` itself killed, as CI systems do it in the end: its guardian leaves nothing.
+
+use std::time::Duration;
+
+use super::{code, number_in, output, report, spawn, stderr, trees};
+use crate::crash::{Random, from_environment};
+use crate::look::{self, until};
+use crate::world::World;
+
+/// Whoever guards a run.
+fn guardian(world: &World) -> Option<u32> {
+    let tree = trees(world).pop()?;
+    look::members(&tree.join("guardian")).first().copied()
+}
+
+/// A command that leaves its session and its cgroup, holds on, and forks now and then.
+fn hostile(world: &World) -> String {
+    let outside = world.foreign_cgroup();
+    let escape = world.command("sly", &format!("escape {}", outside.display()));
+    format!(
+        "trap '' TERM; {escape} & setsid sleep 1000 & (sleep 1000 &) ; \
+         while :; do sleep 0.01; done"
+    )
+}
+
+#[test]
+fn killed_at_random_moments_it_leaves_nothing() {
+    let rounds = from_environment("NOUGHT_RUN_KILLS", 25);
+    let mut random = Random::seeded();
+    let world = World::alone();
+    let script = hostile(&world);
+    let mut started = 0;
+    for round in 0..rounds {
+        let mut run = spawn(&world, &["--", "sh", "-c", &script]);
+        std::thread::sleep(Duration::from_micros(random.below(60_000)));
+        world.census();
+        run.kill().unwrap();
+        run.wait().unwrap();
+        started += usize::from(!trees(&world).is_empty());
+        let said = format!("round {round} of {random:?}");
+        until(
+            &format!("{said}: everybody is gone: {:?}", world.everyone()),
+            || world.everyone().is_empty().then_some(()),
+        );
+        // The next finds what cgroups it left when it was killed before it had a guardian.
+        if round % 5 == 4 {
+            let ran = output(&world, &["--", "true"]);
+            assert_eq!(code(&ran), Some(0), "{said}: {}", stderr(&ran));
+            until(&format!("{said}: no cgroup stands"), || {
+                trees(&world).is_empty().then_some(())
+            });
+        }
+    }
+    output(&world, &["--", "true"]);
+    eprintln!("{rounds} rounds, {started} of them with cgroups at the end");
+    world.end();
+}
+
+#[test]
+fn the_guardian_ends_everything_removes_it_and_writes_the_report() {
+    let world = World::new();
+    let outside = world.foreign_cgroup();
+    let script = hostile(&world);
+    let mut run = spawn(&world, &["--report", "r.json", "--", "sh", "-c", &script]);
+    let escapee = world.pid("sly", "wiped");
+    let guardian = until("it is guarded", || guardian(&world));
+    let environment = std::fs::read(format!("/proc/{guardian}/environ")).unwrap();
+    assert!(
+        environment.iter().all(|byte| *byte == 0),
+        "CI systems look for theirs in it"
+    );
+    let name = std::fs::read(format!("/proc/{guardian}/cmdline")).unwrap();
+    assert!(name.starts_with(b"nought-guardian\0"), "{name:?}");
+    world.census();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    until("everybody is gone", || {
+        world.everyone().is_empty().then_some(())
+    });
+    assert!(look::alive(escapee).is_none());
+    assert!(look::members(&outside).is_empty());
+    until("its cgroups are removed", || {
+        trees(&world).is_empty().then_some(())
+    });
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["ended_by"], "run-killed", "{report:#}");
+    assert_eq!(report["verdict"], "verified", "{report:#}");
+    world.end();
+}
+
+#[test]
+fn what_a_killed_guardian_leaves_is_ended_by_the_next_run() {
+    let world = World::new();
+    let script = hostile(&world);
+    let mut run = spawn(&world, &["--", "sh", "-c", &script]);
+    let escapee = world.pid("sly", "wiped");
+    let guardian = until("it is guarded", || guardian(&world));
+    world.census();
+    look::signal(guardian, libc::SIGKILL);
+    until("the guardian is gone", || {
+        look::alive(guardian).is_none().then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(look::alive(escapee).is_some());
+    let ran = output(&world, &["--", "true"]);
+    assert_eq!(code(&ran), Some(0));
+    let said = stderr(&ran);
+    assert!(
+        said.contains("an earlier run was killed and left"),
+        "{said}"
+    );
+    assert!(said.contains("verified"), "{said}");
+    assert!(look::alive(escapee).is_none(), "{said}");
+    assert!(trees(&world).is_empty());
+    world.end();
+}
+
+#[test]
+fn a_run_beside_it_is_left_alone() {
+    let world = World::new();
+    let mut other = spawn(
+        &world,
+        &["--", "sh", "-c", "echo $$ >main; exec sleep 1000"],
+    );
+    let main = number_in(&world.dir.join("main"));
+    let ran = output(&world, &["--", "true"]);
+    assert_eq!(stderr(&ran), "");
+    assert!(look::alive(main).is_some());
+    look::signal(other.id(), libc::SIGTERM);
+    assert_eq!(other.wait().unwrap().code(), Some(143));
+    world.end();
+}

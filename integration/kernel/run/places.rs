@@ -1,0 +1,275 @@
+//! Where it may have to work: in itself, under a supervisor, in crowds, with less than root.
+
+use std::process::{Command, Stdio};
+
+use super::{code, output, report, spawn, stderr, stdout, trees};
+use crate::look;
+use crate::receipt::assert_verified;
+use crate::world::World;
+
+const NOUGHT: &str = env!("CARGO_BIN_EXE_nought");
+
+#[test]
+fn nested_in_itself() {
+    let world = World::new();
+    let inner = format!(
+        "setsid sleep 1000 & {NOUGHT} run --leaks=fail -- sh -c 'setsid sleep 1001 & exit 0'; \
+         echo inner $?"
+    );
+    let ran = output(
+        &world,
+        &[
+            "--leaks=fail",
+            "--report",
+            "r.json",
+            "--",
+            "sh",
+            "-c",
+            &inner,
+        ],
+    );
+    assert_eq!(stdout(&ran), "inner 120\n", "{}", stderr(&ran));
+    assert_eq!(code(&ran), Some(120), "{}", stderr(&ran));
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["leaks"].as_array().unwrap().len(), 1, "{report:#}");
+    assert_eq!(report["leaks"][0]["argv"][1], "1000");
+    // The outer one is ended in the midst of the inner one's work.
+    let mut run = spawn(
+        &world,
+        &[
+            "--",
+            NOUGHT,
+            "run",
+            "--",
+            "sh",
+            "-c",
+            "setsid sleep 1000 & wait",
+        ],
+    );
+    look::until("two are there", || {
+        let tree = trees(&world).pop()?;
+        (look::tree(&tree).len() >= 6 && look::members(&tree).len() >= 5).then_some(())
+    });
+    look::signal(run.id(), libc::SIGTERM);
+    assert_eq!(run.wait().unwrap().code(), Some(143));
+    assert!(trees(&world).is_empty());
+    world.end();
+}
+
+#[test]
+fn under_a_supervisor() {
+    let mut world = World::new();
+    let exec = format!("{NOUGHT} run -- sh -c 'setsid sleep 1000 & echo >>up; sleep 1001'");
+    let dir = world.dir.display().to_string();
+    world
+        .service("job", &format!("exec: {exec}\ndir: {dir}\n"))
+        .init();
+    world.reach("job", "up");
+    look::until("it runs", || world.dir.join("up").exists().then_some(()));
+    let receipt = world.stop_verified("job");
+    assert_verified(&receipt);
+    world.end();
+}
+
+#[test]
+fn a_hundred_at_once() {
+    let world = World::alone();
+    let runs: Vec<_> = (0..100)
+        .map(|n| {
+            let script = format!("setsid sleep 1000 & sleep 0.0{}; exit {n}", n % 10);
+            spawn(&world, &["--leaks=allow", "--", "sh", "-c", &script])
+        })
+        .collect();
+    for (n, run) in runs.into_iter().enumerate() {
+        let ran = run.wait_with_output().unwrap();
+        assert_eq!(
+            code(&ran),
+            Some(i32::try_from(n).unwrap()),
+            "{}",
+            stderr(&ran)
+        );
+        assert_eq!(stderr(&ran), "");
+    }
+    assert!(trees(&world).is_empty());
+    world.end();
+}
+
+/// An ordinary user whose cgroup was handed over to them.
+fn delegated(world: &mut World) {
+    let user = nix::unistd::Uid::from_raw(65_534);
+    for path in [
+        "",
+        "cgroup.procs",
+        "cgroup.threads",
+        "cgroup.subtree_control",
+    ] {
+        nix::unistd::chown(&world.cgroup.join(path), Some(user), None).unwrap();
+    }
+    nix::unistd::chown(&world.dir, Some(user), None).unwrap();
+    let words = "setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs";
+    world.wrapper = words.split(' ').map(str::to_owned).collect();
+}
+
+#[test]
+fn an_ordinary_user_in_a_subtree_of_their_own() {
+    let mut world = World::new();
+    delegated(&mut world);
+    let script = "setsid env -i sleep 1000 & setsid sleep 1001 & id -u";
+    let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    assert_eq!(stdout(&ran), "65534\n", "{}", stderr(&ran));
+    let said = stderr(&ran);
+    let falls = "only `cgroup-kill descent` can be guaranteed here";
+    assert_eq!(said.matches(falls).count(), 1, "{said}");
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["verdict"], "verified", "{report:#}");
+    assert_eq!(report["leaks"].as_array().unwrap().len(), 2, "{report:#}");
+    let mut run = spawn(
+        &world,
+        &["--", "sh", "-c", "setsid sleep 1000 & echo >up; sleep 1001"],
+    );
+    look::until("it runs", || world.dir.join("up").exists().then_some(()));
+    world.census();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    look::until("everybody is gone", || {
+        world.everyone().is_empty().then_some(())
+    });
+    look::until("its cgroups are removed", || {
+        trees(&world).is_empty().then_some(())
+    });
+    world.end();
+}
+
+#[test]
+fn without_a_cgroup_the_guarantee_falls_and_that_is_said_once() {
+    for how in ["no-cgroup", "cgroup-read-only"] {
+        let mut world = World::new();
+        world.launch = vec![format!("{how}={}", look::cgroup_mount().display())];
+        let script = "setsid sleep 1000 & (setsid sleep 1001 &); exit 0";
+        let ran = output(
+            &world,
+            &[
+                "--leaks=fail",
+                "--report",
+                "r.json",
+                "--",
+                "sh",
+                "-c",
+                script,
+            ],
+        );
+        let said = stderr(&ran);
+        assert_eq!(code(&ran), Some(120), "{how}: {said}");
+        assert_eq!(
+            said.matches("only `subreaper marked` can be guaranteed")
+                .count(),
+            1,
+            "{said}"
+        );
+        let report = report(&world.dir.join("r.json"));
+        assert_eq!(report["verdict"], "verified", "{how}: {report:#}");
+        assert_eq!(
+            report["leaks"].as_array().unwrap().len(),
+            2,
+            "{how}: {report:#}"
+        );
+        let run = spawn(
+            &world,
+            &[
+                "--grace",
+                "50ms",
+                "--",
+                "sh",
+                "-c",
+                "trap '' TERM; echo >up; sleep 1000; sleep 1001",
+            ],
+        );
+        look::until("it runs", || world.dir.join("up").exists().then_some(()));
+        look::signal(run.id(), libc::SIGTERM);
+        assert_eq!(code(&run.wait_with_output().unwrap()), Some(137), "{how}");
+        let clean = output(&world, &["-q", "--", "true"]);
+        assert_eq!(
+            (code(&clean), stderr(&clean)),
+            (Some(0), String::new()),
+            "{how}"
+        );
+        world.end();
+    }
+}
+
+/// Runs a script as a container's first process would be run: its own pid and mount namespaces,
+/// and a /proc of its own.
+fn contained(world: &World, words: &[&str]) -> Command {
+    let mut container = Command::new("unshare");
+    container
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+            "--mount",
+            "--mount-proc",
+            "--cgroup",
+        ])
+        .args(words)
+        .stdin(Stdio::null())
+        .current_dir(&world.dir);
+    container
+}
+
+#[test]
+fn as_the_first_process_of_a_container() {
+    let world = World::new();
+    for (script, expected) in [
+        ("exit 9", 9),
+        ("kill -9 $$", 137),
+        // Orphans of others are reaped, not signalled, and hold nothing up.
+        ("(setsid sleep 0.01 &) ; sleep 0.1; exit 4", 4),
+    ] {
+        let ran = contained(&world, &[NOUGHT, "run", "--", "sh", "-c", script])
+            .output()
+            .unwrap();
+        assert_eq!(code(&ran), Some(expected), "{script}: {}", stderr(&ran));
+    }
+    let mut container = contained(
+        &world,
+        &[
+            NOUGHT,
+            "run",
+            "--",
+            "sh",
+            "-c",
+            "trap 'echo asked; exit 6' TERM; echo >up; while :; do sleep 0.01; done",
+        ],
+    );
+    let run = container
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    look::until("it runs", || world.dir.join("up").exists().then_some(()));
+    let first = look::until("its first process", || {
+        look::children_of(run.id()).first().copied()
+    });
+    look::signal(first, libc::SIGTERM);
+    let ran = run.wait_with_output().unwrap();
+    assert_eq!((code(&ran), stdout(&ran)), (Some(6), "asked\n".to_owned()));
+    world.end();
+}
+
+#[test]
+fn where_orphans_are_reaped_the_guardian_is_nobodys_child() {
+    let world = World::new();
+    // bash reaps whatever it inherits.
+    let script = format!(
+        "{NOUGHT} run -- sh -c 'setsid sleep 1000 & echo >up; sleep 1001' & run=$!; \
+         while ! test -e up; do sleep 0.01; done; \
+         guard=$(pgrep -f ^nought-guardian); ps -o ppid= -p $guard | tr -d ' '; \
+         kill -9 $run; while pgrep -x sleep >left; do sleep 0.01; done; \
+         while test -e /proc/$guard; do sleep 0.01; done; echo gone"
+    );
+    let ran = contained(&world, &["bash", "-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&ran), "1\ngone\n", "{}", stderr(&ran));
+    world.end();
+}

@@ -1,0 +1,152 @@
+//! What can be written after `nought run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::super::args::duration;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: the command's own; 128+N when signal N ended it; 120 it \
+    succeeded and left something behind (with --leaks=fail); 121 something survived everything; \
+    124 its time was over; 125 this command failed itself; 126, 127 it could not be executed, \
+    was not found."
+)]
+pub(in crate::cli) struct Run {
+    /// End the command when it has run for this long
+    #[arg(long, value_name = "D", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// What a shell runs when that time is over, before the command is asked to end
+    #[arg(long, value_name = "COMMAND")]
+    on_timeout: Option<OsString>,
+    /// How long the command has between a signal and the kill
+    #[arg(long, value_name = "D", value_parser = duration, default_value = "5s")]
+    grace: Duration,
+    /// How long the proof may take after a kill
+    #[arg(long, value_name = "D", value_parser = duration, default_value = "1500ms")]
+    kill_timeout: Duration,
+    /// What a command that succeeded and left something behind means
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Leaks::Warn)]
+    leaks: Leaks,
+    /// How long what outlives the command may take to end by itself
+    #[arg(long, value_name = "D", value_parser = duration, default_value = "100ms")]
+    settle: Duration,
+    /// How long what is left then has between SIGTERM and SIGKILL [default: killed at once]
+    #[arg(long, value_name = "D", value_parser = duration)]
+    leak_grace: Option<Duration>,
+    /// Let processes live on whose name or command line matches (`*` and `?` as in a shell), with
+    /// all that is below them; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    keep: Vec<String>,
+    /// Pass this signal on to the command instead of ending it; may be given again. USR1 and
+    /// USR2 always are
+    #[arg(long, value_name = "SIGNAL")]
+    forward: Vec<String>,
+    /// Start nothing where less than this can be guaranteed: a containment, a scan, or both
+    /// (`cgroup-kill`, `marked`, `cgroup-kill,marked`)
+    #[arg(long, value_name = "LEVEL")]
+    min_guarantee: Option<String>,
+    /// Set a variable for the command (`NAME=VALUE`), or take one away (`NAME`); may be given again
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// The command's working directory
+    #[arg(short = 'C', long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Run the command as this user, and group if there is one after a colon (names or numbers)
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Write how it ended as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write how it ended as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = false,
+        value_name = "COMMAND"
+    )]
+    command: Vec<OsString>,
+}
+
+/// What is made of processes that outlive their command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Leaks {
+    /// They are ended and named; the exit code is the command's.
+    Warn,
+    /// They are ended and named; a command that succeeded has failed (120).
+    Fail,
+    /// They are ended.
+    Allow,
+}
+
+/// What `nought run` was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunArgs {
+    /// The command, the program first; not empty.
+    pub command: Vec<OsString>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// A shell's command to run when that is over.
+    pub on_timeout: Option<OsString>,
+    /// From a signal to the kill.
+    pub grace: Duration,
+    /// From the kill to the verdict.
+    pub kill_timeout: Duration,
+    /// What leaks mean.
+    pub leaks: Leaks,
+    /// How long what outlives the command may take to end by itself.
+    pub settle: Duration,
+    /// From SIGTERM to SIGKILL for what is left then; zero: killed at once.
+    pub leak_grace: Duration,
+    /// Who may live on.
+    pub keep: Vec<String>,
+    /// Signals to pass on, beside USR1 and USR2.
+    pub forward: Vec<String>,
+    /// The least guarantee, as it was written.
+    pub min_guarantee: Option<String>,
+    /// `NAME=VALUE` to set, `NAME` to take away.
+    pub env: Vec<OsString>,
+    /// The working directory; `None`: ours.
+    pub dir: Option<PathBuf>,
+    /// Whom it runs as, `USER[:GROUP]`; `None`: as us.
+    pub user: Option<String>,
+    /// Where to write the report.
+    pub report: Option<PathBuf>,
+    /// Where to write it as JUnit's XML.
+    pub junit: Option<PathBuf>,
+    /// Say nothing but errors.
+    pub quiet: bool,
+}
+
+impl Run {
+    pub(in crate::cli) fn into_args(self) -> RunArgs {
+        RunArgs {
+            command: self.command,
+            timeout: self.timeout,
+            on_timeout: self.on_timeout,
+            grace: self.grace,
+            kill_timeout: self.kill_timeout,
+            leaks: self.leaks,
+            settle: self.settle,
+            leak_grace: self.leak_grace.unwrap_or_default(),
+            keep: self.keep,
+            forward: self.forward,
+            min_guarantee: self.min_guarantee,
+            env: self.env,
+            dir: self.dir,
+            user: self.user,
+            report: self.report,
+            junit: self.junit,
+            quiet: self.quiet,
+        }
+    }
+}

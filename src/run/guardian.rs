@@ -1,0 +1,135 @@
+//! Whoever ends what is left when `nought run` itself is killed: a copy of us in a session and a
+//! cgroup of its own, with another name and no environment. It sleeps until our pidfd says that
+//! we have ended; if we come to an end of our own, we end it first.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+
+use super::report::report;
+use super::site::Site;
+use super::watch::{Orphan, end_orphan};
+use super::{JobOptions, Onlooker};
+use crate::sys::guard::{self, Guardian};
+use crate::sys::pidfd::PidFd;
+use crate::sys::spawn::Born;
+use crate::sys::{SysError, cgroup, reap};
+
+/// How long a killed guardian may take to be gone.
+const DEATH_BOUND: Duration = Duration::from_secs(1);
+
+/// The guardian, and how to tell it something.
+#[derive(Debug)]
+pub(super) struct Guard {
+    guardian: Guardian,
+    line: OwnedFd,
+}
+
+impl Guard {
+    /// Makes the guardian. Process 1 needs none: whatever is below it dies with it.
+    ///
+    /// While we have one thread, and before we inherit orphans.
+    pub(super) fn make(
+        site: &Site,
+        options: &JobOptions,
+        onlooker: &mut dyn Onlooker,
+    ) -> Result<Option<Self>, SysError> {
+        if std::process::id() == 1 {
+            return Ok(None);
+        }
+        let gone = || SysError::because("open a handle on", "ourselves", "we are not to be seen");
+        let us = PidFd::open(std::process::id())?.ok_or_else(gone)?;
+        let (line, theirs) = guard::line()?;
+        let home = site.guardian().and_then(|dir| {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            open(&dir, flags, Mode::empty()).ok()
+        });
+        // Where nobody reaps orphans it would stay a zombie for ever: there it is our child.
+        let detached = guard::reaps(1);
+        let keep = [us.as_fd(), theirs.as_fd()];
+        let watch = || keep_watch(site, options, onlooker, &us, &theirs);
+        let guardian = guard::make(home.as_ref().map(AsFd::as_fd), detached, &keep, watch)?;
+        Ok(Some(Self { guardian, line }))
+    }
+
+    /// Its pid.
+    pub(super) fn pid(&self) -> u32 {
+        self.guardian.pid
+    }
+
+    /// Tells it who was born.
+    pub(super) fn tell(&self, born: &Born, site: &Site) -> Result<(), SysError> {
+        let text = Orphan::words(born, site.tree.is_some());
+        let mark = born.mark.as_ref().map(|mark| mark.fd.as_fd());
+        guard::send(&self.line, text.as_bytes(), mark)
+    }
+
+    /// Ends it: there is nothing to guard any more.
+    pub(super) fn dismiss(self) {
+        // That it is gone already is what is wanted.
+        let _ = self.guardian.handle.send(libc::SIGKILL);
+        if self.guardian.is_child {
+            let _ = reap::reap_pid(self.guardian.pid);
+        } else {
+            self.guardian.handle.ends_within(DEATH_BOUND);
+        }
+    }
+}
+
+/// The guardian's life.
+fn keep_watch(
+    site: &Site,
+    options: &JobOptions,
+    onlooker: &mut dyn Onlooker,
+    us: &PidFd,
+    line: &OwnedFd,
+) -> u8 {
+    let mut told = None;
+    let mut open_line = true;
+    while !us.is_gone() {
+        let mut fds = vec![PollFd::new(us.as_fd(), PollFlags::POLLIN)];
+        if open_line {
+            fds.push(PollFd::new(line.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return 1,
+        }
+        match guard::receive(line) {
+            Some(message) => told = Some(message),
+            // Its other end is only ever closed by our end.
+            None => open_line &= !us.is_gone(),
+        }
+    }
+    told = guard::receive(line).or(told);
+    let orphan = told.and_then(|(text, mark)| Orphan::parse(&text, mark));
+    let (site, spared) = match &orphan {
+        Some(orphan) if !orphan.in_cgroup => (
+            Site {
+                tree: None,
+                ..site.clone()
+            },
+            false,
+        ),
+        _ => (site.clone(), true),
+    };
+    let reaper = nix::unistd::getppid().as_raw().unsigned_abs();
+    let end = end_orphan(site.clone(), orphan, options, Some(reaper));
+    onlooker.orphaned(&report(&end, options));
+    if spared {
+        leave(&site);
+    }
+    0
+}
+
+/// Out of our own cgroup, and away with everything.
+fn leave(site: &Site) {
+    let Some(base) = &site.base else { return };
+    // What cannot be removed is found by the next run here.
+    let _ = cgroup::move_self_to(&base.dir);
+    let _ = site.clone().remove();
+}

@@ -1,0 +1,622 @@
+//! The loop: what comes from the kernel goes to the job, and what the job asks is done.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal as Number;
+
+use super::guardian::Guard;
+use super::result::{JobEnd, Moment, NotStarted, Process, Usage};
+use super::site::Site;
+use super::start::{self, Ours};
+use super::{JobOptions, Onlooker, leftovers};
+use crate::control::Clocks;
+use crate::core::{Event, Exit, Job, OpId, Receipt, Signal, Time, job::GENERATION};
+use crate::sys::clock::{self, BootTimer};
+use crate::sys::notify::CgroupEvents;
+use crate::sys::pidfd::PidFd;
+use crate::sys::procfs::ProcId;
+use crate::sys::reap::{self, Ended};
+use crate::sys::signalfd::{self, Signals};
+use crate::sys::spawn::{Born, Mark, read_exec_outcome};
+use crate::sys::terminal::{self, Terminal};
+
+/// When a cgroup is read again after something happened that may have emptied it; the last is
+/// repeated where nothing notifies us.
+const REREADS_MS: [u64; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/// What ends us, unless it was ignored when we were started (nohup, a shell's background).
+const ENDS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+
+pub(super) fn now() -> Time {
+    Time::from_nanos(clock::boot_now())
+}
+
+/// A run on its way.
+pub(super) struct Runner<'a> {
+    pub(super) options: &'a JobOptions,
+    pub(super) onlooker: Option<&'a mut dyn Onlooker>,
+    pub(super) site: Site,
+    pub(super) job: Job,
+    /// The command until it is reaped.
+    pub(super) main: Option<PidFd>,
+    /// It led its process group, also after its end.
+    pub(super) main_id: Option<ProcId>,
+    pub(super) mark: Option<u64>,
+    pub(super) mark_id: Option<u64>,
+    pub(super) mark_held: Option<OwnedFd>,
+    /// Seen in the cgroup, or descended from one that was.
+    pub(super) known: BTreeSet<ProcId>,
+    /// Our children that are nobody's here: older than the command, and the guardian.
+    pub(super) others: BTreeSet<u32>,
+    pub(super) inherited_any: bool,
+    /// Who inherited the orphans of a run that was killed.
+    pub(super) orphan_reaper: Option<u32>,
+    /// Outside the cgroup, and the last pass could not end them.
+    pub(super) alive: BTreeSet<u32>,
+    pub(super) kept_ids: BTreeSet<ProcId>,
+    pub(super) leaks: Vec<Process>,
+    pub(super) kept: Vec<Process>,
+    pub(super) aux: Option<(OpId, Born)>,
+    pub(super) usage: Usage,
+    pub(super) terminal: Option<Terminal>,
+    /// The command's group was given the terminal's foreground.
+    pub(super) in_front: bool,
+    exec: Option<(OwnedFd, Vec<u8>)>,
+    not_started: Option<NotStarted>,
+    exit: Option<Exit>,
+    moments: Moment,
+    guard_pid: Option<u32>,
+    notify: Option<CgroupEvents>,
+    reread: Option<(Time, usize)>,
+    timer: Option<BootTimer>,
+    timer_set: Option<Time>,
+}
+
+/// See [`super::run`].
+pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
+    let ignored = signalfd::ignored();
+    let signals = match Signals::new(&wanted(ignored, options)) {
+        Ok(signals) => signals,
+        Err(error) => return refused(options, 125, error.to_string(), Site::none()),
+    };
+    let account = match options.user.as_deref().map(start::account).transpose() {
+        Ok(account) => account,
+        Err(error) => return refused(options, 125, error.to_string(), Site::none()),
+    };
+    let mut site = Site::make();
+    if let Some(base) = &site.base {
+        for said in leftovers::end_all(base, options) {
+            onlooker.note(&said);
+        }
+    }
+    let others: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
+    let mut guard = Guard::make(&site, options, onlooker).unwrap_or_else(|error| {
+        onlooker.note(&format!(
+            "failed to {error}: if this run is killed, what it started lives on"
+        ));
+        None
+    });
+    if let Err(error) = reap::set_child_subreaper() {
+        site.note(format!("failed to {error}"));
+    }
+    // A signal may wait already; the foreground is ours to give only if we have it.
+    let terminal = Terminal::open();
+    let in_front = terminal.as_ref().is_some_and(Terminal::is_ours);
+    let ours = Ours {
+        terminal: terminal.as_ref().filter(|_| in_front),
+        account: account.as_ref(),
+        ignored,
+    };
+    let born = start::start(options, &mut site, &mut guard, &ours, onlooker);
+    let born = match born {
+        Ok(born) => born,
+        Err(not) => {
+            if let Some(terminal) = terminal.as_ref().filter(|_| in_front) {
+                let _ = terminal.take();
+            }
+            return not_begun(options, site, guard, not);
+        }
+    };
+    let job = Job::new(options.settings.clone(), site.guarantee, now(), born.id.pid);
+    let mut runner = Runner::new(options, site, job);
+    runner.onlooker = Some(onlooker);
+    runner.inherited_any = !others.is_empty();
+    runner.others = others;
+    runner.guard_pid = guard.as_ref().map(Guard::pid);
+    runner.others.extend(runner.guard_pid);
+    runner.terminal = terminal;
+    runner.in_front = in_front;
+    runner.take_in(born);
+    runner.watch();
+    let receipt = runner.work(Some(&signals));
+    runner.take_terminal();
+    if let Some(guard) = guard {
+        guard.dismiss();
+    }
+    runner.finish(receipt)
+}
+
+/// What we take over: what ends us, what is passed on, and what tells of children and terminals.
+fn wanted(ignored: u64, options: &JobOptions) -> Vec<Number> {
+    let is_ignored = |signal: &Signal| ignored & (1 << (signal.number() - 1)) != 0;
+    let asked = ENDS
+        .iter()
+        .chain(&options.forward)
+        .filter(|signal| !is_ignored(signal) || **signal == Signal::TERM);
+    let mut numbers: Vec<Number> = asked
+        .filter_map(|signal| Number::try_from(signal.number()).ok())
+        .collect();
+    // TTOU only to be blocked: who is in the background may then take the terminal.
+    numbers.extend([Number::SIGCHLD, Number::SIGCONT, Number::SIGTTOU]);
+    numbers
+}
+
+fn not_begun(options: &JobOptions, site: Site, guard: Option<Guard>, not: NotStarted) -> JobEnd {
+    let job = Job::not_started(options.settings.clone(), site.guarantee, now());
+    let mut runner = Runner::new(options, site, job);
+    runner.others.extend(guard.as_ref().map(Guard::pid));
+    runner.not_started = Some(not);
+    let receipt = runner.work(None);
+    if let Some(guard) = guard {
+        guard.dismiss();
+    }
+    runner.finish(receipt)
+}
+
+fn refused(options: &JobOptions, code: u8, text: String, site: Site) -> JobEnd {
+    let job = Job::not_started(options.settings.clone(), site.guarantee, now());
+    let mut runner = Runner::new(options, site, job);
+    runner.not_started = Some(NotStarted { code, text });
+    runner.finish(None)
+}
+
+/// What is known of a command whose `run` was killed.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub(super) main: ProcId,
+    pub(super) mark: Option<u64>,
+    pub(super) mark_id: Option<u64>,
+    /// Keeps the mark's number its own.
+    pub(super) mark_held: Option<OwnedFd>,
+    pub(super) in_cgroup: bool,
+}
+
+impl Orphan {
+    /// A newborn in words that [`Orphan::parse`] reads.
+    pub(super) fn words(born: &Born, in_cgroup: bool) -> String {
+        let mark = born.mark.as_ref();
+        format!(
+            "{} {} {} {} {}",
+            born.id.pid,
+            born.id.start_time,
+            mark.map_or(0, |mark| mark.inode),
+            mark.and_then(|mark| mark.id).unwrap_or(0),
+            u8::from(in_cgroup),
+        )
+    }
+
+    pub(super) fn parse(text: &[u8], mark_held: Option<OwnedFd>) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut numbers = text.split(' ').map(str::parse::<u64>);
+        let mut next = || numbers.next()?.ok();
+        let main = ProcId {
+            pid: u32::try_from(next()?).ok()?,
+            start_time: next()?,
+        };
+        Some(Self {
+            main,
+            mark: next().filter(|mark| *mark != 0),
+            mark_id: next().filter(|id| *id != 0),
+            in_cgroup: next()? != 0,
+            mark_held,
+        })
+    }
+}
+
+/// Ends, with proof, what a run that was killed left behind.
+pub(super) fn end_orphan(
+    mut site: Site,
+    orphan: Option<Orphan>,
+    options: &JobOptions,
+    reaper: Option<u32>,
+) -> JobEnd {
+    use crate::core::{Containment, ScanQuality};
+    if site.tree.is_some() {
+        site.settle_containment();
+    } else {
+        site.guarantee.containment = Containment::ProcessGroup;
+    }
+    site.guarantee.scan = match orphan.as_ref().and_then(|orphan| orphan.mark) {
+        Some(_) => ScanQuality::Marked,
+        None => ScanQuality::Descent,
+    };
+    if let Some(aux) = site.aux().filter(|aux| aux.is_dir()) {
+        site.kill(&aux, super::execute::KILL_SETTLE);
+        crate::sys::cgroup::remove_tree(&aux);
+    }
+    let job = Job::orphaned(options.settings.clone(), site.guarantee, now());
+    let mut runner = Runner::new(options, site, job);
+    runner.orphan_reaper = reaper.filter(|pid| *pid != 0);
+    runner.inherited_any = true;
+    if let Some(orphan) = orphan {
+        runner.main_id = Some(orphan.main);
+        runner.mark = orphan.mark;
+        runner.mark_id = orphan.mark_id;
+        runner.mark_held = orphan.mark_held;
+    }
+    runner.take_census(None);
+    let receipt = runner.work(None);
+    runner.finish_as(receipt, false)
+}
+
+impl<'a> Runner<'a> {
+    fn new(options: &'a JobOptions, site: Site, job: Job) -> Self {
+        Self {
+            options,
+            onlooker: None,
+            site,
+            job,
+            main: None,
+            main_id: None,
+            mark: None,
+            mark_id: None,
+            mark_held: None,
+            known: BTreeSet::new(),
+            others: BTreeSet::new(),
+            inherited_any: false,
+            orphan_reaper: None,
+            alive: BTreeSet::new(),
+            kept_ids: BTreeSet::new(),
+            leaks: Vec::new(),
+            kept: Vec::new(),
+            aux: None,
+            usage: Usage::default(),
+            terminal: None,
+            in_front: false,
+            exec: None,
+            not_started: None,
+            exit: None,
+            moments: Moment {
+                started: clock::boot_now(),
+                ..Moment::default()
+            },
+            guard_pid: None,
+            notify: None,
+            reread: None,
+            timer: None,
+            timer_set: None,
+        }
+    }
+
+    fn take_in(&mut self, born: Born) {
+        let Born {
+            id,
+            pidfd,
+            mark,
+            exec_pipe,
+            ..
+        } = born;
+        self.main_id = Some(id);
+        self.main = pidfd;
+        self.mark = mark.as_ref().map(|mark| mark.inode);
+        self.mark_id = mark.as_ref().and_then(|mark| mark.id);
+        self.mark_held = mark.map(|Mark { fd, .. }| fd);
+        self.exec = Some((exec_pipe, Vec::new()));
+    }
+
+    fn watch(&mut self) {
+        let Some(dir) = self.site.job() else { return };
+        // Without, the cgroup is read again and again while it is to empty.
+        self.notify = CgroupEvents::new()
+            .and_then(|mut notify| notify.add(&dir).map(|_| notify))
+            .ok();
+    }
+
+    pub(super) fn unwatch(&mut self) {
+        self.notify = None;
+    }
+
+    // ---- the loop -----------------------------------------------------------------------
+
+    /// Until the verdict.
+    fn work(&mut self, signals: Option<&Signals>) -> Option<Box<Receipt>> {
+        loop {
+            while let Some(ask) = self.job.poll() {
+                if let Some(receipt) = self.carry_out(ask) {
+                    return Some(receipt);
+                }
+            }
+            if !self.sleep(signals) {
+                return None;
+            }
+            self.on_exec_ready();
+            while let Some(came) = signals.and_then(Signals::next) {
+                self.on_signal(came.signal);
+            }
+            self.reap();
+            self.on_time();
+        }
+    }
+
+    /// Sleeps until something happens; `false` when nothing ever would.
+    fn sleep(&mut self, signals: Option<&Signals>) -> bool {
+        let due = [self.job.poll_timeout(), self.reread.map(|(at, _)| at)];
+        let due = due.into_iter().flatten().min();
+        if due.is_none() && signals.is_none() && self.notify.is_none() {
+            return false;
+        }
+        let timeout = self.set_timer(due);
+        let mut fds = Vec::with_capacity(4);
+        let mut want = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        signals.map(AsFd::as_fd).map(&mut want);
+        self.notify.as_ref().map(AsFd::as_fd).map(&mut want);
+        self.exec.as_ref().map(|(fd, _)| fd.as_fd()).map(&mut want);
+        self.timer.as_ref().map(AsFd::as_fd).map(&mut want);
+        // EINTR, or a shortage of memory: look at everything and sleep again.
+        let _ = poll(&mut fds, timeout);
+        let changed = self.notify.as_mut().is_some_and(|notify| {
+            notify
+                .drain()
+                .is_ok_and(|drained| drained.overflow || !drained.changed.is_empty())
+        });
+        if changed {
+            self.read();
+        }
+        true
+    }
+
+    /// Has the timer fire at `due`; how long poll(2) may sleep where there is no timer.
+    fn set_timer(&mut self, due: Option<Time>) -> PollTimeout {
+        if due.is_some() && self.timer.is_none() {
+            self.timer = BootTimer::new().ok();
+        }
+        let Some(timer) = &self.timer else {
+            let left = due.map(|due| due.since(now()));
+            return left.map_or(PollTimeout::NONE, |left| {
+                let ms = left.as_nanos().div_ceil(1_000_000);
+                PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+            });
+        };
+        if due != self.timer_set {
+            if timer.set(due.map(Time::as_nanos)).is_err() {
+                return PollTimeout::from(10_u8);
+            }
+            self.timer_set = due;
+        }
+        PollTimeout::NONE
+    }
+
+    fn on_time(&mut self) {
+        if let Some(timer) = &self.timer
+            && timer.clear().unwrap_or(true)
+        {
+            self.timer_set = None;
+        }
+        let now = now();
+        if let Some((at, step)) = self.reread
+            && at <= now
+        {
+            self.reread = Some((at, step + 1));
+            self.read_again();
+        }
+        if self.job.poll_timeout().is_some_and(|at| at <= now) {
+            self.job.handle_timeout(now);
+        }
+    }
+
+    // ---- the cgroup ---------------------------------------------------------------------
+
+    /// Something happened that may have emptied it: read it now and again in a moment.
+    pub(super) fn look_closely(&mut self) {
+        self.reread = Some((now(), 0));
+        self.read_again();
+    }
+
+    fn read_again(&mut self) {
+        let populated = self.read();
+        let step = self.reread.map_or(0, |(_, step)| step);
+        let last = REREADS_MS.len() - 1;
+        self.reread = match populated {
+            Some(false) => None,
+            // From here on the kernel tells.
+            _ if step > 3 && self.notify.is_some() => None,
+            _ => REREADS_MS
+                .get(step.min(last))
+                .map(|ms| (now() + Duration::from_millis(*ms), step.min(last))),
+        };
+    }
+
+    /// Reads whether anything lives there, and tells the job.
+    pub(super) fn read(&mut self) -> Option<bool> {
+        let populated = self.populated()?;
+        let (r#gen, main, whole) = (GENERATION, populated, populated);
+        self.job.handle(now(), Event::Cgroup { r#gen, main, whole });
+        Some(populated)
+    }
+
+    // ---- children and signals -----------------------------------------------------------
+
+    fn on_exec_ready(&mut self) {
+        let Some((pipe, said)) = &mut self.exec else {
+            return;
+        };
+        let mut buffer = [0; 64];
+        let ended = loop {
+            match nix::unistd::read(&*pipe, &mut buffer) {
+                Ok(0) => break true,
+                Ok(len) => said.extend_from_slice(buffer.get(..len).unwrap_or_default()),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => break false,
+                Err(_) => break true,
+            }
+        };
+        if ended {
+            let outcome = read_exec_outcome(said);
+            self.not_started = start::not_executed(&outcome, self.options);
+            self.exec = None;
+        }
+    }
+
+    /// Takes every exit there is. Whoever ends an orphaned job has no children but guests.
+    pub(super) fn reap(&mut self) {
+        if self.main_id.is_none() || self.orphan_reaper.is_some() {
+            return;
+        }
+        let main = self.main_id.map(|id| id.pid);
+        if let Some(pid) = main.filter(|_| self.exit.is_none())
+            && reap::has_stopped(pid)
+        {
+            self.on_stopped(pid);
+        }
+        while let Ok(Some(reaped)) = reap::reap_next() {
+            let exit = match reaped.ended {
+                Ended::Code(code) => Exit::Code(code),
+                Ended::Signal { signal, core } => Exit::Signal { signal, core },
+            };
+            if Some(reaped.pid) == main && self.exit.is_none() {
+                self.on_main_exited(exit);
+            } else if self
+                .aux
+                .as_ref()
+                .is_some_and(|(_, born)| born.id.pid == reaped.pid)
+            {
+                self.on_aux_exited(exit);
+            } else if Some(reaped.pid) == self.guard_pid {
+                self.guard_pid = None;
+                self.note(
+                    "the guardian was killed: if this run is killed, too, what it started lives on",
+                );
+            } else {
+                self.others.remove(&reaped.pid);
+            }
+        }
+    }
+
+    fn on_main_exited(&mut self, exit: Exit) {
+        // What it said of its exec comes before its end.
+        self.on_exec_ready();
+        self.exit = Some(exit);
+        self.main = None;
+        self.moments.ended = clock::boot_now();
+        self.take_terminal();
+        self.look_closely();
+        self.job.handle(
+            now(),
+            Event::MainExited {
+                r#gen: GENERATION,
+                exit,
+            },
+        );
+    }
+
+    fn on_signal(&mut self, number: i32) {
+        let Some(signal) = Signal::from_number(number) else {
+            return;
+        };
+        match number {
+            libc::SIGCHLD | libc::SIGTTOU => {}
+            libc::SIGCONT => self.go_on(),
+            _ if self.options.forward.contains(&signal) => {
+                if let Some(main) = &self.main {
+                    let _ = main.send(number);
+                }
+            }
+            _ => self.job.on_signal(now(), signal),
+        }
+    }
+
+    // ---- the terminal -------------------------------------------------------------------
+
+    /// The command was stopped: by Ctrl-Z, or because it reads in the background. As a shell
+    /// sees us, so are we.
+    fn on_stopped(&mut self, pid: u32) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let had_it = terminal.is_foreground(pid);
+        if had_it && terminal::is_orphaned() {
+            // Nobody could continue us; nor would the terminal have stopped it without us.
+            let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
+            return;
+        }
+        if had_it {
+            let _ = terminal.take();
+        }
+        signalfd::stop_own_group();
+        // Continued. If nobody stopped us (our group is orphaned) it goes on all the same.
+        self.go_on();
+    }
+
+    /// We were continued, in the foreground or not.
+    fn go_on(&mut self) {
+        let Some(id) = self.main_id.filter(|_| self.exit.is_none()) else {
+            return;
+        };
+        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours())
+            && terminal.give_to(id.pid).is_ok()
+        {
+            self.in_front = true;
+        }
+        let _ = crate::sys::signal::send_group(id.pid, libc::SIGCONT);
+    }
+
+    fn take_terminal(&mut self) {
+        let group = self.main_id.map(|id| id.pid);
+        if let (Some(terminal), Some(group)) = (&self.terminal, group)
+            && std::mem::take(&mut self.in_front)
+            && terminal.is_foreground(group)
+        {
+            let _ = terminal.take();
+        }
+    }
+
+    // ---- the end ------------------------------------------------------------------------
+
+    pub(super) fn note(&mut self, text: &str) {
+        if let Some(onlooker) = &mut self.onlooker {
+            onlooker.note(text);
+        }
+    }
+
+    fn finish(self, receipt: Option<Box<Receipt>>) -> JobEnd {
+        self.finish_as(receipt, true)
+    }
+
+    fn finish_as(mut self, receipt: Option<Box<Receipt>>, remove: bool) -> JobEnd {
+        let lingers = receipt
+            .as_ref()
+            .is_some_and(|receipt| receipt.verdict == crate::core::Verdict::Lingering);
+        if remove
+            && !lingers
+            && let Some(why) = self.site.remove()
+        {
+            self.site.note(why);
+        }
+        self.usage.largest_process = super::execute::largest_process();
+        self.moments.over = clock::boot_now();
+        JobEnd {
+            pid: self.main_id.map(|id| id.pid),
+            exit: self.exit.filter(|_| self.not_started.is_none()),
+            why: if self.not_started.is_some() {
+                crate::core::Why::NotStarted
+            } else {
+                self.job.why()
+            },
+            not_started: self.not_started,
+            receipt,
+            guarantee: self.site.guarantee,
+            leaks: self.leaks,
+            kept: self.kept,
+            usage: self.usage,
+            moments: self.moments,
+            clocks: Clocks {
+                boot: now(),
+                wall_ms: clock::wall_now_ms(),
+            },
+            notes: self.site.notes,
+        }
+    }
+}

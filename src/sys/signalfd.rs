@@ -1,0 +1,78 @@
+//! Signals as something to read: blocked, and taken from a descriptor (signalfd(2)).
+#![expect(unsafe_code, reason = "nix only reads an action by setting another")]
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::SysError;
+
+/// A signal that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// Its number.
+    pub signal: i32,
+    /// Who sent it; 0: the kernel, or somebody outside our pid namespace.
+    pub from: u32,
+}
+
+/// The descriptor; non-blocking and close-on-exec.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    /// Blocks exactly `signals`, for the calling thread and those it makes from now on, and reads
+    /// them from here. Of one kind at most one waits (signal(7)).
+    pub fn new(signals: &[Signal]) -> Result<Self, SysError> {
+        let failed = |e| SysError::new("take over", "signals", e);
+        let set: SigSet = signals.iter().copied().collect();
+        set.thread_set_mask().map_err(failed)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let fd = SignalFd::with_flags(&set, flags).map_err(failed)?;
+        Ok(Self { fd })
+    }
+
+    /// The next that waits to be read.
+    pub fn next(&self) -> Option<Came> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        Some(Came {
+            signal: i32::try_from(info.ssi_signo).unwrap_or(0),
+            from: info.ssi_pid,
+        })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Signals 1 to 31 that are ignored in us, as exec leaves them to a program (bit `n - 1` stands
+/// for signal `n`). SIGPIPE is left out: Rust's start-up ignores it whatever it was.
+pub fn ignored() -> u64 {
+    (1..=31)
+        .filter(|&signal| signal != libc::SIGPIPE && is_ignored(signal))
+        .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeroes is a valid sigaction, which the call overwrites or leaves; a null new
+    // action changes nothing.
+    let action = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let done = libc::sigaction(signal, std::ptr::null(), &raw mut action);
+        (done == 0).then_some(action.sa_sigaction)
+    };
+    action == Some(libc::SIG_IGN)
+}
+
+/// Stops our process group as the terminal's Ctrl-Z would, and ourselves with it; returns when
+/// we are continued (at once where the group is orphaned).
+pub fn stop_own_group() {
+    // SAFETY: kill takes two integers; 0 is our own process group.
+    unsafe { libc::kill(0, libc::SIGTSTP) };
+}
