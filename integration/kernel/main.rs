@@ -24,6 +24,7 @@ mod receipt;
 mod wire;
 mod world;
 
+mod catalogue;
 mod children;
 mod crash;
 mod degraded;

@@ -418,6 +418,13 @@ impl World {
         tool.wait().unwrap();
     }
 
+    /// Ends every tool.
+    pub(crate) fn end_tools(&mut self) {
+        for pid in self.tools.iter().map(Child::id).collect::<Vec<_>>() {
+            self.end_tool(pid);
+        }
+    }
+
     // ---- the end ------------------------------------------------------------------------
 
     /// Shuts the supervisor down, which has to say that everything is gone, and checks that.

@@ -11,7 +11,10 @@ use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
-use crate::sys::{SysError, cgroup, clock, procfs};
+use crate::sys::{SysError, cgroup, clock, procfs, rlimit};
+
+/// What we need ourselves, and a service or two beside.
+const FEW_OPEN_FILES: u64 = 64;
 
 /// Where we are and what can be done here.
 #[derive(Debug)]
@@ -40,6 +43,15 @@ impl Place {
         let previous = state.previous_instance();
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
+        if let Ok(limit) = rlimit::open_files()
+            && limit.soft < FEW_OPEN_FILES
+        {
+            notes.push(format!(
+                "no more than {} open files are allowed here (RLIMIT_NOFILE), and services start \
+                 or do not as there are any left: raise the limit to {FEW_OPEN_FILES} or more",
+                limit.soft
+            ));
+        }
         let base = match mount::find_base() {
             Ok(base) => Some(outside_of(previous, &base).unwrap_or(base)),
             Err(error) => {
@@ -189,10 +201,27 @@ impl Place {
     /// Makes a generation's cgroup, and the service's above it where this is its first.
     pub(super) fn make_generation(&self, dir: &Path) -> Result<(), SysError> {
         if let Some(service) = dir.parent() {
-            self.make_dir(service)?;
+            self.make_service(service)?;
         }
         cgroup::make_dir(dir)?;
         cgroup::make_dir(&dir.join("main"))
+    }
+
+    /// A service that is root may have limited or frozen its own directory: it is made anew for
+    /// each start, or set right where a predecessor still stands in it.
+    fn make_service(&self, service: &Path) -> Result<(), SysError> {
+        if cgroup::make_dir(service).is_ok() {
+            return Ok(());
+        }
+        // Nothing is removed that holds anything.
+        let _ = std::fs::remove_dir(service);
+        match cgroup::make_dir(service) {
+            Err(error) if error.is(Errno::EEXIST) => {
+                cgroup::unlimit(service);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// What is written down before a generation is started.
