@@ -34,6 +34,7 @@ mod machine;
 mod order;
 mod output;
 mod readiness;
+mod ready;
 mod seed;
 mod signals;
 mod socket;
