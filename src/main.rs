@@ -35,5 +35,6 @@ fn options(args: InitArgs) -> Options {
         deadline: args.deadline.unwrap_or(deadline),
         ring_lines: args.ring_lines,
         debug: args.debug,
+        min_guarantee: args.min_guarantee,
     }
 }

@@ -28,6 +28,7 @@ mod catalogue;
 mod children;
 mod crash;
 mod degraded;
+mod doctor;
 mod escapes;
 mod habits;
 mod machine;

@@ -181,6 +181,20 @@ impl World {
 
     /// The supervisor that would be started, with its own flags.
     pub(crate) fn launcher(&self, command: &[&str]) -> Command {
+        let mut launcher = self.in_place(command);
+        launcher
+            .arg("-c")
+            .arg(self.dir.join("services"))
+            .arg("-s")
+            .arg(self.socket())
+            .arg("--state-dir")
+            .arg(self.dir.join("state"))
+            .args(&self.flags);
+        launcher
+    }
+
+    /// Any command of ours, run where the supervisor would be.
+    pub(crate) fn in_place(&self, command: &[&str]) -> Command {
         let mut launcher = Command::new(std::env::current_exe().unwrap());
         launcher
             .arg(FLAG)
@@ -195,15 +209,6 @@ impl World {
             .arg(env!("CARGO_BIN_EXE_nought"));
         launcher
             .args(command)
-            .arg("-c")
-            .arg(self.dir.join("services"));
-        launcher
-            .arg("-s")
-            .arg(self.socket())
-            .arg("--state-dir")
-            .arg(self.dir.join("state"));
-        launcher
-            .args(&self.flags)
             .env(MARKER, &self.marker)
             .env_remove("NOUGHT_LOG");
         launcher.stdin(Stdio::null());

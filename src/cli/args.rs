@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config;
+use crate::driver::{Guarantee, Surroundings};
 
 /// Where service files are, unless `-c` says otherwise.
 pub const DEFAULT_CONFIG_DIR: &str = "/etc/nought";
@@ -102,6 +103,8 @@ pub(super) enum ClientCommand {
     Shutdown,
     /// Stop everything, then reboot (as PID 1 of a machine) or exit
     Reboot,
+    /// Show what this place can promise, why not more, and what to change
+    Doctor(Doctor),
     /// Read the service files and list every problem, without a supervisor
     Check {
         /// The directory of service files
@@ -137,6 +140,29 @@ pub(super) struct Log {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// End, with proof, what supervisors that were killed left behind
+    #[arg(long)]
+    pub(super) clean: bool,
+    /// With --clean: look into this state directory [default: that of the socket if `-s` is
+    /// given, else every one below /run/nought or $XDG_RUNTIME_DIR/nought]
+    #[arg(long, value_name = "DIR", requires = "clean")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// With --clean: end what is left within this
+    #[arg(long, value_name = "D", value_parser = duration, default_value = "90s")]
+    pub(super) deadline: Duration,
+    /// Exit with 1 where less than this can be promised: `cgroup-kill`, `marked`, or both
+    #[arg(long, value_name = "LEVEL", value_parser = Guarantee::asked_for)]
+    pub(super) min_guarantee: Option<Guarantee>,
+    /// Give the advice for a `host`, a `container` or a `pod` [default: what this place seems to be]
+    #[arg(long, value_name = "PLACE", value_parser = Surroundings::named)]
+    pub(super) place: Option<Surroundings>,
+    /// Whether the socket was named: then only its supervisor is meant
+    #[arg(skip)]
+    pub(super) one_socket: bool,
+}
+
+#[derive(Debug, Args)]
 struct Init {
     /// The directory of service files
     #[arg(short, long, value_name = "DIR", default_value = DEFAULT_CONFIG_DIR)]
@@ -151,6 +177,9 @@ struct Init {
     /// or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Refuse to start where less than this can be promised: `cgroup-kill`, `marked`, or both
+    #[arg(long, value_name = "LEVEL", value_parser = Guarantee::asked_for)]
+    min_guarantee: Option<Guarantee>,
     /// Lines kept in memory for each service
     #[arg(short, long, value_name = "LINES", default_value_t = 2000)]
     buffer: u32,
@@ -173,6 +202,8 @@ pub struct InitArgs {
     pub ring_lines: usize,
     /// Log more.
     pub debug: bool,
+    /// Refuse to start where less can be promised.
+    pub min_guarantee: Option<Guarantee>,
 }
 
 /// What every client command needs.
@@ -191,6 +222,7 @@ pub(super) enum Task {
 
 impl Cli {
     pub(super) fn split(self) -> Task {
+        let one_socket = self.socket.is_some();
         let socket = self.socket.unwrap_or_else(default_socket);
         match self.command.unwrap_or(Command::Client(ClientCommand::List)) {
             Command::Init(init) => Task::Init(InitArgs {
@@ -201,8 +233,12 @@ impl Cli {
                 state_dir: init.state_dir,
                 ring_lines: usize::try_from(init.buffer).unwrap_or(usize::MAX),
                 debug: self.debug,
+                min_guarantee: init.min_guarantee,
             }),
-            Command::Client(command) => {
+            Command::Client(mut command) => {
+                if let ClientCommand::Doctor(doctor) = &mut command {
+                    doctor.one_socket = one_socket;
+                }
                 let options = Options {
                     socket,
                     debug: self.debug,
@@ -285,6 +321,7 @@ mod tests {
                 state_dir: Some("/d".into()),
                 ring_lines: 100,
                 debug: true,
+                min_guarantee: None,
             }
         );
     }

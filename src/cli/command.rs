@@ -17,7 +17,7 @@ use super::args::{ClientCommand, Log, Options};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::error::Error;
 use super::output::{Output, Style};
-use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
+use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, doctor, render};
 
 /// How long `stop --no-wait` listens for a refusal.
 const REFUSAL: Duration = Duration::from_millis(50);
@@ -76,6 +76,12 @@ impl Session<'_> {
             ClientCommand::Shutdown => self.shutdown(ShutdownKind::PowerOff),
             ClientCommand::Reboot => self.shutdown(ShutdownKind::Reboot),
             ClientCommand::Check { config } => Ok(self.check(&config)),
+            ClientCommand::Doctor(doctor) if doctor.clean => {
+                Ok(doctor::clean(self.options, &mut self.output, &doctor))
+            }
+            ClientCommand::Doctor(doctor) => {
+                Ok(doctor::examine(self.options, &mut self.output, &doctor))
+            }
         }
     }
 

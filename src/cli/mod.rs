@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod command;
+mod doctor;
 mod error;
 mod output;
 mod render;

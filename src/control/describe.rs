@@ -318,8 +318,10 @@ fn survivor(survivor: &Survivor) -> api::Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     } = survivor.clone();
     api::Survivor {
         pid,
@@ -329,7 +331,9 @@ fn survivor(survivor: &Survivor) -> api::Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     }
 }

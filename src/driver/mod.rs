@@ -10,7 +10,9 @@
 
 mod answers;
 mod check;
+mod clean;
 mod dispatch;
+mod examine;
 mod generation;
 mod intake;
 mod lane;
@@ -39,6 +41,10 @@ use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
+pub use crate::core::Guarantee;
+pub use clean::{CleanUp, Cleaned, clean};
+pub use examine::{Examination, Finding, Surroundings, examine};
+
 use place::Place;
 use run::{Driver, Ends, Parts, now};
 use store::Store;
@@ -66,6 +72,8 @@ pub struct Options {
     pub ring_lines: usize,
     /// Log at debug level.
     pub debug: bool,
+    /// Do not begin where less can be promised.
+    pub min_guarantee: Option<Guarantee>,
 }
 
 /// How the supervisor ended.
@@ -121,6 +129,12 @@ async fn supervise(
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
     let place = Arc::new(Place::find(&dir));
     announce(&place);
+    if let Some(refused) = options.min_guarantee.and_then(|least| place.refuses(least)) {
+        place.abandon();
+        // That it could not be removed is no matter beside this.
+        let _ = listening.unlink();
+        anyhow::bail!(refused);
+    }
     let loaded = load(&options.config);
     let (leftovers, gens) = leftovers::find(&dir, &place);
     let settings = Settings {

@@ -14,7 +14,7 @@ use crate::sys::spawn::SpawnMethod;
 use crate::sys::{SysError, cgroup, clock, procfs, rlimit};
 
 /// What we need ourselves, and a service or two beside.
-const FEW_OPEN_FILES: u64 = 64;
+pub(super) const FEW_OPEN_FILES: u64 = 64;
 
 /// Where we are and what can be done here.
 #[derive(Debug)]
@@ -88,18 +88,30 @@ impl Place {
 
     /// What can be promised.
     pub(super) fn guarantee(&self) -> Guarantee {
-        Guarantee {
-            containment: match self.abilities.containment {
-                selftest::Containment::CgroupKill => Containment::CgroupKill,
-                selftest::Containment::CgroupSignal => Containment::CgroupSignal,
-                selftest::Containment::Subreaper => Containment::Subreaper,
-                selftest::Containment::ProcessGroup => Containment::ProcessGroup,
-            },
-            scan: match self.abilities.scan {
-                crate::sys::scan::Quality::Marked => ScanQuality::Marked,
-                crate::sys::scan::Quality::Descent => ScanQuality::Descent,
-                crate::sys::scan::Quality::None => ScanQuality::None,
-            },
+        guarantee_of(&self.abilities)
+    }
+
+    /// Why this place does not do, where at least that is asked for.
+    pub(super) fn refuses(&self, least: Guarantee) -> Option<String> {
+        let here = self.guarantee();
+        if here.meets(least) {
+            return None;
+        }
+        let why = if self.notes.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.notes.join("; "))
+        };
+        Some(format!(
+            "refused to start: --min-guarantee asks for at least {least}, and this place offers \
+             {here}{why}; see `nought doctor` for what to change"
+        ))
+    }
+
+    /// Goes back to where we were started, and leaves nothing there.
+    pub(super) fn abandon(&self) {
+        if let Some(tree) = &self.tree {
+            self.leave(tree);
         }
     }
 
@@ -269,6 +281,23 @@ impl Place {
             cgroup::Removal::Busy { path } => vec![path.display().to_string()],
             cgroup::Removal::Failed(error) => vec![error.what],
         }
+    }
+}
+
+/// What can be promised with these abilities.
+pub(super) fn guarantee_of(abilities: &Abilities) -> Guarantee {
+    Guarantee {
+        containment: match abilities.containment {
+            selftest::Containment::CgroupKill => Containment::CgroupKill,
+            selftest::Containment::CgroupSignal => Containment::CgroupSignal,
+            selftest::Containment::Subreaper => Containment::Subreaper,
+            selftest::Containment::ProcessGroup => Containment::ProcessGroup,
+        },
+        scan: match abilities.scan {
+            crate::sys::scan::Quality::Marked => ScanQuality::Marked,
+            crate::sys::scan::Quality::Descent => ScanQuality::Descent,
+            crate::sys::scan::Quality::None => ScanQuality::None,
+        },
     }
 }
 

@@ -103,8 +103,10 @@ pub(super) fn survivor(info: SurvivorInfo) -> Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     } = info;
     Survivor {
         pid,
@@ -114,7 +116,9 @@ pub(super) fn survivor(info: SurvivorInfo) -> Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     }
 }

@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod clock;
 mod error;
 pub mod heap;
+pub mod holdings;
 pub mod inspect;
 pub mod kill;
 mod listing;

@@ -511,6 +511,15 @@ pub fn own_mark() -> Result<u64, SysError> {
     Proc::open()?.mark_at("self/ns/time")
 }
 
+/// Whether our effective capabilities hold this one (capabilities(7)).
+pub fn has_capability(capability: u32) -> bool {
+    let status = read_file(Path::new("/proc/self/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    effective.is_some_and(|set| set >> capability & 1 == 1)
+}
+
 /// Whether `path` is `prefix` or below it, by whole names.
 pub fn is_at_or_below(path: &str, prefix: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');

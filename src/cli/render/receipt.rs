@@ -89,6 +89,9 @@ fn one_survivor(out: &mut String, survivor: &Survivor) {
     if survivor.tracer != 0 {
         let _ = write!(out, ", traced by pid {}", survivor.tracer);
     }
+    if survivor.threads > 1 {
+        let _ = write!(out, ", {} threads", survivor.threads);
+    }
     out.push('\n');
     if !survivor.cgroup.is_empty() {
         let _ = writeln!(out, "      cgroup {}", clean(&survivor.cgroup));
@@ -96,6 +99,14 @@ fn one_survivor(out: &mut String, survivor: &Survivor) {
     if !survivor.mounts.is_empty() {
         let mounts: Vec<_> = survivor.mounts.iter().map(|mount| clean(mount)).collect();
         let _ = writeln!(out, "      holds mounts {}", mounts.join(", "));
+    }
+    if !survivor.sockets.is_empty() {
+        let sockets: Vec<_> = survivor
+            .sockets
+            .iter()
+            .map(|socket| clean(socket))
+            .collect();
+        let _ = writeln!(out, "      holds sockets {}", sockets.join(", "));
     }
     for frame in &survivor.stack {
         let _ = writeln!(out, "      at {}", clean(frame));
