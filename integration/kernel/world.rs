@@ -416,6 +416,11 @@ impl World {
         pid
     }
 
+    pub(crate) fn signal_tool(&self, pid: u32, number: i32) {
+        assert!(self.tools.iter().any(|tool| tool.id() == pid));
+        look::signal(pid, number);
+    }
+
     pub(crate) fn end_tool(&mut self, pid: u32) {
         let position = self.tools.iter().position(|tool| tool.id() == pid).unwrap();
         let mut tool = self.tools.remove(position);

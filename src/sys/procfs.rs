@@ -241,6 +241,15 @@ impl Proc {
         namespace::id(namespace)
     }
 
+    /// The inode number of the pid namespace a process is in; `None` when it is gone or may not
+    /// be looked at.
+    pub fn pid_namespace(&self, pid: u32) -> Option<u64> {
+        let mut buffer = [0; 64];
+        let path = format!("{pid}/ns/pid");
+        let link = listing::read_link(&self.dir, &path, &mut buffer).ok()?;
+        listing::number(link.strip_prefix(b"pid:[")?.strip_suffix(b"]")?)
+    }
+
     fn mark_of_threads(&self, pid: u32) -> Result<Marked, SysError> {
         for tid in self.threads(pid)? {
             match self.mark_at(&format!("{pid}/task/{tid}/ns/time")) {

@@ -5,6 +5,7 @@ pub(crate) mod table;
 
 mod lie;
 mod place;
+mod program;
 mod survive;
 
 use std::path::PathBuf;

@@ -270,3 +270,33 @@ fn no_process_is_left_to_fork() {
     world.numbers("web", "up", 2);
     world.end();
 }
+
+/// Without a mark nothing tells whose this orphan is: nobody says that nothing is left.
+#[test]
+fn an_escapee_where_nothing_is_marked() {
+    let mut world = world_in(&["no-capability=21"]);
+    let outside = world.foreign_cgroup();
+    world
+        .fixture("web", &format!("escape {}", outside.display()), "")
+        .init();
+    let orphan = world.pid("web", "wiped");
+    until("it is an orphan", || {
+        (look::parent(orphan)? == world.supervisor()).then_some(())
+    });
+    let receipt = world.stop("web");
+    assert_eq!(receipt["verdict"], "unverified", "{receipt:#}");
+    assert_eq!(
+        crate::receipt::pids(&receipt, "foreign"),
+        [orphan].into(),
+        "{receipt:#}"
+    );
+    row!(
+        Place,
+        "no CAP_SYS_ADMIN; an orphan outside, its environment wiped: ended with the supervisor"
+    )
+    .receipt(&receipt);
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(71), "{}", world.log());
+    assert!(look::alive(orphan).is_none(), "{}", world.log());
+    world.end();
+}

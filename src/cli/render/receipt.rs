@@ -124,6 +124,13 @@ fn advice(survivors: &[Survivor]) -> String {
             )
         } else {
             match survivor.state.as_str() {
+                _ if survivor.wchan.contains("refrigerator")
+                    || survivor.stack.iter().any(|frame| frame.contains("refrigerator")) =>
+                {
+                    "what is frozen by the freezer of cgroup v1 ends when it is thawed: write \
+                     THAWED to the freezer.state of its cgroup there (/proc/PID/cgroup)"
+                        .to_string()
+                }
                 "D" => "those in state D wait inside the kernel, which no signal ends: bring back \
                         what they wait for (a disk, a network or FUSE file system), or `umount -f` it"
                     .to_string(),
