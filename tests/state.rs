@@ -757,12 +757,8 @@ fn every_name_of_a_socket_leads_to_one_directory() {
 fn a_number_is_given_once_although_no_record_is_left() {
     let scratch = Scratch::new();
     let state = StateDir::open(&scratch.state()).unwrap();
-    let record = |number| Record {
-        r#gen: GenId(number),
-        ..record("web")
-    };
-    state.begin(&record(41)).unwrap();
-    state.begin(&record(40)).unwrap();
+    state.begin(&record(41, "web")).unwrap();
+    state.begin(&record(40, "web")).unwrap();
     state.remove(GenId(41)).unwrap();
     state.remove(GenId(40)).unwrap();
     drop(state);
@@ -773,5 +769,9 @@ fn a_number_is_given_once_although_no_record_is_left() {
     fs::write(scratch.state().join("number"), "many").unwrap();
     let state = StateDir::open(&scratch.state()).unwrap();
     assert_eq!(state.next_generation_hint(), GenId(1));
-    assert!(state.remarks()[0].to_string().contains("it holds no number"));
+    assert!(
+        state.remarks()[0]
+            .to_string()
+            .contains("it holds no number")
+    );
 }

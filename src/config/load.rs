@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::MAX_FILE_BYTES;
 use super::graph::{self, File};
 use super::problem::{Position, Problem, Severity};
 use super::read::{self, Read};
+use super::{Dialect, MAX_FILE_BYTES};
 use crate::core::Spec;
 
 /// What a directory of service files gave.
@@ -31,6 +31,11 @@ impl Loaded {
 /// Reads every `*.yaml` of `dir`. Hidden files are skipped, `*.yml` gets a warning. It never
 /// fails as a whole: what cannot be read is a problem, the directory itself included.
 pub fn load_dir(dir: &Path) -> Loaded {
+    load_dir_as(Dialect::Nought, dir)
+}
+
+/// The same for files of this dialect.
+pub fn load_dir_as(dialect: Dialect, dir: &Path) -> Loaded {
     let mut loaded = Loaded::default();
     let paths = match list(dir) {
         Ok(paths) => paths,
@@ -59,7 +64,7 @@ pub fn load_dir(dir: &Path) -> Loaded {
             continue;
         };
         let read = match text(&path) {
-            Ok(text) => read::read(&name, &text, &path),
+            Ok(text) => read::read(dialect, &name, &text, &path),
             Err(problem) => Read {
                 spec: None,
                 problems: vec![*problem],

@@ -1,7 +1,7 @@
 //! What a readiness test looks at.
 
+use ::core::net::SocketAddr;
 use std::fmt;
-use std::net::SocketAddr;
 
 /// One thing to look at that says whether a service is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]

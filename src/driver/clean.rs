@@ -104,6 +104,7 @@ async fn end_all(dir: StateDir, deadline: Duration, sink: Sink) -> anyhow::Resul
     let settings = Settings {
         deadline,
         guarantee: place.guarantee(),
+        shortfall: String::new(),
         seed: clock::boot_now(),
         first_gen: GenId(dir.next_generation_hint().0.max(1)),
     };

@@ -15,11 +15,13 @@ mod dispatch;
 mod examine;
 mod generation;
 mod intake;
+mod keep;
 mod lane;
 mod leftovers;
 mod message;
 mod place;
 mod report;
+mod resolve;
 mod run;
 mod scans;
 mod store;
@@ -140,6 +142,7 @@ async fn supervise(
     let settings = Settings {
         deadline: options.deadline,
         guarantee: place.guarantee(),
+        shortfall: place.notes.join("; "),
         seed: clock::boot_now(),
         first_gen: GenId(dir.next_generation_hint().0.max(1)),
     };
