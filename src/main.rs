@@ -154,6 +154,7 @@ fn options(args: InitArgs) -> Options {
         dialect: args.dialect,
         socket_group: args.socket_group,
         debug: args.debug,
+        min_guarantee: args.min_guarantee,
         machine: None,
     }
 }

@@ -88,6 +88,8 @@ fn receipt() -> Receipt {
             tracer: 0,
             cgroup: "/nought/web/3/main".into(),
             mounts: vec!["/mnt".into()],
+            threads: 2,
+            sockets: vec!["tcp 127.0.0.1:80".into()],
         }],
         late: true,
     }

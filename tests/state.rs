@@ -349,7 +349,8 @@ fn records_of_another_boot_are_dropped_and_said_receipts_stay() {
     );
     assert_eq!(leftovers(&state), []);
     assert_eq!(state.previous_instance(), None);
-    assert_eq!(state.next_generation_hint(), GenId(1));
+    // The receipts name generations, so that their numbers go on.
+    assert_eq!(state.next_generation_hint(), GenId(9));
     assert_eq!(state.receipts("web", 5).unwrap().len(), 1);
     drop(state);
     let state = StateDir::open(&scratch.state()).unwrap();
@@ -750,4 +751,27 @@ fn every_name_of_a_socket_leads_to_one_directory() {
     }
     let error = default_path(&scratch.0.join("missing/a.sock"), 0, None).unwrap_err();
     assert!(matches!(error, StateError::Io { .. }), "{error}");
+}
+
+#[test]
+fn a_number_is_given_once_although_no_record_is_left() {
+    let scratch = Scratch::new();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    state.begin(&record(41, "web")).unwrap();
+    state.begin(&record(40, "web")).unwrap();
+    state.remove(GenId(41)).unwrap();
+    state.remove(GenId(40)).unwrap();
+    drop(state);
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert_eq!(state.next_generation_hint(), GenId(42));
+    drop(state);
+    // What is no number is said, and harms nothing.
+    fs::write(scratch.state().join("number"), "many").unwrap();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    assert_eq!(state.next_generation_hint(), GenId(1));
+    assert!(
+        state.remarks()[0]
+            .to_string()
+            .contains("it holds no number")
+    );
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::catalogue::table::row;
 use crate::habits::in_storms;
 use crate::look::{self, until};
 use crate::receipt::{assert_verified, pids};
@@ -26,7 +27,7 @@ fn stop(world: &World, name: &str) -> Value {
     receipt
 }
 
-fn says_so_and_still_stops(how: &str) {
+fn says_so_and_still_stops(how: &str) -> Value {
     let mut world = without_cgroups(how);
     world.fixture("web", "children 3", "");
     world.fixture("sly", "double-fork", "");
@@ -76,16 +77,19 @@ fn says_so_and_still_stops(how: &str) {
     assert!(look::alive(daemon).is_none());
     world.start("web").unwrap();
     world.end();
+    receipt
 }
 
 #[test]
 fn with_a_cgroup2_that_is_read_only_it_says_so_and_still_stops() {
-    says_so_and_still_stops("cgroup-read-only");
+    let receipt = says_so_and_still_stops("cgroup-read-only");
+    row!(Place, "cgroup2 is read-only").receipt(&receipt);
 }
 
 #[test]
 fn without_any_cgroup2_it_says_so_and_still_stops() {
-    says_so_and_still_stops("no-cgroup");
+    let receipt = says_so_and_still_stops("no-cgroup");
+    row!(Place, "no cgroup2 is mounted").receipt(&receipt);
 }
 
 #[test]
@@ -114,7 +118,12 @@ fn without_cgroups_a_killed_supervisor_is_cleared_up_after() {
 fn without_cgroups_an_orphan_without_any_mark_keeps_the_stop_from_being_verified() {
     let mut world = without_cgroups("no-cgroup");
     world.fixture("web", "disguise", "");
-    crate::escapes::a_disguised_orphan_is_left_alone_and_said(world);
+    let receipt = crate::escapes::a_disguised_orphan_is_left_alone_and_said(world);
+    row!(
+        Place,
+        "no cgroup2; an orphan whose mark was replaced: left alone"
+    )
+    .receipt(&receipt);
 }
 
 #[test]
@@ -128,6 +137,8 @@ fn without_cgroups_chains_of_forks_are_ended() {
         let receipt = stop(&world, "web");
         let left = world.everyone();
         assert_eq!(left.len(), 1, "{left:?}: the supervisor alone: {receipt:#}");
+        row!(Place, "no cgroup2; relays that fork and exit")
+            .receipt_that(&receipt, "asked, or killed after its grace");
     });
     world.end();
 }
@@ -154,6 +165,9 @@ fn without_cgroups_an_unkillable_survivor_is_named_all_the_same() {
     until("it turns verified by itself", || {
         (world.status("web")["state"] == "down").then_some(())
     });
-    assert_verified(&world.receipt("web"));
+    let late = world.receipt("web");
+    assert_verified(&late);
+    row!(Place, "cgroup2 is read-only; traced from outside")
+        .lingering(&error["data"]["receipt"], &late);
     world.end();
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::catalogue::table::row;
 use crate::look::{self, until};
 use crate::receipt::{assert_verified, pids, rungs};
 use crate::world::World;
@@ -23,6 +24,11 @@ fn a_process_whose_main_thread_has_gone_is_ended() {
     let receipt = world.stop_verified("web");
     assert!(rungs(&receipt).contains(&"kill".to_owned()), "{receipt:#}");
     assert_eq!(pids(&receipt, "killed"), [pid].into(), "{receipt:#}");
+    row!(
+        Survive,
+        "a main thread that has ended, another thread lives"
+    )
+    .receipt(&receipt);
     world.end();
 }
 
@@ -34,8 +40,9 @@ fn an_orphan_in_a_session_of_its_own_ends_with_its_service() {
     until("it is an orphan", || {
         (look::parent(child) == Some(world.supervisor())).then_some(())
     });
-    world.stop_verified("web");
+    let receipt = world.stop_verified("web");
     assert!(look::alive(child).is_none());
+    row!(Survive, "an orphan in a session of its own").receipt(&receipt);
     world.end();
 }
 
@@ -44,8 +51,9 @@ fn an_orphan_of_a_double_fork_ends_with_its_service() {
     let mut world = World::new();
     world.fixture("web", "double-fork", "").init();
     let child = world.pid("web", "child");
-    world.stop_verified("web");
+    let receipt = world.stop_verified("web");
     assert!(look::alive(child).is_none());
+    row!(Survive, "an orphan of a double fork").receipt(&receipt);
     world.end();
 }
 
@@ -66,6 +74,11 @@ fn a_daemon_that_left_its_main_process_is_ended_with_it() {
     assert_eq!(receipt["cause"], "ended");
     assert_eq!(receipt["exit"], json!({"code": 0}));
     assert!(look::alive(daemon).is_none());
+    row!(
+        Survive,
+        "a daemon (session, two forks) whose main process ends by itself"
+    )
+    .receipt(&receipt);
     world.end();
 }
 
@@ -87,7 +100,12 @@ fn chains_that_go_on_by_forking_and_exiting_are_ended() {
         .fixture("web", "relay 4", "shutdown_timeout: 20ms")
         .init();
     in_storms(&world, || {
-        world.stop_verified("web");
+        let receipt = world.stop_verified("web");
+        row!(
+            Survive,
+            "relays that fork and exit, in sessions of their own"
+        )
+        .receipt_that(&receipt, "asked, or killed after its grace");
     });
     world.end();
 }
@@ -107,6 +125,8 @@ fn chains_that_go_on_outside_their_cgroup_are_ended() {
         until("the cgroup outside is empty", || {
             look::members(&outside).is_empty().then_some(())
         });
+        row!(Survive, "relays that fork and exit, outside")
+            .receipt_that(&receipt, "asked, or killed after its grace");
     });
     world.end();
 }
@@ -122,7 +142,8 @@ fn a_fork_bomb_is_ended() {
         until("it has gone off", || {
             (look::members(&main).len() >= 90).then_some(())
         });
-        world.stop_verified("web");
+        let receipt = world.stop_verified("web");
+        row!(Survive, "a fork bomb").receipt_that(&receipt, "asked, or killed after its grace");
     });
     world.end();
 }
@@ -137,6 +158,7 @@ fn stopped_processes_are_ended() {
     // The signal waits for a stopped process to go on, and it is made to.
     assert_eq!(receipt["exit"]["signal"], "SIGTERM", "{receipt:#}");
     assert_eq!(receipt["killed"], json!([]), "{receipt:#}");
+    row!(Survive, "stopped by SIGSTOP, a child too").receipt(&receipt);
     world.end();
 }
 
@@ -155,5 +177,6 @@ fn a_service_that_somebody_froze_is_ended() {
     });
     let receipt = world.stop_verified("web");
     assert_eq!(pids(&receipt, "killed"), [pid].into(), "{receipt:#}");
+    row!(Survive, "frozen by hand (cgroup.freeze)").receipt(&receipt);
     world.end();
 }

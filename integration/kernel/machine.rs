@@ -7,7 +7,7 @@ use crate::receipt::assert_verified;
 use crate::world::World;
 
 /// A world whose supervisor is process 1 of a pid namespace of its own.
-fn as_process_1(flags: &[&str]) -> World {
+pub(crate) fn as_process_1(flags: &[&str]) -> World {
     let mut world = World::new();
     world.wrapper = [
         "unshare",

@@ -24,10 +24,12 @@ mod receipt;
 mod wire;
 mod world;
 
+mod catalogue;
 mod children;
 mod contract;
 mod crash;
 mod degraded;
+mod doctor;
 mod ends;
 mod escapes;
 mod follow;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
+use crate::catalogue::table::row;
 use crate::look::{self, until};
 use crate::world::World;
 
@@ -158,5 +159,6 @@ fn an_escapee_that_holds_its_output_delays_nothing() {
     let escapee = world.pid("web", "wiped");
     let receipt = world.stop_verified("web");
     assert_eq!(crate::receipt::pids(&receipt, "escaped"), [escapee].into());
+    row!(Survive, "an orphan outside that holds the service's output").receipt(&receipt);
     world.end();
 }

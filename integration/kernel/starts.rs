@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::catalogue::table::row;
 use crate::look::{self, until};
 use crate::receipt::assert_verified;
 use crate::world::World;
@@ -177,6 +178,7 @@ fn a_start_that_hangs_beyond_sigkill_lingers_until_what_it_hangs_on_goes() {
     let error = world
         .call("nought_stop", json!({"name": "hung"}))
         .unwrap_err();
+    let first = error["data"]["receipt"].clone();
     assert_eq!(error["code"], -32010, "{error}");
     let survivor = &error["data"]["receipt"]["survivors"][0];
     assert_eq!(survivor["state"], "D", "{error:#}");
@@ -185,9 +187,13 @@ fn a_start_that_hangs_beyond_sigkill_lingers_until_what_it_hangs_on_goes() {
     until("the late proof", || {
         (world.status("hung")["state"] == "down").then_some(())
     });
-    let receipt = world.receipt("hung");
-    assert_verified(&receipt);
-    assert_eq!(receipt["late"], true);
+    let late = world.receipt("hung");
+    assert_verified(&late);
+    row!(
+        Survive,
+        "a start whose `dir` is on a dead FUSE file system; neighbours stay quick"
+    )
+    .lingering(&first, &late);
     world.end();
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::catalogue::table::row;
 use crate::look::{self, until};
 use crate::receipt::assert_verified;
 use crate::world::World;
@@ -68,9 +69,13 @@ fn an_unkillable_survivor_is_named_refuses_a_start_and_turns_verified_when_it_go
     until("it turns verified by itself", || {
         (world.receipt("web")["verdict"] == "verified").then_some(())
     });
-    let receipt = world.receipt("web");
-    assert_verified(&receipt);
-    assert_eq!(receipt["late"], true);
+    let late = world.receipt("web");
+    assert_verified(&late);
+    row!(
+        Survive,
+        "traced from outside so that its end waits for the tracer"
+    )
+    .lingering(&receipt, &late);
     assert!(look::alive(pid).is_none());
     assert_eq!(world.status("web")["state"], "down");
     world.start("web").unwrap();

@@ -184,6 +184,20 @@ impl World {
 
     /// The supervisor that would be started, with its own flags.
     pub(crate) fn launcher(&self, command: &[&str]) -> Command {
+        let mut launcher = self.in_place(command);
+        launcher
+            .arg("-c")
+            .arg(self.dir.join("services"))
+            .arg("-s")
+            .arg(self.socket())
+            .arg("--state-dir")
+            .arg(self.dir.join("state"))
+            .args(&self.flags);
+        launcher
+    }
+
+    /// Any command of ours, run where the supervisor would be.
+    pub(crate) fn in_place(&self, command: &[&str]) -> Command {
         let mut launcher = Command::new(std::env::current_exe().unwrap());
         launcher
             .arg(FLAG)
@@ -196,15 +210,6 @@ impl World {
         launcher.args(&self.wrapper).arg(&self.program);
         launcher
             .args(command)
-            .arg("-c")
-            .arg(self.dir.join("services"));
-        launcher
-            .arg("-s")
-            .arg(self.socket())
-            .arg("--state-dir")
-            .arg(self.dir.join("state"));
-        launcher
-            .args(&self.flags)
             .env(MARKER, &self.marker)
             .env_remove("NOUGHT_LOG");
         launcher.stdin(Stdio::null());
@@ -433,11 +438,23 @@ impl World {
         pid
     }
 
+    pub(crate) fn signal_tool(&self, pid: u32, number: i32) {
+        assert!(self.tools.iter().any(|tool| tool.id() == pid));
+        look::signal(pid, number);
+    }
+
     pub(crate) fn end_tool(&mut self, pid: u32) {
         let position = self.tools.iter().position(|tool| tool.id() == pid).unwrap();
         let mut tool = self.tools.remove(position);
         tool.kill().unwrap();
         tool.wait().unwrap();
+    }
+
+    /// Ends every tool.
+    pub(crate) fn end_tools(&mut self) {
+        for pid in self.tools.iter().map(Child::id).collect::<Vec<_>>() {
+            self.end_tool(pid);
+        }
     }
 
     /// Writes a program that a shell runs.

@@ -219,4 +219,8 @@ pub struct Survivor {
     pub cgroup: String,
     /// Mounts it holds that are not the supervisor's.
     pub mounts: Vec<String>,
+    /// How many threads of it live; 0 when that is not known.
+    pub threads: u32,
+    /// Sockets it listens on or has bound: `tcp 127.0.0.1:8080`, `unix /run/x.sock`.
+    pub sockets: Vec<String>,
 }

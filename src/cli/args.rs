@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config;
+use crate::driver::{Guarantee, Surroundings};
 
 /// Where service files are, unless `-c` says otherwise.
 pub const DEFAULT_CONFIG_DIR: &str = "/etc/nought";
@@ -199,6 +200,8 @@ pub(super) enum ClientCommand {
     Halt,
     /// Stop everything, then start the kernel that kexec(8) loaded (as PID 1 of a machine) or exit
     Kexec,
+    /// Show what this place can promise, why not more, and what to change
+    Doctor(Doctor),
     /// Read the service files and list every problem, without a supervisor
     Check {
         /// The directory of service files [default: /etc/nought]
@@ -263,6 +266,29 @@ pub(super) struct Log {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// End, with proof, what supervisors that were killed left behind
+    #[arg(long)]
+    pub(super) clean: bool,
+    /// With --clean: look into this state directory [default: that of the socket if `-s` is
+    /// given, else every one below /run/nought or $XDG_RUNTIME_DIR/nought]
+    #[arg(long, value_name = "DIR", requires = "clean")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// With --clean: end what is left within this
+    #[arg(long, value_name = "D", value_parser = duration, default_value = "90s")]
+    pub(super) deadline: Duration,
+    /// Exit with 1 where less than this can be promised: `cgroup-kill`, `marked`, or both
+    #[arg(long, value_name = "LEVEL", value_parser = Guarantee::asked_for)]
+    pub(super) min_guarantee: Option<Guarantee>,
+    /// Give the advice for a `host`, a `container` or a `pod` [default: what this place seems to be]
+    #[arg(long, value_name = "PLACE", value_parser = Surroundings::named)]
+    pub(super) place: Option<Surroundings>,
+    /// Whether the socket was named: then only its supervisor is meant
+    #[arg(skip)]
+    pub(super) one_socket: bool,
+}
+
+#[derive(Debug, Args)]
 struct Init {
     /// The directory of service files [default: /etc/nought]
     #[arg(short, long, value_name = "DIR")]
@@ -277,6 +303,9 @@ struct Init {
     /// or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Refuse to start where less than this can be promised: `cgroup-kill`, `marked`, or both
+    #[arg(long, value_name = "LEVEL", value_parser = Guarantee::asked_for)]
+    min_guarantee: Option<Guarantee>,
     /// As PID 1 of a machine: have /dev/watchdog reset it when we stand still for this long
     #[arg(long, value_name = "D", value_parser = duration)]
     watchdog: Option<Duration>,
@@ -311,6 +340,8 @@ pub struct InitArgs {
     pub dialect: config::Dialect,
     /// Log more.
     pub debug: bool,
+    /// Refuse to start where less can be promised.
+    pub min_guarantee: Option<Guarantee>,
 }
 
 /// What every client command needs.
@@ -338,6 +369,7 @@ pub(super) enum Task {
 
 impl Cli {
     pub(super) fn split(self, called: Called) -> Task {
+        let one_socket = self.socket.is_some();
         let socket = self.socket.unwrap_or_else(|| called.socket());
         match self.command.unwrap_or(Command::Client(ClientCommand::List)) {
             Command::Init(init) => Task::Init(InitArgs {
@@ -353,9 +385,13 @@ impl Cli {
                 socket_group: init.socket_group,
                 dialect: called.dialect(),
                 debug: self.debug,
+                min_guarantee: init.min_guarantee,
             }),
             Command::Run(run) => Task::Run(Box::new(run.into_args())),
-            Command::Client(command) => {
+            Command::Client(mut command) => {
+                if let ClientCommand::Doctor(doctor) = &mut command {
+                    doctor.one_socket = one_socket;
+                }
                 let options = Options {
                     socket,
                     debug: self.debug,
@@ -498,6 +534,7 @@ mod tests {
                 socket_group: Some(0),
                 dialect: config::Dialect::Nought,
                 debug: true,
+                min_guarantee: None,
             }
         );
     }

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::manual;
 use super::order::dependents_first;
 use super::output::{Output, Style};
-use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, process1, render};
+use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, doctor, process1, render};
 
 /// How long `stop --no-wait` listens for a refusal.
 const REFUSAL: Duration = Duration::from_millis(50);
@@ -98,6 +98,12 @@ impl<'a> Session<'a> {
             ClientCommand::Check { config } => {
                 let dir = config.unwrap_or_else(|| self.options.config_dir());
                 Ok(self.check(&dir))
+            }
+            ClientCommand::Doctor(doctor) if doctor.clean => {
+                Ok(doctor::clean(self.options, &mut self.output, &doctor))
+            }
+            ClientCommand::Doctor(doctor) => {
+                Ok(doctor::examine(self.options, &mut self.output, &doctor))
             }
         }
     }

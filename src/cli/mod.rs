@@ -9,6 +9,7 @@ mod args;
 mod called;
 mod client;
 mod command;
+mod doctor;
 mod error;
 mod log;
 mod manual;

@@ -322,8 +322,10 @@ fn survivor(survivor: &Survivor) -> api::Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     } = survivor.clone();
     api::Survivor {
         pid,
@@ -333,8 +335,10 @@ fn survivor(survivor: &Survivor) -> api::Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     }
 }
 

@@ -98,6 +98,76 @@ impl Guarantee {
     }
 }
 
+impl Guarantee {
+    /// Nothing at all: what every place offers.
+    pub const LEAST: Self = Self {
+        containment: Containment::ProcessGroup,
+        scan: ScanQuality::None,
+    };
+
+    /// Whether this is at least as much as `least`, in both words.
+    pub fn meets(self, least: Self) -> bool {
+        self.containment <= least.containment && self.scan <= least.scan
+    }
+
+    /// What somebody asks for at least: a containment, a scan, or both, apart by spaces or commas.
+    ///
+    /// # Errors
+    /// The words that there are, when one is none of them or says the same thing twice.
+    pub fn asked_for(text: &str) -> Result<Self, String> {
+        const CONTAINMENTS: [Containment; 5] = [
+            Containment::CgroupKill,
+            Containment::CgroupSignal,
+            Containment::PidNamespace,
+            Containment::Subreaper,
+            Containment::ProcessGroup,
+        ];
+        const SCANS: [ScanQuality; 3] =
+            [ScanQuality::Marked, ScanQuality::Descent, ScanQuality::None];
+        let (mut containment, mut scan) = (None, None);
+        for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+            let held = CONTAINMENTS
+                .into_iter()
+                .find(|known| known.as_str() == word);
+            let told = SCANS.into_iter().find(|known| known.as_str() == word);
+            let twice = match (held, told) {
+                (Some(held), _) => containment.replace(held).is_some(),
+                (None, Some(told)) => scan.replace(told).is_some(),
+                (None, None) => {
+                    return Err(format!(
+                        "`{word}` is no guarantee: say one of {}, one of {}, or one of each",
+                        CONTAINMENTS.map(Containment::as_str).join(", "),
+                        SCANS.map(ScanQuality::as_str).join(", "),
+                    ));
+                }
+            };
+            if twice {
+                return Err(format!(
+                    "`{word}`: one word for what holds processes together, one for the scan"
+                ));
+            }
+        }
+        if containment.is_none() && scan.is_none() {
+            return Err("it asks for nothing: say `cgroup-kill marked`, for the most".into());
+        }
+        Ok(Self {
+            containment: containment.unwrap_or(Self::LEAST.containment),
+            scan: scan.unwrap_or(Self::LEAST.scan),
+        })
+    }
+
+    /// The best verdict that a stop can have under it, in words.
+    pub fn best_verdict(self) -> &'static str {
+        if !self.can_verify() {
+            "unverified"
+        } else if self.containment == Containment::Subreaper {
+            "verified, if no orphan is unattributed"
+        } else {
+            "verified"
+        }
+    }
+}
+
 impl std::fmt::Display for Guarantee {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.containment.as_str(), self.scan.as_str())
@@ -141,10 +211,14 @@ pub struct Survivor {
     pub stack: Vec<String>,
     /// Who traces it; 0: nobody.
     pub tracer: u32,
+    /// How many threads of it live; 0 when that is not known.
+    pub threads: u32,
     /// Its cgroup.
     pub cgroup: String,
     /// Mounts it holds that are not ours.
     pub mounts: Vec<String>,
+    /// Sockets it listens on or has bound.
+    pub sockets: Vec<String>,
 }
 
 /// Why a generation came to its end.
@@ -296,4 +370,27 @@ pub struct Receipt {
     pub survivors: Vec<Survivor>,
     /// Whether this replaces an earlier, worse verdict on the same generation.
     pub late: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Containment, Guarantee, ScanQuality};
+
+    #[test]
+    fn a_guarantee_is_asked_for_in_one_word_or_two() {
+        let both = Guarantee::asked_for("marked, cgroup-signal").unwrap();
+        assert_eq!(
+            (both.containment, both.scan),
+            (Containment::CgroupSignal, ScanQuality::Marked)
+        );
+        let one = Guarantee::asked_for("descent").unwrap();
+        assert_eq!(
+            (one.containment, one.scan),
+            (Containment::ProcessGroup, ScanQuality::Descent)
+        );
+        assert!(Guarantee::default().meets(both) && both.meets(one) && !one.meets(both));
+        for bad in ["", " ,", "cgroup", "marked marked", "cgroup-kill subreaper"] {
+            assert!(Guarantee::asked_for(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::sys::procfs::ProcStat;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::scan::MovedIn;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
-use crate::sys::{SysError, cgroup, clock, heap, inspect, last_resort, signal};
+use crate::sys::{SysError, cgroup, clock, heap, inspect, last_resort, rlimit, signal};
 
 /// The variable by which a process's environment names its generation.
 pub(super) const MARKER: &str = "NOUGHT_GENERATION";
@@ -130,7 +130,9 @@ impl Driver {
         };
         let (dir, marker) = (generation.dir.clone(), generation.marker.clone());
         let mut outputs = Vec::new();
-        let stdio = self.stdio(&spec, Command::Main, &mut outputs);
+        let stdio = rlimit::room_for_a_start()
+            .map_err(|error| failed(&error))
+            .and_then(|()| self.stdio(&spec, Command::Main, &mut outputs));
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.outputs = outputs;
         }

@@ -11,7 +11,9 @@
 mod answers;
 mod asked;
 mod check;
+mod clean;
 mod dispatch;
+mod examine;
 mod generation;
 mod intake;
 mod keep;
@@ -45,6 +47,10 @@ use crate::sys::power::Power;
 use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
+
+pub use crate::core::Guarantee;
+pub use clean::{CleanUp, Cleaned, clean};
+pub use examine::{Examination, Finding, Surroundings, examine};
 
 use asked::Ends;
 use place::Place;
@@ -81,6 +87,8 @@ pub struct Options {
     pub ring: Limits,
     /// Log at debug level.
     pub debug: bool,
+    /// Do not begin where less can be promised.
+    pub min_guarantee: Option<Guarantee>,
     /// As process 1 of a machine.
     pub machine: Option<OnMachine>,
 }
@@ -179,6 +187,12 @@ async fn supervise(
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
     let place = Arc::new(Place::find(&dir));
     announce(&place);
+    if let Some(refused) = options.min_guarantee.and_then(|least| place.refuses(least)) {
+        place.abandon();
+        // That it could not be removed is no matter beside this.
+        let _ = listening.unlink();
+        anyhow::bail!(refused);
+    }
     let loaded = load(&options.config, options.dialect);
     let (leftovers, gens) = leftovers::find(&dir, &place);
     let settings = Settings {

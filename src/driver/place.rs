@@ -11,7 +11,10 @@ use crate::sys::kill::{KillHow, KillResult, kill_tree};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
-use crate::sys::{SysError, cgroup, clock, procfs};
+use crate::sys::{SysError, cgroup, clock, procfs, rlimit};
+
+/// What we need ourselves, and a service or two beside.
+pub(super) const FEW_OPEN_FILES: u64 = 64;
 
 /// Where we are and what can be done here.
 #[derive(Debug)]
@@ -40,6 +43,15 @@ impl Place {
         let previous = state.previous_instance();
         let instance = format!("{:x}-{:x}", clock::boot_now(), std::process::id());
         let mut notes = Vec::new();
+        if let Ok(limit) = rlimit::open_files()
+            && limit.soft < FEW_OPEN_FILES
+        {
+            notes.push(format!(
+                "no more than {} open files are allowed here (RLIMIT_NOFILE), and services start \
+                 or do not as there are any left: raise the limit to {FEW_OPEN_FILES} or more",
+                limit.soft
+            ));
+        }
         let base = match mount::find_base() {
             Ok(base) => Some(outside_of(previous, &base).unwrap_or(base)),
             Err(error) => {
@@ -76,18 +88,30 @@ impl Place {
 
     /// What can be promised.
     pub(super) fn guarantee(&self) -> Guarantee {
-        Guarantee {
-            containment: match self.abilities.containment {
-                selftest::Containment::CgroupKill => Containment::CgroupKill,
-                selftest::Containment::CgroupSignal => Containment::CgroupSignal,
-                selftest::Containment::Subreaper => Containment::Subreaper,
-                selftest::Containment::ProcessGroup => Containment::ProcessGroup,
-            },
-            scan: match self.abilities.scan {
-                crate::sys::scan::Quality::Marked => ScanQuality::Marked,
-                crate::sys::scan::Quality::Descent => ScanQuality::Descent,
-                crate::sys::scan::Quality::None => ScanQuality::None,
-            },
+        guarantee_of(&self.abilities)
+    }
+
+    /// Why this place does not do, where at least that is asked for.
+    pub(super) fn refuses(&self, least: Guarantee) -> Option<String> {
+        let here = self.guarantee();
+        if here.meets(least) {
+            return None;
+        }
+        let why = if self.notes.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.notes.join("; "))
+        };
+        Some(format!(
+            "refused to start: --min-guarantee asks for at least {least}, and this place offers \
+             {here}{why}; see `nought doctor` for what to change"
+        ))
+    }
+
+    /// Goes back to where we were started, and leaves nothing there.
+    pub(super) fn abandon(&self) {
+        if let Some(tree) = &self.tree {
+            self.leave(tree);
         }
     }
 
@@ -189,10 +213,27 @@ impl Place {
     /// Makes a generation's cgroup, and the service's above it where this is its first.
     pub(super) fn make_generation(&self, dir: &Path) -> Result<(), SysError> {
         if let Some(service) = dir.parent() {
-            self.make_dir(service)?;
+            self.make_service(service)?;
         }
         cgroup::make_dir(dir)?;
         cgroup::make_dir(&dir.join("main"))
+    }
+
+    /// A service that is root may have limited or frozen its own directory: it is made anew for
+    /// each start, or set right where a predecessor still stands in it.
+    fn make_service(&self, service: &Path) -> Result<(), SysError> {
+        if cgroup::make_dir(service).is_ok() {
+            return Ok(());
+        }
+        // Nothing is removed that holds anything.
+        let _ = std::fs::remove_dir(service);
+        match cgroup::make_dir(service) {
+            Err(error) if error.is(Errno::EEXIST) => {
+                cgroup::unlimit(service);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// What is written down before a generation is started.
@@ -240,6 +281,23 @@ impl Place {
             cgroup::Removal::Busy { path } => vec![path.display().to_string()],
             cgroup::Removal::Failed(error) => vec![error.what],
         }
+    }
+}
+
+/// What can be promised with these abilities.
+pub(super) fn guarantee_of(abilities: &Abilities) -> Guarantee {
+    Guarantee {
+        containment: match abilities.containment {
+            selftest::Containment::CgroupKill => Containment::CgroupKill,
+            selftest::Containment::CgroupSignal => Containment::CgroupSignal,
+            selftest::Containment::Subreaper => Containment::Subreaper,
+            selftest::Containment::ProcessGroup => Containment::ProcessGroup,
+        },
+        scan: match abilities.scan {
+            crate::sys::scan::Quality::Marked => ScanQuality::Marked,
+            crate::sys::scan::Quality::Descent => ScanQuality::Descent,
+            crate::sys::scan::Quality::None => ScanQuality::None,
+        },
     }
 }
 

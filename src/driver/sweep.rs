@@ -10,12 +10,15 @@ use super::run::Driver;
 use super::translate::{self, failed};
 use crate::core::{Event, Foreigner, SweepReport};
 use crate::sys::inspect;
-use crate::sys::procfs::Proc;
+use crate::sys::pidfd::PidFd;
+use crate::sys::procfs::{Proc, ProcStat};
 use crate::sys::scan::{self, Orphans, ScanContext, ScanTarget};
-use crate::sys::{SysError, cgroup, reap};
+use crate::sys::{SysError, cgroup, clock, reap};
 
 /// How long the last kill of what lingers is watched.
 const LAST_KILL: Duration = Duration::from_millis(100);
+/// How long orphans that nobody attributed are ended, one after the other.
+const LAST_ORPHANS: Duration = Duration::from_secs(2);
 
 impl Driver {
     /// Tells the core when every answer is written and the queue of the state directory is
@@ -69,22 +72,14 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
             report.error.get_or_insert(failed(&error));
         }
     }
+    if let Err(error) = settle_orphans(&mut left, context, &mut report) {
+        report.error.get_or_insert(failed(&error));
+    }
     let pids: Vec<u32> = left.iter().copied().collect();
     report.survivors = inspect::inspect(&pids)
         .into_iter()
         .map(translate::survivor)
         .collect();
-    match strangers(&left, context) {
-        Ok((strangers, doubt)) => {
-            report.foreign = strangers;
-            if let Some(error) = doubt {
-                report.error.get_or_insert(failed(&error));
-            }
-        }
-        Err(error) => {
-            report.error.get_or_insert(failed(&error));
-        }
-    }
     report
 }
 
@@ -114,42 +109,96 @@ fn end_services(
     Ok(())
 }
 
-/// Our children that are nobody's service: orphans that we inherited. Reported, not signalled;
-/// and why they may be of a service all the same, where they may.
-fn strangers(
+/// Our children that are nobody's service: orphans that we inherited.
+fn orphans(left: &BTreeSet<u32>, context: &ScanContext) -> Result<Vec<ProcStat>, SysError> {
+    let proc = Proc::open()?;
+    let mut orphans = Vec::new();
+    for pid in reap::children()? {
+        let living = proc.stat(pid)?.filter(|stat| !stat.is_dead());
+        if !left.contains(&pid) && !context.known_children.contains(&pid) {
+            orphans.extend(living);
+        }
+    }
+    Ok(orphans)
+}
+
+/// Where an orphan can only come from a service of ours, which of them no longer matters: all
+/// of them were to end (docs/decisions/0005). Whoever is ended leaves us its own children. Who
+/// was ended, and who would not.
+fn end_orphans(
     left: &BTreeSet<u32>,
     context: &ScanContext,
-) -> Result<(Vec<Foreigner>, Option<SysError>), SysError> {
+) -> Result<(Vec<ProcStat>, Vec<ProcStat>), SysError> {
     let proc = Proc::open()?;
-    let mut strangers = Vec::new();
-    let mut doubtful = Vec::new();
-    for pid in reap::children()? {
-        let Some(stat) = proc.stat(pid)?.filter(|stat| !stat.is_dead()) else {
-            continue;
-        };
-        if left.contains(&pid) || context.known_children.contains(&pid) {
-            continue;
+    let begun = clock::boot_now();
+    let bound = u64::try_from(LAST_ORPHANS.as_nanos()).unwrap_or(u64::MAX);
+    let mut ended: Vec<ProcStat> = Vec::new();
+    loop {
+        let before = proc.last_pid()?;
+        let found = orphans(left, context)?;
+        // Nobody was forked meanwhile, so that nobody came after the list was made.
+        if found.is_empty() && proc.last_pid()? == before {
+            return Ok((ended, found));
         }
-        let marked = || {
-            let mark = proc.mark(pid).ok().and_then(|mark| mark.inode());
-            mark.is_some_and(|mark| Some(mark) != context.own_mark)
-        };
-        if match context.orphans {
-            Orphans::Anybodys => false,
-            Orphans::Unmarked => marked(),
-            Orphans::Ours => true,
-        } {
-            doubtful.push(format!("{pid} ({})", stat.comm));
+        if clock::boot_now().saturating_sub(begun) > bound {
+            return Ok((ended, found));
         }
-        let why = "an orphan that we inherited, of no service that we know".to_owned();
-        strangers.push(Foreigner {
-            process: translate::process(&stat),
-            why,
-        });
+        for orphan in found {
+            // The handle first, and then whether it is on the one that was found: a child of
+            // ours that nobody has reaped keeps its number.
+            let Some(handle) = PidFd::open(orphan.pid)? else {
+                continue;
+            };
+            if proc
+                .stat_of(orphan.id())?
+                .is_some_and(|now| now.ppid == context.own_pid)
+            {
+                handle.send(libc::SIGKILL)?;
+                handle.ends_within(LAST_KILL);
+                if !ended.iter().any(|known| known.id() == orphan.id()) {
+                    ended.push(orphan);
+                }
+            }
+        }
     }
-    let doubt = (!doubtful.is_empty()).then(|| {
+}
+
+/// What becomes of orphans that nobody attributed: where they can only be ours they are ended,
+/// elsewhere they are reported, and why they may be of a service all the same.
+fn settle_orphans(
+    left: &mut BTreeSet<u32>,
+    context: &ScanContext,
+    report: &mut SweepReport,
+) -> Result<(), SysError> {
+    let foreigner = |stat: &ProcStat, why: &str| Foreigner {
+        process: translate::process(stat),
+        why: why.to_owned(),
+    };
+    if context.orphans == Orphans::Ours {
+        let (ended, remain) = end_orphans(left, context)?;
+        let why = "an orphan that could only come from one of our services, and was ended";
+        report
+            .foreign
+            .extend(ended.iter().map(|stat| foreigner(stat, why)));
+        left.extend(remain.iter().map(|stat| stat.pid));
+        return Ok(());
+    }
+    let proc = Proc::open()?;
+    let mut doubtful = Vec::new();
+    for stat in orphans(left, context)? {
+        let mark = proc.mark(stat.pid).ok().and_then(|mark| mark.inode());
+        if context.orphans == Orphans::Unmarked
+            && mark.is_some_and(|mark| Some(mark) != context.own_mark)
+        {
+            doubtful.push(format!("{} ({})", stat.pid, stat.comm));
+        }
+        let why = "an orphan that we inherited, of no service that we know";
+        report.foreign.push(foreigner(&stat, why));
+    }
+    if !doubtful.is_empty() {
         let what = format!("the orphans {}", doubtful.join(", "));
-        SysError::because("attribute", what, "they can only come from our services")
-    });
-    Ok((strangers, doubt))
+        let why = "they can only come from our services";
+        return Err(SysError::because("attribute", what, why));
+    }
+    Ok(())
 }

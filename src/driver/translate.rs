@@ -122,8 +122,10 @@ pub fn survivor(info: SurvivorInfo) -> Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     } = info;
     Survivor {
         pid,
@@ -133,7 +135,9 @@ pub fn survivor(info: SurvivorInfo) -> Survivor {
         wchan,
         stack,
         tracer,
+        threads,
         cgroup,
         mounts,
+        sockets,
     }
 }

@@ -7,6 +7,7 @@
 //!   instance           the supervisor: pid, start time, its place in the cgroup tree
 //!   trees              JSON lines: the cgroup of each supervisor before it was made, until a
 //!                      later one has removed it
+//!   number             the last generation's number: none is given twice, whatever was removed
 //!   generations/<gen>  JSON lines: the record before the spawn, its completion after it, then
 //!                      the members known so far (the last such line counts)
 //!   receipts/<service> JSON lines, the newest last
@@ -20,6 +21,7 @@ mod directory;
 mod error;
 mod file;
 mod location;
+mod number;
 mod receipts;
 mod record;
 
@@ -37,6 +39,7 @@ pub use receipts::{RECEIPT_MAX, RECEIPTS_BYTES, RECEIPTS_KEPT};
 pub use record::{Completion, Instance, Leftover, Member, Record};
 
 use file::Expect;
+use number::Number;
 use receipts::History;
 use record::Line;
 
@@ -56,6 +59,7 @@ pub struct StateDir {
     highest: AtomicU64,
     histories: Mutex<BTreeMap<String, History>>,
     receipts_kept: usize,
+    number: Number,
     _lock: File,
 }
 
@@ -77,6 +81,8 @@ impl StateDir {
         directory::drop_other_boot(path, &boot_id, &mut remarks)?;
         let previous = read_instance(&path.join("instance"), &boot_id, &mut remarks);
         let earlier_trees = read_trees(&path.join("trees"), &mut remarks);
+        let number = Number::open(&path.join("number"), &mut remarks);
+        let last = number.last;
         let mut state = Self {
             path: path.into(),
             boot_id,
@@ -87,10 +93,12 @@ impl StateDir {
             highest: AtomicU64::new(0),
             histories: Mutex::default(),
             receipts_kept: RECEIPTS_KEPT,
+            number,
             _lock: lock,
         };
         state.opened_at = state.generations()?.last().copied().unwrap_or(0);
-        state.highest.store(state.opened_at, Ordering::Relaxed);
+        let highest = state.opened_at.max(last);
+        state.highest.store(highest, Ordering::Relaxed);
         Ok(state)
     }
 
@@ -188,7 +196,8 @@ impl StateDir {
     /// When it cannot be written, or the number has a record already.
     pub fn begin(&self, record: &Record) -> Result<(), StateError> {
         check_name(&record.service)?;
-        self.highest.fetch_max(record.r#gen.0, Ordering::Relaxed);
+        let before = self.highest.fetch_max(record.r#gen.0, Ordering::Relaxed);
+        self.number.keep(before.max(record.r#gen.0));
         let line = Line::Begin(Box::new(record.clone()));
         self.append(record.r#gen, &line, Expect::New)
     }

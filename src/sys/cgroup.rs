@@ -42,8 +42,11 @@ pub fn parse_events(text: &[u8]) -> Option<Events> {
 /// Makes the cgroup. EEXIST is an error: a generation's directory is fresh or it is not made.
 pub fn make_dir(cgroup: &Path) -> Result<(), SysError> {
     nix::unistd::mkdir(cgroup, Mode::from_bits_truncate(0o755))
-        .map_err(|e| SysError::at("make the cgroup", cgroup, e))
+        .map_err(|e| SysError::at("make the cgroup", cgroup, e).limited_by(Errno::EAGAIN, DEPTHS))
 }
+
+/// What a mkdir that is answered with EAGAIN has met.
+const DEPTHS: &str = "cgroup.max.descendants or cgroup.max.depth of a cgroup above it";
 
 /// Reads cgroup.events. ENOENT, or ENODEV when it vanished under the read: the cgroup is gone.
 pub fn read_events(cgroup: &Path) -> Result<Events, SysError> {
@@ -97,6 +100,19 @@ pub fn set_freeze(cgroup: &Path, frozen: bool) -> Result<(), SysError> {
         "freeze or thaw through",
         value,
     )
+}
+
+/// Thaws the cgroup and lifts the limits on what is made below it, as far as that can be done.
+pub fn unlimit(cgroup: &Path) {
+    let settings: [(&str, &[u8]); 3] = [
+        ("cgroup.freeze", b"0"),
+        ("cgroup.max.descendants", b"max"),
+        ("cgroup.max.depth", b"max"),
+    ];
+    for (file, value) in settings {
+        // What cannot be set right shows when something is made there.
+        let _ = write_file(&cgroup.join(file), "lift the limit of", value);
+    }
 }
 
 /// Moves our whole process into the cgroup. EBUSY: it has controllers enabled for children.

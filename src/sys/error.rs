@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 
 /// A system call (or the reading of its answer) that failed.
 ///
@@ -22,12 +23,27 @@ pub struct SysError {
 impl SysError {
     /// The kernel said `errno` while `doing` something to `what`.
     pub fn new(doing: &'static str, what: impl Into<String>, errno: Errno) -> Self {
+        let mut why = errno.desc().to_owned();
+        if errno == Errno::EMFILE
+            && let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE)
+        {
+            why.push_str(&format!(" (RLIMIT_NOFILE is {soft})"));
+        }
         Self {
             doing,
             what: what.into(),
             errno: errno as i32,
-            why: errno.desc().to_owned(),
+            why,
         }
+    }
+
+    /// Adds what may have set the limit that `errno` speaks of, if that is what it was.
+    #[must_use]
+    pub fn limited_by(mut self, errno: Errno, limits: &str) -> Self {
+        if self.is(errno) {
+            self.why = format!("{} ({limits})", errno.desc());
+        }
+        self
     }
 
     /// The kernel said `errno` while `doing` something to the file at `path`.

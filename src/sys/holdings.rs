@@ -27,7 +27,7 @@ pub struct Holdings {
 }
 
 /// Our standard output and error, as other processes' descriptors name them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ours {
     links: Vec<(u8, String)>,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::holdings::{self, Ours, Sockets};
 use super::mount;
 use super::procfs::Proc;
 
@@ -27,8 +28,12 @@ pub struct SurvivorInfo {
     pub stack: Vec<String>,
     /// Who traces it; 0: nobody. A tracer can keep even SIGKILL from ending it.
     pub tracer: u32,
+    /// How many threads of it live.
+    pub threads: u32,
     /// Its cgroup, as /proc/PID/cgroup names it.
     pub cgroup: String,
+    /// Sockets it listens on or has bound, as [`holdings`] names them.
+    pub sockets: Vec<String>,
     /// Mounts of its namespace that are not in ours, at most 32.
     pub mounts: Vec<String>,
 }
@@ -41,20 +46,28 @@ pub fn inspect(pids: &[u32]) -> Vec<SurvivorInfo> {
     let Ok(proc) = Proc::open() else {
         return Vec::new();
     };
-    pids.iter().filter_map(|&pid| look(&proc, pid)).collect()
+    let mut sockets = Sockets::default();
+    pids.iter()
+        .filter_map(|&pid| look(&proc, pid, &mut sockets))
+        .collect()
 }
 
-fn look(proc: &Proc, pid: u32) -> Option<SurvivorInfo> {
+fn look(proc: &Proc, pid: u32, sockets: &mut Sockets) -> Option<SurvivorInfo> {
     let stat = proc.stat(pid).ok()??;
     if stat.is_dead() {
         return None;
     }
     // /proc/TID exists for every thread, though it is not listed.
     let mut seen = stat.clone();
+    let mut threads = stat.num_threads;
     if stat.state == 'Z' {
-        let threads = proc.threads(pid).unwrap_or_default();
-        let mut stats = threads
+        // The main thread is counted, and has ended.
+        threads = threads.saturating_sub(1);
+        let ended = stat.pid;
+        let others = proc.threads(pid).unwrap_or_default();
+        let mut stats = others
             .iter()
+            .filter(|tid| **tid != ended)
             .filter_map(|&tid| proc.stat(tid).ok().flatten());
         seen = stats.find(|thread| thread.state != 'Z').unwrap_or(seen);
     }
@@ -66,6 +79,8 @@ fn look(proc: &Proc, pid: u32) -> Option<SurvivorInfo> {
         wchan: proc.wchan(seen.pid).unwrap_or_default(),
         stack: proc.stack(seen.pid).unwrap_or_default(),
         tracer: proc.tracer(seen.pid).unwrap_or_default(),
+        threads,
+        sockets: holdings::look(seen.pid, &Ours::default(), sockets).ports,
         cgroup: proc
             .cgroup(pid)
             .ok()

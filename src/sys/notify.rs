@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use nix::errno::Errno;
 
 use super::SysError;
 
@@ -37,8 +38,12 @@ impl CgroupEvents {
     /// A descriptor without watches. EMFILE: max_user_instances or our open files are used up;
     /// then cgroups have to be polled while they are being stopped.
     pub fn new() -> Result<Self, SysError> {
-        let inotify = Inotify::init()
-            .map_err(|e| SysError::io("watch cgroups with", Path::new("inotify"), &e))?;
+        let inotify = Inotify::init().map_err(|e| {
+            SysError::io("watch cgroups with", Path::new("inotify"), &e).limited_by(
+                Errno::EMFILE,
+                "fs.inotify.max_user_instances or RLIMIT_NOFILE",
+            )
+        })?;
         Ok(Self {
             inotify,
             watches: BTreeMap::new(),
@@ -53,7 +58,10 @@ impl CgroupEvents {
             .inotify
             .watches()
             .add(&file, WatchMask::MODIFY)
-            .map_err(|e| SysError::io("watch", &file, &e))?;
+            .map_err(|e| {
+                SysError::io("watch", &file, &e)
+                    .limited_by(Errno::ENOSPC, "fs.inotify.max_user_watches")
+            })?;
         let id = descriptor.get_watch_descriptor_id();
         self.watches.insert(id, descriptor);
         Ok(Watch(id))

@@ -241,6 +241,15 @@ impl Proc {
         namespace::id(namespace)
     }
 
+    /// The inode number of the pid namespace a process is in; `None` when it is gone or may not
+    /// be looked at.
+    pub fn pid_namespace(&self, pid: u32) -> Option<u64> {
+        let mut buffer = [0; 64];
+        let path = format!("{pid}/ns/pid");
+        let link = listing::read_link(&self.dir, &path, &mut buffer).ok()?;
+        listing::number(link.strip_prefix(b"pid:[")?.strip_suffix(b"]")?)
+    }
+
     fn mark_of_threads(&self, pid: u32) -> Result<Marked, SysError> {
         for tid in self.threads(pid)? {
             match self.mark_at(&format!("{pid}/task/{tid}/ns/time")) {
@@ -509,6 +518,15 @@ pub fn pid_namespace() -> Result<u64, SysError> {
 /// The inode number of our own time namespace.
 pub fn own_mark() -> Result<u64, SysError> {
     Proc::open()?.mark_at("self/ns/time")
+}
+
+/// Whether our effective capabilities hold this one (capabilities(7)).
+pub fn has_capability(capability: u32) -> bool {
+    let status = read_file(Path::new("/proc/self/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    effective.is_some_and(|set| set >> capability & 1 == 1)
 }
 
 /// Whether `path` is `prefix` or below it, by whole names.

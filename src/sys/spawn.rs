@@ -265,7 +265,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
 }
 
 fn clone3_child(prepared: &Prepared, plan: &child::Plan) -> Result<Newborn, SysError> {
-    let failed = |e| SysError::new("create a process with", "clone3", e);
+    let failed = |e| not_created("clone3", e);
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -321,10 +321,14 @@ fn clone3(args: &CloneArgs, plan: &child::Plan) -> Result<u32, Errno> {
     }
 }
 
+fn not_created(how: &str, errno: Errno) -> SysError {
+    SysError::new("create a process with", how, errno)
+        .limited_by(Errno::EAGAIN, "pids.max, kernel.pid_max or RLIMIT_NPROC")
+}
+
 fn fork_child(plan: &child::Plan) -> Result<Newborn, SysError> {
     // SAFETY: as for clone3 above: the child makes only raw system calls and never returns.
-    let pid = Errno::result(unsafe { libc::fork() })
-        .map_err(|e| SysError::new("create a process with", "fork", e))?;
+    let pid = Errno::result(unsafe { libc::fork() }).map_err(|e| not_created("fork", e))?;
     if pid == 0 {
         // SAFETY: this is the child of a fork.
         unsafe { child::run(plan) }

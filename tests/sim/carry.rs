@@ -356,6 +356,14 @@ impl World {
             if process.place != Place::Outside {
                 continue;
             }
+            if process.disguised {
+                report.error = Some(failed("attribute"));
+                report.foreign.push(Foreigner {
+                    process: described(pid),
+                    why: "it can only come from a start of ours".into(),
+                });
+                continue;
+            }
             if process.relays > 0 {
                 process.relays -= 1;
                 report.conclusive = false;

@@ -20,6 +20,8 @@ pub struct Faults {
     pub unkillable: u32,
     pub slow_to_die: u32,
     pub escapes: u32,
+    /// Of those that escape: so that nothing tells whose they are.
+    pub disguises: u32,
     pub relays: u32,
     pub returns: u32,
     pub main_escapes: u32,
@@ -133,6 +135,7 @@ impl Faults {
             busy_machine: rate(400),
             weak_scan: rate(120),
             foreigners: rate(120),
+            disguises: rate(400),
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Process {
     pub watched: bool,
     /// Somebody else's, moved into the cgroup.
     pub foreign: bool,
+    /// Outside with nothing to be known by: passes see somebody of whom they cannot tell.
+    pub disguised: bool,
     /// Its service's file says that it is to be kept.
     pub kept: bool,
 }

@@ -37,6 +37,7 @@ pub const EXPECTED: &[&str] = &[
     "a test fails and is run again",
     "an end stops everything",
     "an escapee is killed",
+    "nothing tells whose an escapee is",
     "an escapee lives on after the pass",
     "an operation comes back after the verdict",
     "every grace is cut short",
@@ -56,6 +57,14 @@ pub const EXPECTED: &[&str] = &[
 impl Observer {
     pub fn witness_event(&mut self, event: &Event) {
         let situation = match event {
+            Event::Scanned { report, .. }
+                if report
+                    .error
+                    .as_ref()
+                    .is_some_and(|error| error.doing == "attribute") =>
+            {
+                "nothing tells whose an escapee is"
+            }
             Event::Scanned { report, .. } if report.error.is_some() => {
                 if !report.alive.is_empty() {
                     self.situations

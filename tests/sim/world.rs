@@ -258,6 +258,7 @@ impl World {
             returns: dice.chance(faults.returns),
             watched: false,
             foreign: false,
+            disguised: false,
         }
     }
 
@@ -358,10 +359,13 @@ impl World {
                 }
             }
             Deed::Escape => {
+                let disguises = self.faults.disguises;
+                let disguised = disguises > 0 && self.dice.chance(disguises);
                 self.trace
                     .say(self.now, || format!("  process {pid} escapes"));
                 if let Some(process) = self.kernel.processes.get_mut(&pid) {
                     process.place = Place::Outside;
+                    process.disguised = disguised && !process.main;
                 }
                 self.changed(r#gen);
             }

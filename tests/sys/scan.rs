@@ -183,7 +183,9 @@ fn a_foreign_orphan_is_left_alone() {
     let target = stage.target(&child);
     kill_tree(&stage.inside, KillHow::CgroupKill, SETTLE);
 
-    let other = stage.scene.make("other");
+    // Laid out as a supervisor's: a service, and a generation of it.
+    stage.scene.make("other");
+    let other = stage.scene.make("other/1");
     let mut parent = Start::new(&["orphan"]).cgroup(&other).start();
     let silent = parent.said_pid();
     let mut parent = Start::new(&["orphan"])
@@ -272,7 +274,9 @@ fn who_joined_the_mark_from_another_service_is_named_not_killed() {
         is_dead(child.pid()).then_some(())
     });
     let daemon = stage.daemon();
-    let other = stage.scene.make("other");
+    let tree = stage.scene.make("other");
+    stage.scene.make("other/web");
+    let other = stage.scene.make("other/web/1");
     let mut joiner = Start::new(&["join", &daemon.to_string()])
         .cgroup(&other)
         .start();
@@ -280,7 +284,7 @@ fn who_joined_the_mark_from_another_service_is_named_not_killed() {
 
     // `outside` lies out of the tree here, `other` within.
     let context = ScanContext {
-        tree: Some(stage.scene.name_of(&other)),
+        tree: Some(stage.scene.name_of(&tree)),
         ..ScanContext::new()
     };
     let pass = scan_pass(&stage.target(&child), &context);

@@ -90,6 +90,9 @@ fn one_survivor(out: &mut String, survivor: &Survivor) {
     if survivor.tracer != 0 {
         let _ = write!(out, ", traced by pid {}", survivor.tracer);
     }
+    if survivor.threads > 1 {
+        let _ = write!(out, ", {} threads", survivor.threads);
+    }
     out.push('\n');
     if !survivor.cgroup.is_empty() {
         let _ = writeln!(out, "      cgroup {}", clean(&survivor.cgroup));
@@ -97,6 +100,14 @@ fn one_survivor(out: &mut String, survivor: &Survivor) {
     if !survivor.mounts.is_empty() {
         let mounts: Vec<_> = survivor.mounts.iter().map(|mount| clean(mount)).collect();
         let _ = writeln!(out, "      holds mounts {}", mounts.join(", "));
+    }
+    if !survivor.sockets.is_empty() {
+        let sockets: Vec<_> = survivor
+            .sockets
+            .iter()
+            .map(|socket| clean(socket))
+            .collect();
+        let _ = writeln!(out, "      holds sockets {}", sockets.join(", "));
     }
     for frame in &survivor.stack {
         let _ = writeln!(out, "      at {}", clean(frame));
@@ -114,6 +125,13 @@ fn advice(survivors: &[Survivor]) -> String {
             )
         } else {
             match survivor.state.as_str() {
+                _ if survivor.wchan.contains("refrigerator")
+                    || survivor.stack.iter().any(|frame| frame.contains("refrigerator")) =>
+                {
+                    "what is frozen by the freezer of cgroup v1 ends when it is thawed: write \
+                     THAWED to the freezer.state of its cgroup there (/proc/PID/cgroup)"
+                        .to_string()
+                }
                 "D" => "those in state D wait inside the kernel, which no signal ends: bring back \
                         what they wait for (a disk, a network or FUSE file system), or `umount -f` it"
                     .to_string(),

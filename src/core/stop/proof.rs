@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::effect::Effect;
 use super::super::event::{Failed, Fence, KillReport, ScanReport};
 use super::super::machine::Out;
-use super::super::receipt::{Containment, Foreigner, Proc, Rung, Verdict};
+use super::super::receipt::{Containment, Foreigner, Guarantee, Proc, Rung, Verdict};
 #[cfg(test)]
 use super::super::sabotage::{Bug, planted};
 use super::super::service::Main;
@@ -180,9 +180,6 @@ impl Ladder {
             return None;
         }
         self.on = On::Scan { op: None };
-        let guarantee = &mut self.receipt.guarantee;
-        guarantee.containment = guarantee.containment.max(report.guarantee.containment);
-        guarantee.scan = guarantee.scan.max(report.guarantee.scan);
         if report.populated.is_some() {
             self.populated = report.populated;
         }
@@ -205,8 +202,9 @@ impl Ladder {
                 // It proves nothing, and knows of somebody all the same.
                 self.note_outside(&report.alive);
             }
-            return self.on_scan_failed(out, id, error);
+            return self.on_scan_failed(out, id, error, report.guarantee);
         }
+        self.promise_no_more_than(report.guarantee);
         self.note_outside(&report.alive);
         if escaped > 0 {
             self.empty_passes = 0;
@@ -355,7 +353,21 @@ impl Ladder {
         None
     }
 
-    fn on_scan_failed(&mut self, out: &mut Out, id: ServiceId, error: Failed) -> Option<Verdict> {
+    /// A pass that could tell by less than was promised lowers what the receipt promises. One
+    /// that failed lowers nothing: the next may do better, and if none does that is the doubt.
+    fn promise_no_more_than(&mut self, told: Guarantee) {
+        let promised = &mut self.receipt.guarantee;
+        promised.containment = promised.containment.max(told.containment);
+        promised.scan = promised.scan.max(told.scan);
+    }
+
+    fn on_scan_failed(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+        error: Failed,
+        told: Guarantee,
+    ) -> Option<Verdict> {
         self.empty_passes = 0;
         self.scan_failures = self.scan_failures.saturating_add(1);
         let text = error.to_string();
@@ -372,6 +384,7 @@ impl Ladder {
             return None;
         }
         self.blame(text);
+        self.promise_no_more_than(told);
         self.fence_when_settled(out, id, true)
     }
 

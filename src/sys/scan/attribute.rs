@@ -21,7 +21,7 @@ use super::look::{CHAIN_BOUND, Whole};
 use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{Marked, ProcId, ProcStat, is_at_or_below};
+use crate::sys::procfs::{self, Marked, ProcId, ProcStat, is_at_or_below};
 
 /// How often a bearer whose ancestors changed under us is looked at again.
 const JUDGED_AGAIN: usize = 4;
@@ -150,6 +150,13 @@ impl Whole<'_> {
         leads: &mut Leads,
     ) -> Result<Judgement, SysError> {
         match self.lead(process, target, leads)? {
+            // Its orphans are inherited there and not by us: it may have been born below us.
+            Lead::Elsewhere(where_to) if self.is_among_other_pids(process.pid) => {
+                Ok(Judgement::Doubtful(format!(
+                    "marked, and in a pid namespace of others: its ancestors lead outside, \
+                     {where_to}, which they would for an orphan of this start, too"
+                )))
+            }
             Lead::Elsewhere(where_to) => Ok(Judgement::Stranger(format!(
                 "marked, but its ancestors lead outside: {where_to}"
             ))),
@@ -165,6 +172,11 @@ impl Whole<'_> {
                 _ => Ok(Judgement::Ours),
             },
         }
+    }
+
+    fn is_among_other_pids(&self, pid: u32) -> bool {
+        let theirs = self.proc.pid_namespace(pid);
+        theirs.is_some() && theirs != procfs::pid_namespace().ok()
     }
 
     /// Whose a bearer of the mark is that a killed supervisor's reaper inherited: the number of
@@ -295,11 +307,21 @@ impl Whole<'_> {
             Side::Target
         } else if below(&target.kept_path) {
             Side::Neutral
-        } else if below(&self.context.tree) && !below(&self.context.leaf) {
+        } else if self.is_in_a_generation(&name.path) && !below(&self.context.leaf) {
             Side::Another(name.path)
         } else {
             Side::Neutral
         })
+    }
+
+    /// TREE/SERVICE/GENERATION and below: in the two directories above it nobody of ours is
+    /// ever put, so that whoever is there is no other generation's for that.
+    fn is_in_a_generation(&self, path: &str) -> bool {
+        let Some(tree) = self.context.tree.as_deref() else {
+            return false;
+        };
+        let names = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
+        is_at_or_below(path, tree) && names(path) >= names(tree) + 2
     }
 
     pub(super) fn find_recorded(
@@ -452,6 +474,17 @@ impl Whole<'_> {
                     let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
                     found.foreign.push(Stranger { process, why });
                 }
+                // Only with CAP_SYS_ADMIN could it have joined our own time namespace; sessions of
+                // others leave such orphans every day.
+                None if mark == self.context.own_mark
+                    && !older
+                    && self.context.orphans == Orphans::Unmarked =>
+                {
+                    let why = "an orphan that we inherited, of nobody that we know: of a session \
+                               of others, or of a start that gave its mark up for ours";
+                    let why = why.to_owned();
+                    found.foreign.push(Stranger { process, why });
+                }
                 None if suspect && !older => {
                     let why = "an orphan that we inherited, without a mark that we know: it can \
                                only come from a start of ours, and nothing says from which";
@@ -573,7 +606,7 @@ impl Whole<'_> {
 
 impl Found {
     /// Names somebody whom it cannot tell, so that nothing is proven.
-    fn doubt(&mut self, process: ProcStat, why: String) {
+    pub(super) fn doubt(&mut self, process: ProcStat, why: String) {
         self.doubt.get_or_insert_with(|| {
             let what = format!("process {} ({})", process.pid, process.comm);
             SysError::because("attribute", what, why.clone())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::attribute::{Environment, Found, Side, is_recorded};
 use super::look::{CHAIN_BOUND, Whole};
-use super::{Escapee, Evidence, ScanTarget};
+use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
 use crate::sys::procfs::ProcStat;
 
@@ -46,28 +46,50 @@ impl Whole<'_> {
                 }
                 Environment::Another => {}
                 Environment::Silent if process.ppid == self.context.own_pid => {
-                    unattributed.push(process.pid);
+                    unattributed.push(process.clone());
                 }
                 Environment::Silent => {}
             }
         }
         self.add_descendants(target, found)?;
-        // Without a cgroup an orphan that nothing attributes may be anybody's.
-        unattributed.retain(|pid| !found.ours.iter().any(|e| e.process.pid == *pid));
-        if target.cgroup.is_none() && !unattributed.is_empty() {
-            let pids = unattributed
-                .iter()
-                .map(u32::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let why = "nothing says whose they are, and there is no cgroup to tell";
-            found.error = Some(SysError::because(
-                "attribute",
-                format!("the orphans {pids}"),
-                why,
-            ));
-        }
+        unattributed.retain(|orphan| !found.ours.iter().any(|e| e.process.pid == orphan.pid));
+        self.weigh_unattributed(target, unattributed, found);
         Ok(())
+    }
+
+    /// Orphans of ours that nothing attributes to anybody.
+    fn weigh_unattributed(&self, target: &ScanTarget, orphans: Vec<ProcStat>, found: &mut Found) {
+        // Without a cgroup such a one may be anybody's.
+        if target.cgroup.is_none() && !orphans.is_empty() {
+            let pids: Vec<String> = orphans
+                .iter()
+                .map(|orphan| orphan.pid.to_string())
+                .collect();
+            let what = format!("the orphans {}", pids.join(", "));
+            let why = "nothing says whose they are, and there is no cgroup to tell";
+            found.error = Some(SysError::because("attribute", what, why));
+            return;
+        }
+        for process in orphans {
+            let older = target
+                .main
+                .is_some_and(|main| process.start_time < main.start_time);
+            match self.context.orphans {
+                _ if older => {}
+                Orphans::Anybodys => {}
+                Orphans::Unmarked => {
+                    let why = "an orphan that we inherited, of nobody that we know: of a session \
+                               of others, or of a start that it left with nothing to tell"
+                        .to_owned();
+                    found.foreign.push(Stranger { process, why });
+                }
+                Orphans::Ours => {
+                    let why = "an orphan that we inherited: it can only come from a start of \
+                               ours, and nothing says from which";
+                    found.doubt(process, why.to_owned());
+                }
+            }
+        }
     }
 
     /// The main process's session, unless its number is another's by now. While a member of it

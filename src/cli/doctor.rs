@@ -1,0 +1,211 @@
+//! `nought doctor`: what this place can promise, why not more, what to change; and ending what
+//! killed supervisors left.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{Doctor, Options};
+use super::client::Client;
+use super::output::{Output, Style};
+use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
+use crate::api::method;
+use crate::driver::{self, CleanUp, Cleaned, Examination, Finding};
+use crate::state;
+
+/// How long a supervisor that is there may take to say what it promises.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Shows what can be promised here.
+pub(super) fn examine(options: &Options, output: &mut Output, doctor: &Doctor) -> u8 {
+    let running = running(options);
+    let found = driver::examine(doctor.place);
+    if output.json {
+        output.document(&document(&found, running.as_ref()));
+    } else {
+        output.text(&text(&found, output.style));
+        if let Some(info) = &running {
+            let guarantee = info.get("guarantee").and_then(Value::as_str).unwrap_or("?");
+            let socket = options.socket.display();
+            output.text(&format!(
+                "\nthe supervisor on {socket} has: {}\n",
+                render::clean(guarantee)
+            ));
+        }
+    }
+    match doctor.min_guarantee {
+        Some(least) if !found.guarantee.meets(least) => EXIT_FAILED,
+        _ => 0,
+    }
+}
+
+/// What the supervisor on the socket says of itself, if one is there.
+fn running(options: &Options) -> Option<Value> {
+    let mut client = Client::connect(&options.socket, options.debug).ok()?;
+    client.call(method::INFO, &Value::Null, ANSWER).ok()
+}
+
+fn document(found: &Examination, running: Option<&Value>) -> Value {
+    let finding = |finding: &Finding| json!({"what": finding.what, "change": finding.change});
+    json!({
+        "guarantee": found.guarantee.to_string(),
+        "containment": found.guarantee.containment.as_str(),
+        "scan": found.guarantee.scan.as_str(),
+        "best_verdict": found.guarantee.best_verdict(),
+        "place": found.surroundings.as_str(),
+        "cgroup": found.cgroup.as_deref().map(Path::to_string_lossy),
+        "findings": found.findings.iter().map(finding).collect::<Vec<_>>(),
+        "notes": found.notes,
+        "running": running.and_then(|info| info.get("guarantee")),
+    })
+}
+
+fn text(found: &Examination, style: Style) -> String {
+    let mut out = String::new();
+    let guarantee = found.guarantee.to_string();
+    let shown = match found.findings.is_empty() {
+        true => style.good(&guarantee),
+        false => style.warn(&guarantee),
+    };
+    let _ = writeln!(
+        out,
+        "guarantee here: {shown} (in {})",
+        found.surroundings.as_str()
+    );
+    let _ = writeln!(
+        out,
+        "  the best verdict of a stop: {}",
+        found.guarantee.best_verdict()
+    );
+    if let Some(cgroup) = &found.cgroup {
+        let _ = writeln!(
+            out,
+            "  our cgroup: {}",
+            render::clean(&cgroup.to_string_lossy())
+        );
+    }
+    if found.findings.is_empty() {
+        out.push_str("  nothing is missing\n");
+    }
+    for Finding { what, change } in &found.findings {
+        let _ = writeln!(
+            out,
+            "\nmissing: {}\n  to change that: {change}",
+            render::clean(what)
+        );
+    }
+    if !found.notes.is_empty() {
+        out.push_str("\nthe start-up test says:\n");
+        for note in &found.notes {
+            let _ = writeln!(out, "  {}", render::clean(note));
+        }
+    }
+    out
+}
+
+/// Ends what killed supervisors left.
+pub(super) fn clean(options: &Options, output: &mut Output, doctor: &Doctor) -> u8 {
+    let state_dirs = match state_dirs(options, doctor) {
+        Ok(dirs) => dirs,
+        Err(error) => {
+            output.error(&format!("error: {error}\n"));
+            return EXIT_FAILED;
+        }
+    };
+    let what = CleanUp {
+        state_dirs,
+        deadline: doctor.deadline,
+        debug: options.debug,
+    };
+    let cleaned = match driver::clean(&what) {
+        Ok(cleaned) => cleaned,
+        Err(error) => {
+            super::report_chain(&error);
+            return EXIT_FAILED;
+        }
+    };
+    if cleaned.is_empty() && !output.json {
+        output.text("no supervisor has left a state directory here\n");
+    }
+    let codes: Vec<u8> = cleaned
+        .iter()
+        .map(|(path, result)| say(output, path, result))
+        .collect();
+    let worst = [EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED];
+    worst
+        .into_iter()
+        .find(|code| codes.contains(code))
+        .unwrap_or(0)
+}
+
+fn say(output: &mut Output, path: &Path, result: &anyhow::Result<Cleaned>) -> u8 {
+    let shown = path.display();
+    let (word, text, code) = match result {
+        Ok(Cleaned::Alive) => (
+            "alive",
+            "its supervisor lives: nothing to clean".to_owned(),
+            0,
+        ),
+        Ok(Cleaned::Nothing) => ("nothing", "nothing was left".to_owned(), 0),
+        Ok(Cleaned::Ended {
+            generations,
+            exit_code,
+        }) => {
+            let (verdict, code) = match exit_code {
+                0 => ("verified", 0),
+                70 => ("lingering", EXIT_LINGERING),
+                _ => ("unverified", EXIT_UNVERIFIED),
+            };
+            (
+                verdict,
+                format!("{verdict}: {generations} start(s) were left"),
+                code,
+            )
+        }
+        Err(error) => ("failed", format!("failed: {error:#}"), EXIT_FAILED),
+    };
+    if output.json {
+        let generations = match result {
+            Ok(Cleaned::Ended { generations, .. }) => *generations,
+            _ => 0,
+        };
+        output.document(&json!({
+            "state_dir": path.to_string_lossy(),
+            "result": word,
+            "generations": generations,
+            "error": result.as_ref().err().map(|error| format!("{error:#}")),
+        }));
+    } else {
+        output.text(&format!("{shown}: {text}\n"));
+    }
+    code
+}
+
+/// The state directories that are meant.
+fn state_dirs(options: &Options, doctor: &Doctor) -> Result<Vec<PathBuf>, String> {
+    if let Some(dir) = &doctor.state_dir {
+        return Ok(vec![dir.clone()]);
+    }
+    let euid = nix::unistd::geteuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let own = state::default_path(&options.socket, euid, runtime.as_deref());
+    if doctor.one_socket {
+        return own.map(|dir| vec![dir]).map_err(|error| error.to_string());
+    }
+    let root = own.map_err(|error| error.to_string())?;
+    let root = root.parent().unwrap_or(&root);
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("failed to list {}: {error}", root.display())),
+    };
+    let mut dirs: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("lock").is_file())
+        .collect();
+    dirs.sort();
+    Ok(dirs)
+}
