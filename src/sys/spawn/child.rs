@@ -63,10 +63,11 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
         if plan.new_session && libc::setsid() < 0 {
             fail(EXEC_PIPE, Stage::Session, errno());
         }
-        set_attributes(plan);
         await_go();
         // Before what may hang: signals act from here on, with their default actions.
         reset_signals();
+        // After the go: what ends before it is taken for killed at birth, and its word is lost.
+        set_attributes(plan);
         // After the parent has looked at it, before what is done as that user.
         become_user(plan);
         if libc::chdir(plan.dir) < 0 {
