@@ -99,7 +99,7 @@ fn its_stop_command_is_run_and_its_test_decides_when_it_is_up() {
     let dir = world.dir.display().to_string();
     let lines = format!(
         "remain: true\ntest: test -e {dir}/ready\n\
-         stop: [sh, -c, 'kill $(sed -n \"s/^daemon //p\" {dir}/daemon.said); echo stopped > {dir}/stopped']"
+         stop: [sh, -c, 'echo stopped > {dir}/stopped; kill $(sed -n \"s/^daemon //p\" {dir}/daemon.said)']"
     );
     world.fixture("daemon", "daemon", &lines).init();
     world.pid("daemon", "daemon");

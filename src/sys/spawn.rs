@@ -8,9 +8,9 @@
 //! ```text
 //!  parent                                       child
 //!  prepare; pipes; signals blocked; clone3 ───► (cgroup, mark, if the clone did not)
-//!  start time, mark                             descriptors, session, limits
+//!  start time, mark                             descriptors, session
 //!  before_go(&born): records                    ... reads the go pipe
-//!  go ────────────────────────────────────────► signals, chdir
+//!  go ────────────────────────────────────────► signals, limits, user, chdir
 //!  Born returned                                "executing" ─► exec pipe
 //!  exec pipe: [executing] EOF = executed        execve: EOF, or "failed" {stage, errno}, exit
 //! ```

@@ -81,10 +81,11 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
         if let Some(job) = &plan.job {
             become_job(job, pipes);
         }
-        set_attributes(plan, pipes);
         await_go(pipes);
         // Before what may hang: signals act from here on, with their default actions.
         reset_signals(plan.job.as_ref().map_or(0, |job| job.ignored), pipes);
+        // After the go: what ends before it is taken for killed at birth, and its word is lost.
+        set_attributes(plan, pipes);
         // After the parent has looked at it, before what is done as that user.
         become_user(plan, pipes);
         if *plan.dir != 0 && libc::chdir(plan.dir) < 0 {
