@@ -46,7 +46,7 @@ static_build() {
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" || return
     bytes=$(stat -c %s "target/$target/release/nought")
     echo "$bytes bytes"
-    [ "$bytes" -lt $((4 << 20)) ] || { echo "the static binary is not below 4 MiB"; return 1; }
+    [ "$bytes" -lt $((5 << 20)) ] || { echo "the static binary has grown beyond 5 MiB"; return 1; }
 }
 
 # count FILE: adds up what the test runners in FILE said of themselves.

@@ -145,6 +145,10 @@ fn furnish(root: &Path) {
             .args(["depmod"])
             .arg(version),
     );
+    // The same for systemd, which a bench boots from the same disk.
+    fs::write(at("etc/systemd/system/told.service"), UNIT).unwrap();
+    let wants = at("etc/systemd/system/multi-user.target.wants/told.service");
+    symlink("/etc/systemd/system/told.service", wants).unwrap();
     let key = at("root/.ssh/id_ed25519");
     fs::create_dir_all(key.parent().unwrap()).unwrap();
     parts::run(
@@ -156,6 +160,11 @@ fn furnish(root: &Path) {
     let config = "Host *\n  StrictHostKeyChecking accept-new\n";
     fs::write(at("root/.ssh/config"), config).unwrap();
 }
+
+const UNIT: &str = "[Unit]\n\
+    After=ssh.service cron.service dbus.service nginx.service serial-getty@ttyS0.service\n\
+    Wants=dbus.service\n[Service]\nType=oneshot\n\
+    ExecStart=/bin/sh -c 'read up idle </proc/uptime; echo every service is up at $$up >/dev/console'\n";
 
 /// Beside those of examples/host.
 const SERVICES: &[(&str, &str)] = &[
@@ -171,7 +180,8 @@ const SERVICES: &[(&str, &str)] = &[
     ),
     (
         "told",
-        "exec: sh -c 'echo every service is up >/dev/console'\noneshot: true\n\
+        "exec: sh -c 'read up idle </proc/uptime; echo every service is up at $up >/dev/console'\n\
+         oneshot: true\n\
          after: [sshd, cron, dbus, nginx, getty-ttyS0]\n",
     ),
 ];

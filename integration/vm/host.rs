@@ -101,3 +101,36 @@ fn boots_again_and_again_and_is_clean_each_time() {
         disk.assert_clean();
     }
 }
+
+#[test]
+fn an_escapee_is_found_and_ended_on_an_older_kernel() {
+    let disk = Disk::new();
+    let mut machine = disk.booted("6.1");
+    assert!(
+        machine.run("uname -r").starts_with("6.1."),
+        "the fallbacks are not proven here"
+    );
+    assert!(machine.run("nought status").contains("cgroup-kill marked"));
+    let runaway = "exec: sh -c '(echo 0 >/sys/fs/cgroup/cgroup.procs; exec setsid sleep 1234) & \
+                   exec sleep 1000'";
+    machine.run(&format!(
+        "mkdir /run/c; cat >/run/c/runaway.yaml <<'E'\n{runaway}\nE"
+    ));
+    machine.run("nought init --container -c /run/c -s /run/s 2>/dev/null & sleep 2");
+    let escaped = machine.run("grep -l 1234 /proc/[0-9]*/cmdline 2>/dev/null | wc -l");
+    assert_ne!(escaped.trim(), "0", "nobody has escaped");
+    let receipt =
+        machine.run("nought -s /run/s stop runaway; nought -s /run/s --json receipt runaway");
+    let json = receipt.lines().find(|line| line.starts_with('{')).unwrap();
+    let receipt: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(receipt["verdict"], "verified", "{receipt}");
+    assert_eq!(
+        receipt["escaped"].as_array().map(Vec::len),
+        Some(1),
+        "{receipt}"
+    );
+    let left = machine.run("pgrep -f 'sleep 1234' | wc -l");
+    assert_eq!(left.trim(), "0");
+    machine.type_line("poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+}

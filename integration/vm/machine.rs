@@ -163,6 +163,13 @@ impl Machine {
         );
     }
 
+    /// What follows on the line of what was waited for last.
+    pub(crate) fn rest_of_line(&mut self) -> String {
+        let from = self.seen;
+        self.expect("\n");
+        self.console.lock()[from..self.seen].trim().to_owned()
+    }
+
     /// Types a line at the console.
     pub(crate) fn type_line(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").unwrap();
