@@ -187,7 +187,8 @@ fn sessions_outlive_a_restart_are_on_the_receipt_and_end_with_everything() {
         (&receipt["killed"], &receipt["escaped"]),
         (&json!([]), &json!([]))
     );
-    // They keep nobody else from being verified, nor the next stop.
+    // They keep nobody else from being verified, nor the next stop, which has its own to keep.
+    world.numbers("sessions", "session", 8);
     world.stop_verified("neighbour");
     world.start("neighbour").unwrap();
     let receipt = world.stop("sshd");

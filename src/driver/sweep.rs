@@ -17,6 +17,9 @@ use crate::sys::{SysError, cgroup, reap};
 /// How long the last kill of what lingers is watched.
 const LAST_KILL: Duration = Duration::from_millis(100);
 
+/// How long the death of whoever the last pass kills is waited for.
+const LAST_DEATHS: Duration = Duration::from_millis(300);
+
 impl Driver {
     /// Tells the core when every answer is written and the queue of the state directory is
     /// through. The core bounds how long it waits for that.
@@ -42,6 +45,7 @@ impl Driver {
         }
         let context = ScanContext {
             tree: None,
+            death_wait: LAST_DEATHS,
             ..self.scan_context(self.gens.keys().copied().collect())
         };
         let place = Arc::clone(&self.place);
