@@ -102,7 +102,7 @@ fn its_stop_command_is_run_and_its_test_decides_when_it_is_up() {
          stop: [sh, -c, 'echo stopped > {dir}/stopped; kill $(sed -n \"s/^daemon //p\" {dir}/daemon.said)']"
     );
     world.fixture("daemon", "daemon", &lines).init();
-    world.pid("daemon", "daemon");
+    let daemon = world.pid("daemon", "daemon");
     assert_eq!(state(&world, "daemon"), "starting");
     std::fs::write(world.dir.join("ready"), "").unwrap();
     world.reach("daemon", "up");
@@ -110,7 +110,8 @@ fn its_stop_command_is_run_and_its_test_decides_when_it_is_up() {
     assert_verified(&receipt);
     assert_eq!(rungs(&receipt)[0], "stop-command", "{receipt:#}");
     assert!(world.dir.join("stopped").exists());
-    assert_eq!(receipt["killed"], json!([]));
+    // The command's own shell may not be through when the daemon is.
+    assert!(!pids(&receipt, "killed").contains(&daemon), "{receipt:#}");
     world.end();
 }
 
@@ -186,7 +187,8 @@ fn sessions_outlive_a_restart_are_on_the_receipt_and_end_with_everything() {
         (&receipt["killed"], &receipt["escaped"]),
         (&json!([]), &json!([]))
     );
-    // They keep nobody else from being verified, nor the next stop.
+    // They keep nobody else from being verified, nor the next stop, which has its own to keep.
+    world.numbers("sessions", "session", 8);
     world.stop_verified("neighbour");
     world.start("neighbour").unwrap();
     let receipt = world.stop("sshd");

@@ -20,6 +20,9 @@ const LAST_KILL: Duration = Duration::from_millis(100);
 /// How long orphans that nobody attributed are ended, one after the other.
 const LAST_ORPHANS: Duration = Duration::from_secs(2);
 
+/// How long the death of whoever the last pass kills is waited for.
+const LAST_DEATHS: Duration = Duration::from_millis(300);
+
 impl Driver {
     /// Tells the core when every answer is written and the queue of the state directory is
     /// through. The core bounds how long it waits for that.
@@ -45,6 +48,7 @@ impl Driver {
         }
         let context = ScanContext {
             tree: None,
+            death_wait: LAST_DEATHS,
             ..self.scan_context(self.gens.keys().copied().collect())
         };
         let place = Arc::clone(&self.place);
