@@ -212,7 +212,8 @@ impl Disk {
     /// The same, until every service is up and root has logged in at the console.
     pub(crate) fn booted(&self, name: &str) -> Machine {
         let mut machine = self.boot(name, "quiet");
-        machine.expect("every service is up");
+        machine.expect("every service is up at ");
+        machine.rest_of_line();
         machine.log_in();
         machine
     }

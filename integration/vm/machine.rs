@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long anything may take in a machine that emulates its processor beside others.
-pub(crate) const BOUND: Duration = Duration::from_secs(90);
+pub(crate) const BOUND: Duration = Duration::from_secs(180);
 
 /// What a machine is made of.
 pub(crate) struct Hardware<'a> {
