@@ -537,16 +537,18 @@ impl<'a> Runner<'a> {
             return;
         };
         let had_it = terminal.is_foreground(pid);
-        if had_it && terminal::is_orphaned() {
-            // Nobody could continue us; nor would the terminal have stopped it without us.
-            let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
+        if terminal::is_orphaned() {
+            // Nobody could continue us; nor would the terminal have stopped it without us. In
+            // the background it stays stopped until somebody continues us.
+            if had_it {
+                let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
+            }
             return;
         }
         if had_it {
             let _ = terminal.take();
         }
         signalfd::stop_own_group();
-        // Continued. If nobody stopped us (our group is orphaned) it goes on all the same.
         self.go_on();
     }
 
