@@ -14,7 +14,8 @@ use crate::core::{
 };
 use crate::driver::translate::{self, failed};
 use crate::sys::cgroup::{self, Removal};
-use crate::sys::{SysError, inspect, procfs, reap, signal};
+use crate::sys::terminal::Terminal;
+use crate::sys::{SysError, inspect, procfs, signal};
 
 /// How long one kill watches its cgroup empty before it reports.
 pub(super) const KILL_SETTLE: Duration = Duration::from_millis(20);
@@ -74,7 +75,8 @@ impl Runner<'_> {
         self.take_census(Some(std::process::id()));
         let number = signal.number();
         let group = self.main_id.map(|id| id.pid);
-        let told = signal == Signal::HUP && self.in_front;
+        let hung_up = self.terminal.as_ref().is_some_and(Terminal::is_gone);
+        let told = signal == Signal::HUP && self.in_front && hung_up;
         let but_group = group.filter(|_| told);
         let but = match to {
             To::Reach(_) => None,
@@ -262,10 +264,8 @@ impl Runner<'_> {
             (None, Some((_, born))) => signal::send_group(born.id.pid, libc::SIGKILL).err(),
             (None, None) => None,
         };
-        if let Some((_, born)) = self.aux.take() {
-            // Reaped by now, or dead in a moment.
-            let _ = reap::reap_pid(born.id.pid);
-        }
+        // Whoever is not reaped yet is an orphan like any other from here on.
+        self.aux = None;
         let error = error.as_ref().map(failed);
         self.job.handle(
             now(),

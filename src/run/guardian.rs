@@ -72,10 +72,8 @@ impl Guard {
     pub(super) fn dismiss(self) {
         // That it is gone already is what is wanted.
         let _ = self.guardian.handle.send(libc::SIGKILL);
-        if self.guardian.is_child {
+        if self.guardian.handle.ends_within(DEATH_BOUND) && self.guardian.is_child {
             let _ = reap::reap_pid(self.guardian.pid);
-        } else {
-            self.guardian.handle.ends_within(DEATH_BOUND);
         }
     }
 }

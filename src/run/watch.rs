@@ -15,7 +15,7 @@ use super::{JobOptions, Onlooker, leftovers};
 use crate::control::Clocks;
 use crate::core::{Event, Exit, Job, OpId, Receipt, Signal, Time, job::GENERATION};
 use crate::sys::clock::{self, BootTimer};
-use crate::sys::notify::CgroupEvents;
+use crate::sys::kill::EventsFile;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::ProcId;
 use crate::sys::reap::{self, Ended};
@@ -69,7 +69,7 @@ pub(super) struct Runner<'a> {
     exit: Option<Exit>,
     moments: Moment,
     guard_pid: Option<u32>,
-    notify: Option<CgroupEvents>,
+    notify: Option<EventsFile>,
     reread: Option<(Time, usize)>,
     timer: Option<BootTimer>,
     timer_set: Option<Time>,
@@ -310,9 +310,9 @@ impl<'a> Runner<'a> {
     fn watch(&mut self) {
         let Some(dir) = self.site.job() else { return };
         // Without, the cgroup is read again and again while it is to empty.
-        self.notify = CgroupEvents::new()
-            .and_then(|mut notify| notify.add(&dir).map(|_| notify))
-            .ok();
+        self.notify = EventsFile::open(&dir).ok();
+        // What changes from here on is told.
+        self.notify.as_ref().map(EventsFile::read);
     }
 
     pub(super) fn unwatch(&mut self) {
@@ -350,19 +350,20 @@ impl<'a> Runner<'a> {
         }
         let timeout = self.set_timer(due);
         let mut fds = Vec::with_capacity(4);
+        if let Some(notify) = &self.notify {
+            fds.push(PollFd::new(notify.as_fd(), PollFlags::POLLPRI));
+        }
         let mut want = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
         signals.map(AsFd::as_fd).map(&mut want);
-        self.notify.as_ref().map(AsFd::as_fd).map(&mut want);
         self.exec.as_ref().map(|(fd, _)| fd.as_fd()).map(&mut want);
         self.timer.as_ref().map(AsFd::as_fd).map(&mut want);
         // EINTR, or a shortage of memory: look at everything and sleep again.
         let _ = poll(&mut fds, timeout);
-        let changed = self.notify.as_mut().is_some_and(|notify| {
-            notify
-                .drain()
-                .is_ok_and(|drained| drained.overflow || !drained.changed.is_empty())
-        });
+        let first = fds.first().and_then(PollFd::revents);
+        let changed = self.notify.is_some() && first.is_some_and(|events| !events.is_empty());
         if changed {
+            // Read through that descriptor, or it stays as it is.
+            self.notify.as_ref().map(EventsFile::read);
             self.read();
         }
         true
@@ -537,16 +538,18 @@ impl<'a> Runner<'a> {
             return;
         };
         let had_it = terminal.is_foreground(pid);
-        if had_it && terminal::is_orphaned() {
-            // Nobody could continue us; nor would the terminal have stopped it without us.
-            let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
+        if terminal::is_orphaned() {
+            // Nobody could continue us; nor would the terminal have stopped it without us. In
+            // the background it stays stopped until somebody continues us.
+            if had_it {
+                let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
+            }
             return;
         }
         if had_it {
             let _ = terminal.take();
         }
         signalfd::stop_own_group();
-        // Continued. If nobody stopped us (our group is orphaned) it goes on all the same.
         self.go_on();
     }
 

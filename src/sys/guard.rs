@@ -92,7 +92,7 @@ fn gone(pid: u32) -> SysError {
     SysError::because("make", format!("guardian {pid}"), "it has ended at once")
 }
 
-/// The guardian's pid, which it says itself once it is a process of its own.
+/// The guardian's pid, said by itself or by whoever is between.
 fn listen(said: &OwnedFd, pid: i32) -> Result<u32, SysError> {
     let mut word = [0_u8; 4];
     loop {
@@ -108,27 +108,27 @@ fn listen(said: &OwnedFd, pid: i32) -> Result<u32, SysError> {
 /// The copy's part; never returns.
 fn child(detached: bool, keep: &[BorrowedFd<'_>], say: &OwnedFd, guard: impl FnOnce() -> u8) -> ! {
     let session = setsid();
-    if detached {
+    // Whoever waits for the pid waits for no more than the forks.
+    let tell = |pid: u32| nix::unistd::write(say, &pid.to_ne_bytes()) == Ok(4);
+    let told = if detached {
         // SAFETY: this process has one thread; its copy may do everything.
-        match unsafe { libc::fork() } {
-            0 => {}
-            // SAFETY: a raw exit, which runs nothing of what we are a copy of.
-            other => unsafe { libc::_exit(i32::from(other < 0)) },
+        match u32::try_from(unsafe { libc::fork() }) {
+            Ok(0) => true,
+            other => {
+                let told = other.is_ok_and(tell);
+                // SAFETY: a raw exit, which runs nothing of what we are a copy of.
+                unsafe { libc::_exit(i32::from(!told)) }
+            }
         }
-    }
-    if session.is_ok() {
-        let mut open_ones: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
-        open_ones.push(say.as_raw_fd());
-        close_all_but(open_ones);
+    } else {
+        tell(std::process::id())
+    };
+    if session.is_ok() && told {
+        close_all_but(keep.iter().map(AsRawFd::as_raw_fd).collect());
         rename();
-        let own = std::process::id().to_ne_bytes();
-        if nix::unistd::write(say, &own) == Ok(own.len()) {
-            // SAFETY: the descriptor is ours alone here, and nobody uses it after this.
-            drop(unsafe { OwnedFd::from_raw_fd(say.as_raw_fd()) });
-            let code = guard();
-            // SAFETY: as above.
-            unsafe { libc::_exit(i32::from(code)) };
-        }
+        let code = guard();
+        // SAFETY: as above.
+        unsafe { libc::_exit(i32::from(code)) };
     }
     // SAFETY: as above.
     unsafe { libc::_exit(1) }

@@ -66,8 +66,10 @@ pub fn look(pid: u32, ours: &Ours, sockets: &mut Sockets) -> Holdings {
         };
         let link = link.to_string_lossy().into_owned();
         let own = ours.links.iter().filter(|(_, own)| *own == link);
-        output.extend(own.map(|(fd, _)| *fd));
-        if let Some(inode) = link.strip_prefix("socket:[") {
+        let own: Vec<u8> = own.map(|(fd, _)| *fd).collect();
+        if !own.is_empty() {
+            output.extend(own);
+        } else if let Some(inode) = link.strip_prefix("socket:[") {
             inodes.extend(inode.trim_end_matches(']').parse::<u64>());
         } else if link.starts_with('/') && !link.starts_with("/dev/") {
             files.insert(link);

@@ -6,7 +6,7 @@
 //! killed singly, through a pidfd, after its membership was checked again.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -249,12 +249,24 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// An open cgroup.events, for reading again and waiting on.
-struct EventsFile {
+///
+/// Where one cgroup is watched it does for inotify, whose descriptor takes the kernel some
+/// milliseconds to close.
+#[derive(Debug)]
+pub struct EventsFile {
     file: File,
 }
 
+impl AsFd for EventsFile {
+    /// Has POLLPRI when the file changed since it was read.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl EventsFile {
-    fn open(path: &Path) -> Result<Self, SysError> {
+    /// Opens the file of the cgroup at `path`.
+    pub fn open(path: &Path) -> Result<Self, SysError> {
         let file = path.join("cgroup.events");
         open(&file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map(|file| Self { file: file.into() })
@@ -262,7 +274,7 @@ impl EventsFile {
     }
 
     /// The file as it is now; a cgroup that was removed holds nobody; `None`: unreadable.
-    fn read(&self) -> Option<cgroup::Events> {
+    pub fn read(&self) -> Option<cgroup::Events> {
         let mut buffer = [0_u8; 256];
         match self.file.read_at(&mut buffer, 0) {
             Ok(len) => cgroup::parse_events(buffer.get(..len).unwrap_or_default()),

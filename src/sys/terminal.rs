@@ -33,6 +33,11 @@ impl Terminal {
         tcgetpgrp(&self.fd).is_ok_and(|front| front == getpgrp())
     }
 
+    /// Whether it was hung up (EIO), or is not ours any more (ENOTTY).
+    pub fn is_gone(&self) -> bool {
+        tcgetpgrp(&self.fd).is_err()
+    }
+
     /// Gives the foreground to `group`. From the background this sends SIGTTOU to our group
     /// unless that is blocked. EPERM: the group is not of this session; EIO: hung up.
     pub fn give_to(&self, group: u32) -> Result<(), SysError> {

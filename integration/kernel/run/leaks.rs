@@ -264,3 +264,30 @@ fn tee_and_command_substitution_see_the_end_at_once() {
     assert!(took < Duration::from_secs(20), "{took:?}");
     world.end();
 }
+
+#[test]
+fn a_test_suite_that_forgets_its_server_is_caught() {
+    let world = World::new();
+    let suite = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ci/test-suite");
+    let ran = output(&world, &["--leaks=fail", "--junit", "r.xml", "--", suite]);
+    let (out, said) = (stdout(&ran), stderr(&ran));
+    assert_eq!(code(&ran), Some(120), "{out}{said}");
+    let port: u16 = out.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(out, format!("3 passed, 0 failed, on port {port}\n"));
+    assert!(
+        said.contains("1 process still ran when the command had ended"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("tcp 127.0.0.1:{port}")), "{said}");
+    assert!(said.contains("perl -MIO::Socket::INET"), "{said}");
+    assert!(
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_err(),
+        "it is gone"
+    );
+    let xml = std::fs::read_to_string(world.dir.join("r.xml")).unwrap();
+    assert!(
+        xml.contains("<failure message=\"1 process(es) still ran\"/>"),
+        "{xml}"
+    );
+    world.end();
+}

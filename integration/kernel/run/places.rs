@@ -273,3 +273,48 @@ fn where_orphans_are_reaped_the_guardian_is_nobodys_child() {
     assert_eq!(stdout(&ran), "1\ngone\n", "{}", stderr(&ran));
     world.end();
 }
+
+#[test]
+fn in_an_unprivileged_container() {
+    let mut world = World::new();
+    // A container's default: cgroup2 to be read only, and none of the capabilities that count.
+    world.launch = vec![format!(
+        "cgroup-read-only={}",
+        look::cgroup_mount().display()
+    )];
+    let words = "setpriv --bounding-set=-all --inh-caps=-all --no-new-privs";
+    world.wrapper = words.split(' ').map(str::to_owned).collect();
+    let script = "setsid sleep 1000 & (setsid sleep 1001 &); exit 3";
+    let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    let said = stderr(&ran);
+    assert_eq!(code(&ran), Some(3), "{said}");
+    assert_eq!(
+        said.matches("only `subreaper descent` can be guaranteed")
+            .count(),
+        1,
+        "{said}"
+    );
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["leaks"].as_array().unwrap().len(), 2, "{report:#}");
+    assert_eq!(report["verdict"], "verified", "{report:#}");
+    world.end();
+}
+
+#[test]
+fn in_a_privileged_container() {
+    let world = World::new();
+    let script = format!(
+        "mount -t cgroup2 none /sys/fs/cgroup && \
+         {NOUGHT} run --min-guarantee cgroup-kill,marked --leaks=fail -- \
+         sh -c 'setsid sleep 1000 & exit 0'; echo $?"
+    );
+    let inner = format!(
+        "echo $$ >{}/cgroup.procs; exec unshare --cgroup sh -c '{}'",
+        world.cgroup.display(),
+        script.replace('\'', "'\"'\"'")
+    );
+    let ran = contained(&world, &["sh", "-c", &inner]).output().unwrap();
+    assert_eq!(stdout(&ran), "120\n", "{}", stderr(&ran));
+    assert!(trees(&world).is_empty());
+    world.end();
+}

@@ -204,7 +204,7 @@ fn an_interactive_shell_within_keeps_its_jobs_and_its_ctrl_c() {
     let mut typist = Typist::new(&world);
     let sleep = "sh -c 'echo rea\"\"dy; exec sleep 1000'\n";
     typist
-        .types("PS1='in> ' $NOUGHT run -- bash --norc --noprofile -i\n")
+        .types("PS1='i''n> ' $NOUGHT run -- bash --norc --noprofile -i\n")
         .sees("in> ")
         .types("\x03")
         .sees("in> ")

@@ -249,9 +249,18 @@ fn count(processes: usize) -> String {
     }
 }
 
+/// The command line, cut where it becomes a text of its own.
 pub(super) fn argv(process: &RunProcess) -> String {
-    clean(&process.argv.join(" ")).into_owned()
+    let whole = process.argv.join(" ");
+    let mut shown: String = whole.chars().take(ARGV_SHOWN).collect();
+    if shown.len() < whole.len() {
+        shown.push('…');
+    }
+    clean(&shown).into_owned()
 }
+
+/// Characters of a command line that are shown; the report has all.
+const ARGV_SHOWN: usize = 160;
 
 fn age(process: &RunProcess) -> String {
     let seconds = (process.age_ms / 1000.0).clamp(0.0, 1e9);
