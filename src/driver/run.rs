@@ -114,6 +114,10 @@ pub(super) struct Driver {
     /// Who inherited the orphans of an earlier supervisor.
     pub(super) orphan_reaper: Option<u32>,
     pub(super) outcome: Option<Outcome>,
+    /// Generations with a last verdict of unverified: the final sweep looks for them once more.
+    pub(super) doubted: VecDeque<Box<Generation>>,
+    /// Whether there were more of them than are held.
+    pub(super) doubts_lost: bool,
 }
 
 /// What the loop is made of.
@@ -239,6 +243,8 @@ impl Driver {
             orphan_reaper,
             inbox,
             outcome: None,
+            doubted: VecDeque::new(),
+            doubts_lost: false,
         })
     }
 
