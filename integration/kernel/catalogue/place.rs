@@ -167,7 +167,11 @@ fn no_inotify_watch_is_left() {
     let mut world = world_in(&["user-namespace", "zero=/proc/sys/user/max_inotify_watches"]);
     let receipt = stops_under(&mut world, "cgroup-kill marked", "verified");
     world.log_with("it is read again and again while it stops");
-    row!(Place, "no inotify watch is to be had: cgroups are read again and again while they stop").receipt(&receipt);
+    row!(
+        Place,
+        "no inotify watch is to be had: cgroups are read again and again while they stop"
+    )
+    .receipt(&receipt);
     world.end();
 }
 
