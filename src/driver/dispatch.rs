@@ -1,6 +1,7 @@
 //! From effects to system calls. What may block runs off the loop, and its answer comes back as
 //! a message.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -413,11 +414,11 @@ impl Driver {
 
     /// Signals members of a cgroup.
     fn signal_members(&self, r#gen: GenId, dir: PathBuf, number: i32, whom: Whom) {
-        let mark = self.held_mark(r#gen);
+        let marks = self.marks_of(r#gen);
         let keeping = self.gens.get(&r#gen).and_then(|g| self.keeping(g));
         self.off_loop(move || {
             set_aside(keeping.as_ref());
-            let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok());
+            let moved_in = marks.and_then(|(mark, others)| MovedIn::new(mark, others).ok());
             let sent = signal::send_members(&dir, number, &|stat| {
                 whom.includes(stat) && !moved_in.as_ref().is_some_and(|moved_in| moved_in.is(stat))
             });
@@ -486,13 +487,14 @@ impl Driver {
             // Whoever leaves from now on can be told by the record alone.
             self.take_census(r#gen);
         }
-        let mark = self.held_mark(r#gen);
+        let marks = self.marks_of(r#gen);
         let keeping = self.gens.get(&r#gen).and_then(|g| self.keeping(g));
         self.off_loop(move || {
             set_aside(keeping.as_ref());
             // Looked at before: the dead cannot be told any more. Where that fails they are
             // named among the killed, as they would be without a mark.
-            let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok()?.among(&dir).ok());
+            let moved_in =
+                marks.and_then(|(mark, others)| MovedIn::new(mark, others).ok()?.among(&dir).ok());
             let moved_in: Vec<_> = moved_in.into_iter().flatten().collect();
             let mut report = translate::killed(place.kill(&dir, KILL_SETTLE));
             report
@@ -507,10 +509,14 @@ impl Driver {
         });
     }
 
-    /// The mark of a generation that we started ourselves: its number is certain.
-    fn held_mark(&self, r#gen: GenId) -> Option<u64> {
-        let generation = self.gens.get(&r#gen)?;
-        generation.mark_held.as_ref().map(|mark| mark.inode)
+    /// The mark of a generation that we started ourselves, and those of all others: their
+    /// numbers are certain.
+    fn marks_of(&self, r#gen: GenId) -> Option<(u64, BTreeSet<u64>)> {
+        let held = |generation: &Generation| generation.mark_held.as_ref().map(|mark| mark.inode);
+        let mark = held(self.gens.get(&r#gen)?)?;
+        let all = self.gens.values().chain(self.kept.values());
+        let others = all.filter_map(|generation| held(generation));
+        Some((mark, others.filter(|other| *other != mark).collect()))
     }
 
     fn fence(&mut self, r#gen: GenId, op: OpId) {
@@ -577,6 +583,7 @@ impl Driver {
         let r#gen = receipt.r#gen;
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.kept = receipt.kept.iter().map(|kept| kept.pid).collect();
+            generation.unverified = receipt.verdict == Verdict::Unverified;
         }
         self.store.receipt(receipt, report::clocks());
         if self.leftovers.remove(&r#gen) {
@@ -603,7 +610,11 @@ impl Driver {
                 tracing::debug!("{}: somebody still holds its output", generation.name);
             }
         }
-        self.keep(r#gen, generation);
+        if generation.unverified && generation.kept.is_empty() {
+            self.doubt(generation);
+        } else {
+            self.keep(r#gen, generation);
+        }
     }
 }
 

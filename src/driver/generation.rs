@@ -56,6 +56,8 @@ pub(super) struct Generation {
     pub(super) rereads: Option<usize>,
     /// When the next of these is due.
     pub(super) reread_due: Option<Time>,
+    /// Its last verdict is unverified: something of it may live.
+    pub(super) unverified: bool,
     /// On its way down: only then is it looked at again and again where nothing notifies us.
     pub(super) stopping: bool,
     /// Its main process is gone, and what that left running is the service.
@@ -142,6 +144,7 @@ impl Generation {
             survivors: Vec::new(),
             rereads: None,
             reread_due: None,
+            unverified: false,
             stopping: false,
             remains: false,
             resolving: None,

@@ -122,7 +122,7 @@ fn survivor(survivor: &Survivor) {
 pub(super) fn swept(report: &SweepReport) {
     for Foreigner { process, why } in &report.foreign {
         tracing::warn!(
-            "left alone: process {} ({}): {why}",
+            "final sweep: process {} ({}): {why}",
             process.pid,
             process.comm
         );

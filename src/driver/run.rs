@@ -121,6 +121,10 @@ pub(super) struct Driver {
     /// How long after a shutdown's beginning the last resort acts, as process 1 of a machine.
     pub(super) last_resort: Option<Duration>,
     pub(super) outcome: Option<Outcome>,
+    /// Generations with a last verdict of unverified: the final sweep looks for them once more.
+    pub(super) doubted: VecDeque<Box<Generation>>,
+    /// Whether there were more of them than are held.
+    pub(super) doubts_lost: bool,
 }
 
 /// What the loop is made of.
@@ -210,6 +214,8 @@ impl Driver {
             inbox,
             last_resort: parts.last_resort,
             outcome: None,
+            doubted: VecDeque::new(),
+            doubts_lost: false,
         })
     }
 

@@ -203,6 +203,7 @@ impl Driver {
             known_marks: others()
                 .chain(&self.kept)
                 .filter_map(|(_, generation)| generation.mark)
+                .chain(self.doubted.iter().filter_map(|doubted| doubted.mark))
                 .collect(),
             known_children: self
                 .pids

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::generation::Generation;
 use super::message::Message;
 use super::place::{Place, SUPERVISOR};
 use super::run::Driver;
@@ -22,8 +23,25 @@ const LAST_ORPHANS: Duration = Duration::from_secs(2);
 
 /// How long the death of whoever the last pass kills is waited for.
 const LAST_DEATHS: Duration = Duration::from_millis(300);
+/// How many generations that were not proven gone are looked for once more.
+const DOUBTED: usize = 64;
 
 impl Driver {
+    /// Takes in a generation whose last verdict is unverified: what may live of it is looked for
+    /// once more in the end. Its mark stays its own until then.
+    pub(super) fn doubt(&mut self, mut generation: Box<Generation>) {
+        // Where nothing can be proven the end says so anyway.
+        if !self.place.guarantee().can_verify() {
+            return;
+        }
+        generation.auxes.clear();
+        self.doubted.push_back(generation);
+        if self.doubted.len() > DOUBTED {
+            self.doubted.pop_front();
+            self.doubts_lost = true;
+        }
+    }
+
     /// Tells the core when every answer is written and the queue of the state directory is
     /// through. The core bounds how long it waits for that.
     pub(super) fn flush(&self) {
@@ -40,6 +58,7 @@ impl Driver {
     /// verdict, the cgroups that stand, our children.
     pub(super) fn sweep(&mut self) {
         let all = self.gens.values().chain(self.kept.values());
+        let all = all.chain(&self.doubted);
         let targets: Vec<ScanTarget> = all.map(|g| self.final_target(g)).collect();
         // Nobody is kept any more, and whatever is in whichever cgroup is looked for now.
         for (r#gen, kept) in &mut self.kept {
@@ -52,8 +71,14 @@ impl Driver {
             ..self.scan_context(self.gens.keys().copied().collect())
         };
         let place = Arc::clone(&self.place);
+        let lost = self.doubts_lost;
         self.off_loop(move || {
-            let report = sweep(&place, &targets, &context);
+            let mut report = sweep(&place, &targets, &context);
+            if lost {
+                let what = "every service that was not proven gone when it was stopped";
+                let error = SysError::because("look once more for", what, "there were too many");
+                report.error.get_or_insert(failed(&error));
+            }
             Message::Event(Event::Swept { report })
         });
     }
@@ -70,14 +95,15 @@ fn sweep(place: &Place, targets: &[ScanTarget], context: &ScanContext) -> SweepR
             report.cgroups_left = place.leave(tree);
         }
     }
+    // First: what nobody attributed would leave a doubt in the passes that follow.
+    if let Err(error) = settle_orphans(&mut left, context, &mut report) {
+        report.error.get_or_insert(failed(&error));
+    }
     for result in scan::scan_passes(targets, context) {
         left.extend(result.alive.iter().map(|stat| stat.pid));
         if let Some(error) = result.error {
             report.error.get_or_insert(failed(&error));
         }
-    }
-    if let Err(error) = settle_orphans(&mut left, context, &mut report) {
-        report.error.get_or_insert(failed(&error));
     }
     let pids: Vec<u32> = left.iter().copied().collect();
     report.survivors = inspect::inspect(&pids)

@@ -420,3 +420,53 @@ fn a_namespace_number_that_is_given_out_again() {
     world.end_tool(imposter);
     world.end();
 }
+
+fn with_abducted(fixture: &str) -> (World, look::ProcId) {
+    let mut world = World::new();
+    world.fixture("db", "stubborn", "shutdown_timeout: 50ms");
+    let more = "after: [db]\nshutdown_timeout: 300ms";
+    world.fixture("web", &format!("{fixture} db"), more).init();
+    let pid = world.pid("db", "pid");
+    let id = look::alive(pid).unwrap();
+    world.number("web", "up");
+    let here = look::members(&world.generations("web")[0]);
+    assert!(here.contains(&pid), "{here:?}");
+    (world, id)
+}
+
+#[test]
+fn another_service_moved_into_one() {
+    let (world, theirs) = with_abducted("abduct");
+    let receipt = world.stop_verified("web");
+    assert_eq!(
+        pids(&receipt, "foreign"),
+        [theirs.pid].into(),
+        "{receipt:#}"
+    );
+    assert!(
+        !pids(&receipt, "killed").contains(&theirs.pid),
+        "{receipt:#}"
+    );
+    until("it is started again", || {
+        (world.numbers("db", "up", 1).len() > 1).then_some(())
+    });
+    row!(Lie, "another service's process is moved into a service: killed with it, named, and started again")
+        .receipt(&receipt);
+    world.end();
+}
+
+#[test]
+fn another_service_moved_in_and_out_again() {
+    let (world, theirs) = with_abducted("abduct-and-return");
+    let receipt = world.stop_verified("web");
+    assert!(look::is_alive(theirs), "it was killed: {receipt:#}");
+    assert_eq!(world.status("db")["state"], "up");
+    assert_eq!(receipt["killed"], Value::Array(Vec::new()), "{receipt:#}");
+    assert_eq!(receipt["escaped"], Value::Array(Vec::new()), "{receipt:#}");
+    row!(
+        Lie,
+        "another service's process is moved into a service and out again while it stops: unharmed"
+    )
+    .receipt(&receipt);
+    world.end();
+}

@@ -4,6 +4,7 @@
 pub(crate) mod table;
 
 mod lie;
+mod outside;
 mod place;
 mod program;
 mod survive;

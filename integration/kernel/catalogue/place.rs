@@ -167,7 +167,11 @@ fn no_inotify_watch_is_left() {
     let mut world = world_in(&["user-namespace", "zero=/proc/sys/user/max_inotify_watches"]);
     let receipt = stops_under(&mut world, "cgroup-kill marked", "verified");
     world.log_with("it is read again and again while it stops");
-    row!(Place, "no inotify watch is to be had: the same").receipt(&receipt);
+    row!(
+        Place,
+        "no inotify watch is to be had: cgroups are read again and again while they stop"
+    )
+    .receipt(&receipt);
     world.end();
 }
 
@@ -226,6 +230,13 @@ fn too_few_open_files_to_begin_with() {
         .to_owned();
     let says = "the limit is named; no service starts";
     row!(Place, "20 open files").says(says, "tried again after growing pauses", &guarantee);
+    // With as few the last sweep may be sure, or say that it is not.
+    world.signal(libc::SIGTERM);
+    assert!(
+        matches!(world.wait().code(), Some(0 | 71)),
+        "{}",
+        world.log()
+    );
     world.end();
 }
 
@@ -296,7 +307,7 @@ fn an_escapee_where_nothing_is_marked() {
     )
     .receipt(&receipt);
     world.signal(libc::SIGTERM);
-    assert_eq!(world.wait().code(), Some(71), "{}", world.log());
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
     assert!(look::alive(orphan).is_none(), "{}", world.log());
     world.end();
 }

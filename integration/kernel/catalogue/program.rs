@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::table::row;
 use crate::look::{self, until};
@@ -242,10 +242,10 @@ fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-#[test]
-fn sshd_with_a_session() {
+/// A world with sshd as a service and a session of a client's in it.
+fn with_session(more: &str, offset: u32) -> (World, Child) {
     let mut world = World::new();
-    let (dir, port) = (world.dir.display().to_string(), port(2));
+    let (dir, port) = (world.dir.display().to_string(), port(offset));
     let _ = std::fs::create_dir("/run/sshd");
     for key in ["host", "client"] {
         run(
@@ -269,12 +269,15 @@ fn sshd_with_a_session() {
     std::fs::write(&configuration, text).unwrap();
     let exec = format!("/usr/sbin/sshd -D -e -f {}", configuration.display());
     world
-        .service("web", &format!("exec: {exec}\nshutdown_timeout: 1s\n"))
+        .service(
+            "web",
+            &format!("exec: {exec}\nshutdown_timeout: 1s\n{more}\n"),
+        )
         .init();
     until("it listens", || {
         TcpStream::connect(("127.0.0.1", port)).ok()
     });
-    let mut session = Command::new("ssh")
+    let session = Command::new("ssh")
         .args([
             "-tt",
             "-i",
@@ -293,10 +296,51 @@ fn sshd_with_a_session() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    until("the session runs", || sleeper(&world));
+    (world, session)
+}
+
+/// What the session runs.
+fn sleeper(world: &World) -> Option<u32> {
+    let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let mut members = look::members(&world.nought_tree()).into_iter();
+    members.find(|pid| comm(*pid) == "sleep\n")
+}
+
+#[test]
+fn sshd_with_a_session() {
+    let (world, mut session) = with_session("", 2);
     let receipt = stops_with(&world, 2);
     until("the client is told", || session.try_wait().unwrap());
     row!(Program, "sshd with a live session").receipt_that(&receipt, STRESSED);
     world.end();
+}
+
+#[test]
+fn sshd_whose_sessions_are_kept() {
+    let (world, mut session) = with_session("survivors: {keep: [sshd]}", 3);
+    let kept = sleeper(&world).unwrap();
+    let first = world.status("web")["pid"].clone();
+    world
+        .call("nought_restart", json!({"name": "web"}))
+        .unwrap();
+    assert_ne!(world.reach("web", "up")["pid"], first);
+    let receipt = world.receipt("web");
+    assert_eq!(receipt["verdict"], "verified", "{receipt:#}");
+    assert!(
+        crate::receipt::pids(&receipt, "kept").contains(&kept),
+        "{receipt:#}"
+    );
+    assert!(
+        look::alive(kept).is_some(),
+        "the session was ended: {receipt:#}"
+    );
+    assert!(session.try_wait().unwrap().is_none());
+    row!(Program, "sshd restarted with `survivors: {keep: [sshd]}`: its session lives on, and ends with the supervisor")
+        .receipt_that(&receipt, STRESSED);
+    world.end();
+    assert!(look::alive(kept).is_none());
+    session.wait().unwrap();
 }
 
 #[test]

@@ -334,6 +334,13 @@ impl Whole<'_> {
             if let Some(process) = self.living(id.pid)?.filter(|stat| stat.id() == id) {
                 let evidence = match self.marks.get(&id.pid) {
                     Some(&mark) if Some(mark) == target.mark => Evidence::Marked,
+                    // It was in the cgroup because somebody had moved it there.
+                    Some(&mark) if self.is_known(mark) => {
+                        let why = "was seen in the cgroup, and bears the mark of another service";
+                        let why = why.to_owned();
+                        found.foreign.push(Stranger { process, why });
+                        continue;
+                    }
                     _ => Evidence::Recorded,
                 };
                 found.ours.push(Escapee { process, evidence });

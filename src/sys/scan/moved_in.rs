@@ -3,6 +3,7 @@
 //! The opposite of an escapee. It is not asked to go with the others, and when the cgroup is
 //! killed nothing can spare it: then it is at least named.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Stranger;
@@ -16,25 +17,35 @@ use crate::sys::{SysError, cgroup};
 pub struct MovedIn {
     proc: Proc,
     mark: u64,
+    /// The marks of our other starts.
+    others: BTreeSet<u64>,
     own_pid: u32,
 }
 
 impl MovedIn {
-    /// For the start whose time namespace has this inode number. Hold the namespace meanwhile.
+    /// For the start whose time namespace has this inode number, beside `others` of ours. Hold
+    /// the namespaces meanwhile.
     ///
     /// # Errors
     /// When /proc cannot be opened.
-    pub fn new(mark: u64) -> Result<Self, SysError> {
+    pub fn new(mark: u64, others: BTreeSet<u64>) -> Result<Self, SysError> {
         Ok(Self {
             proc: Proc::open()?,
             mark,
+            others,
             own_pid: nix::unistd::getpid().as_raw().unsigned_abs(),
         })
     }
 
-    /// Whether a member was moved in: it lacks the mark, and no ancestor of it bears it or is
-    /// us (a user namespace can replace a mark). Who cannot be told is not.
+    /// Whether a member was moved in: it bears the mark of another start of ours; or it lacks
+    /// this one's, and no ancestor of it bears that or is us (a user namespace can replace a
+    /// mark). Who cannot be told is not.
     pub fn is(&self, member: &ProcStat) -> bool {
+        if let Ok(Marked::With(mark)) = self.proc.mark(member.pid)
+            && self.others.contains(&mark)
+        {
+            return true;
+        }
         let mut at = member.clone();
         for _ in 0..CHAIN_BOUND {
             match self.proc.mark(at.pid) {
