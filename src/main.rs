@@ -4,13 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nought::cli::{self, InitArgs};
+use nought::config::Leniency;
 use nought::driver::Options;
+use nought::logs::Limits;
 use nought::{init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
 const DEADLINE_CONTAINER: Duration = Duration::from_secs(25);
 /// And within this elsewhere.
 const DEADLINE_HOST: Duration = Duration::from_secs(90);
+/// A line of a log is rarely longer.
+const USUAL_LINE_BYTES: usize = 128;
 
 fn main() -> ExitCode {
     if let Some(code) = sys::selftest::run_if_probe() {
@@ -33,7 +37,26 @@ fn options(args: InitArgs) -> Options {
         socket: args.socket,
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
-        ring_lines: args.ring_lines,
+        ring: ring(args.ring_lines),
+        leniency: if args.lenient {
+            Leniency::Zinit
+        } else {
+            Leniency::Strict
+        },
+        socket_group: args.socket_group,
         debug: args.debug,
+    }
+}
+
+/// What is kept of each service's output. Whoever asks for so many lines gets room for them, were
+/// they of a usual length: the bound is in bytes all the same.
+fn ring(lines: Option<usize>) -> Limits {
+    let usual = Limits::default();
+    match lines {
+        None => usual,
+        Some(lines) => Limits {
+            ring_lines: lines,
+            ring_bytes: usual.ring_bytes.max(lines.saturating_mul(USUAL_LINE_BYTES)),
+        },
     }
 }

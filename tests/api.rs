@@ -6,10 +6,11 @@
 )]
 
 use nought::api::{
-    Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Incoming, Info, List, LogLines,
-    LogQuery, Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
-    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Survivor,
-    Verdict, ZinitStatus, incoming, millis_from_nanos,
+    Create, Done, ErrorCode, Exit, Failure, Filter, ForeignProcess, GuaranteeWords, Incoming, Info,
+    Kill, List, ListQuery, LogLines, LogQuery, METHODS, Named, Plan, PlanQuery, Planned, Process,
+    ProcessUsage, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung, ServiceState,
+    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed, Survivor, Usage,
+    UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus, incoming, millis_from_nanos, openrpc,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,8 @@ fn status() -> ServiceStatus {
         since_ms: 12,
         restarts: 2,
         processes: 0,
+        memory_bytes: Some(4096),
+        left_ms: None,
         guarantee: "cgroup-kill marked".into(),
         last_exit: Some(Exit::Code { code: 1 }),
         next_start_ms: Some(238),
@@ -194,6 +197,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
     round_trip(&Stop {
         name: "web".into(),
         force: true,
+        with_dependents: true,
     });
     round_trip(&Restart {
         name: "web".into(),
@@ -209,6 +213,21 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
     round_trip(&LogQuery {
         name: Some("web".into()),
         lines: Some(10),
+        names: vec!["db".into()],
+    });
+    round_trip(&Usage {
+        status: status(),
+        processes: vec![ProcessUsage::default()],
+        ..Usage::default()
+    });
+    round_trip(&Plan {
+        services: vec![Planned::default()],
+        worst_ms: 1.5,
+        deadline_ms: None,
+    });
+    round_trip(&ZinitStats {
+        children: vec![ZinitChild::default()],
+        ..ZinitStats::default()
     });
     round_trip(
         &RpcError::new(ErrorCode::Lingering, "web lingers")
@@ -308,4 +327,87 @@ fn a_batch_too_large_is_refused_as_a_whole() {
     };
     let refused = serde_json::to_value(refused).unwrap();
     assert_eq!(refused["error"]["code"], -32600, "{refused}");
+}
+
+#[test]
+fn the_list_of_methods_is_sound_and_matches_what_is_read() {
+    use nought::api::Parameters as P;
+    let read: &[(&str, &[&str])] = &[
+        ("service_status", <Named as P>::NAMES),
+        ("service_kill", <Kill as P>::NAMES),
+        ("service_create", <Create as P>::NAMES),
+        ("stream_currentLogs", <Filter as P>::NAMES),
+        ("stream_unsubscribeLogs", <Subscribed as P>::NAMES),
+        ("nought_list", <ListQuery as P>::NAMES),
+        ("nought_start", <Start as P>::NAMES),
+        ("nought_stop", <Stop as P>::NAMES),
+        ("nought_restart", <Restart as P>::NAMES),
+        ("nought_receipt", <ReceiptQuery as P>::NAMES),
+        ("nought_shutdown", <Shutdown as P>::NAMES),
+        ("nought_log", <LogQuery as P>::NAMES),
+        ("nought_usage", <UsageQuery as P>::NAMES),
+        ("nought_plan", <PlanQuery as P>::NAMES),
+    ];
+    for (name, names) in read {
+        let method = METHODS.iter().find(|method| method.name == *name).unwrap();
+        let listed: Vec<&str> = method.params.iter().map(|param| param.name).collect();
+        assert_eq!(listed, *names, "{name}");
+    }
+    let mut names: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), METHODS.len(), "each is listed once");
+}
+
+#[test]
+fn the_openrpc_document_is_whole() {
+    let document = openrpc();
+    assert_eq!(document["openrpc"], "1.3.2");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let methods = document["methods"].as_array().unwrap();
+    assert_eq!(methods.len(), METHODS.len());
+    for method in methods {
+        let name = &method["name"];
+        assert!(!method["summary"].as_str().unwrap().is_empty(), "{name}");
+        assert_eq!(method["paramStructure"], "either");
+        let schema = &method["result"]["schema"];
+        assert!(
+            schema["type"].is_string() || schema["enum"].is_array(),
+            "{name}: {schema}"
+        );
+        let mut optional = false;
+        for param in method["params"].as_array().unwrap() {
+            let required = param["required"].as_bool().unwrap();
+            assert!(!(required && optional), "{name}: required after optional");
+            optional |= !required;
+            let schema = &param["schema"];
+            assert!(
+                schema["type"].is_string() || schema["enum"].is_array(),
+                "{name}: {param}"
+            );
+        }
+        for error in method["errors"].as_array().unwrap() {
+            let pointer = error["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{name}: {pointer}");
+        }
+    }
+}
+
+#[test]
+fn the_docs_name_every_method_and_every_error() {
+    let docs = include_str!("../docs/api.md");
+    for method in METHODS {
+        assert!(
+            docs.contains(&format!("`{}`", method.name)),
+            "{}",
+            method.name
+        );
+        for param in method.params {
+            assert!(docs.contains(param.name), "{}: {}", method.name, param.name);
+        }
+    }
+    for code in ErrorCode::all() {
+        let row = format!("| {} | {} |", code.number(), code.name());
+        assert!(docs.contains(&row), "{row}");
+    }
 }

@@ -179,3 +179,14 @@ pub(crate) fn open_fd(pid: u32, fd: u32) -> fs::File {
         .open(Path::new(&format!("/proc/{pid}/fd/{fd}")))
         .unwrap()
 }
+
+/// Resident memory of a process, in KiB.
+pub(crate) fn rss_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}

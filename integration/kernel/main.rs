@@ -25,10 +25,13 @@ mod wire;
 mod world;
 
 mod children;
+mod contract;
 mod crash;
 mod degraded;
 mod escapes;
+mod follow;
 mod habits;
+mod hostile;
 mod machine;
 mod order;
 mod output;

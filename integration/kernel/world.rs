@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// A command that the supervisor is run by.
     pub(crate) wrapper: Vec<String>,
     pub(crate) flags: Vec<String>,
+    /// The program, by the name it is called with.
+    pub(crate) program: PathBuf,
     /// What the supervisor's stdout is; a file of the world's if nothing else is said.
     pub(crate) stdout: Option<Stdio>,
     supervisor: Option<Child>,
@@ -81,6 +83,7 @@ impl World {
             launch: Vec::new(),
             wrapper: Vec::new(),
             flags: Vec::new(),
+            program: env!("CARGO_BIN_EXE_nought").into(),
             stdout: None,
             supervisor: None,
             tools: Vec::new(),
@@ -190,9 +193,7 @@ impl World {
             .arg(format!("cgroup={}", self.cgroup.display()))
             .args(&self.launch)
             .arg("--");
-        launcher
-            .args(&self.wrapper)
-            .arg(env!("CARGO_BIN_EXE_nought"));
+        launcher.args(&self.wrapper).arg(&self.program);
         launcher
             .args(command)
             .arg("-c")

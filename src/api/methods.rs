@@ -27,6 +27,14 @@ pub mod method {
     pub const SHUTDOWN: &str = "nought_shutdown";
     /// Log lines.
     pub const LOG: &str = "nought_log";
+    /// Log lines from now on, in notifications of the same name.
+    pub const FOLLOW: &str = "nought_subscribeLogs";
+    /// No more of them.
+    pub const UNFOLLOW: &str = "nought_unsubscribeLogs";
+    /// What services use, and who runs in them.
+    pub const USAGE: &str = "nought_usage";
+    /// What a stop or a shutdown would do.
+    pub const PLAN: &str = "nought_plan";
 }
 
 /// `nought_info`.
@@ -60,6 +68,18 @@ pub struct Info {
 pub struct List {
     /// Every service, by name.
     pub services: Vec<ServiceStatus>,
+}
+
+/// The parameters of `nought_list`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListQuery {
+    /// Whether to find out how much memory each has, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory: bool,
+}
+
+impl Parameters for ListQuery {
+    const NAMES: &'static [&'static str] = &["memory"];
 }
 
 /// The states a service can be in.
@@ -130,12 +150,17 @@ pub struct ServiceStatus {
     pub restarts: u64,
     /// How many processes it has.
     pub processes: u64,
+    /// How many bytes of memory it has; null when it was not asked for, or cannot be told.
+    pub memory_bytes: Option<u64>,
     /// What a stop of it can promise, both words.
     pub guarantee: String,
     /// How its main process last ended; null when it never did.
     pub last_exit: Option<Exit>,
     /// In how many milliseconds it is started again; null unless in `backoff`.
     pub next_start_ms: Option<u64>,
+    /// How many milliseconds what it does now may still take: a start until its timeout, a stop
+    /// until its next rung; null where nothing limits it.
+    pub left_ms: Option<u64>,
     /// Where on the stop ladder it is, a word of [`super::Rung::rung`]; null unless `stopping`.
     pub rung: Option<String>,
     /// The state of each service in its `after`.
@@ -181,10 +206,13 @@ pub struct Stop {
     /// Go on to the service although a dependent lingers.
     #[serde(default)]
     pub force: bool,
+    /// Stop everything that waits for it, too, and first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_dependents: bool,
 }
 
 impl Parameters for Stop {
-    const NAMES: &'static [&'static str] = &["name", "force"];
+    const NAMES: &'static [&'static str] = &["name", "force", "with_dependents"];
 }
 
 /// The parameters of `nought_restart`.
@@ -291,10 +319,33 @@ pub struct LogQuery {
     /// At most this many lines, the newest; none: all that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<u32>,
+    /// More sources; with none named in either, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 impl Parameters for LogQuery {
-    const NAMES: &'static [&'static str] = &["name", "lines"];
+    const NAMES: &'static [&'static str] = &["name", "lines", "names"];
+}
+
+/// A subscription: the parameters that end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// Its number.
+    pub subscription: u64,
+}
+
+impl Parameters for Subscribed {
+    const NAMES: &'static [&'static str] = &["subscription"];
+}
+
+/// One item of a subscription: the parameters of its notification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item<T> {
+    /// The subscription's number.
+    pub subscription: u64,
+    /// The item.
+    pub result: T,
 }
 
 /// What `nought_log` answers.

@@ -5,29 +5,26 @@
 //! Parameters are the exception: an unknown one is refused, because a caller who asked for
 //! `force` must not be answered as if it had not.
 //!
-//! | method | parameters | result |
-//! |---|---|---|
-//! | `nought_info` | | [`Info`] |
-//! | `nought_list` | | [`List`] |
-//! | `nought_status` | [`Named`] | [`ServiceStatus`] |
-//! | `nought_start` | [`Start`] | [`Done`] |
-//! | `nought_stop` | [`Stop`] | [`Done`] |
-//! | `nought_restart` | [`Restart`] | [`Done`] |
-//! | `nought_receipt` | [`ReceiptQuery`] | [`Receipts`] |
-//! | `nought_shutdown` | [`Shutdown`] | [`ShutdownDone`] |
-//! | `nought_log` | [`LogQuery`] | [`LogLines`] |
+//! [`METHODS`] lists every method with its parameters and result; `openrpc` makes the OpenRPC
+//! document of the same list.
 
+mod catalog;
 mod frames;
 mod methods;
+mod openrpc;
 mod receipt;
 mod rpc;
+mod usage;
 mod zinit;
 
+pub use catalog::{METHODS, Method, Param};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use methods::{
-    Done, Info, List, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart, ServiceState,
-    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, method,
+    Done, Info, Item, List, ListQuery, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart,
+    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
+    method,
 };
+pub use openrpc::openrpc;
 pub use receipt::{
     Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor, Verdict,
     millis_from_nanos,
@@ -36,4 +33,5 @@ pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
     Response, RpcError, incoming,
 };
-pub use zinit::{ZinitStates, ZinitStatus};
+pub use usage::{Account, Plan, PlanQuery, Planned, ProcessUsage, Usage, UsageQuery, Usages};
+pub use zinit::{Create, Filter, Kill, ZinitChild, ZinitStates, ZinitStats, ZinitStatus};

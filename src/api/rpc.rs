@@ -131,9 +131,12 @@ pub enum ErrorCode {
     Failed,
     /// -32015: a later request asked for the opposite.
     Superseded,
+    /// -32016: more at a time than there is room for: connections, subscriptions, bytes of
+    /// answers.
+    Crowded,
 }
 
-const CODES: [(ErrorCode, i64, &str); 20] = [
+const CODES: [(ErrorCode, i64, &str); 21] = [
     (ErrorCode::ParseError, -32700, "ParseError"),
     (ErrorCode::InvalidRequest, -32600, "InvalidRequest"),
     (ErrorCode::MethodNotFound, -32601, "MethodNotFound"),
@@ -162,6 +165,7 @@ const CODES: [(ErrorCode, i64, &str); 20] = [
     (ErrorCode::Blocked, -32013, "Blocked"),
     (ErrorCode::Failed, -32014, "Failed"),
     (ErrorCode::Superseded, -32015, "Superseded"),
+    (ErrorCode::Crowded, -32016, "Crowded"),
 ];
 
 impl ErrorCode {
@@ -170,6 +174,11 @@ impl ErrorCode {
         row.map_or((-32603, "InternalError"), |(_, number, name)| {
             (*number, name)
         })
+    }
+
+    /// Every code.
+    pub fn all() -> impl Iterator<Item = ErrorCode> {
+        CODES.iter().map(|(code, ..)| *code)
     }
 
     /// The code's number.
@@ -192,7 +201,10 @@ impl ErrorCode {
     pub fn retryable(self) -> bool {
         matches!(
             self,
-            ErrorCode::Lingering | ErrorCode::DependentLingers | ErrorCode::Blocked
+            ErrorCode::Lingering
+                | ErrorCode::DependentLingers
+                | ErrorCode::Blocked
+                | ErrorCode::Crowded
         )
     }
 }

@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -9,6 +10,10 @@ use crate::config;
 
 /// Where service files are, unless `-c` says otherwise.
 pub const DEFAULT_CONFIG_DIR: &str = "/etc/nought";
+/// The same when called as `zinit`.
+pub const ZINIT_CONFIG_DIR: &str = "/etc/zinit";
+/// The socket when called as `zinit` and `-s` names none.
+pub const ZINIT_SOCKET: &str = "/tmp/zinit.sock";
 
 /// The socket when `-s` names none: `$NOUGHT_SOCKET`; else `/run/nought.sock` for root, and for
 /// others `$XDG_RUNTIME_DIR/nought.sock` where that directory is set.
@@ -20,6 +25,46 @@ pub fn default_socket() -> PathBuf {
     match runtime {
         Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("nought.sock"),
         _ => "/run/nought.sock".into(),
+    }
+}
+
+/// Under which name the program was called, and so whose defaults it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Called {
+    Nought,
+    /// By a link, or as a copy: zinit's directory, socket and `log`.
+    Zinit,
+}
+
+impl Called {
+    pub(super) fn of(program: Option<&OsStr>) -> Self {
+        let name = program.map(Path::new).and_then(Path::file_name);
+        if name.is_some_and(|name| name == "zinit") {
+            Called::Zinit
+        } else {
+            Called::Nought
+        }
+    }
+
+    fn socket(self) -> PathBuf {
+        match self {
+            Called::Nought => default_socket(),
+            Called::Zinit => ZINIT_SOCKET.into(),
+        }
+    }
+
+    fn config_dir(self) -> PathBuf {
+        match self {
+            Called::Nought => DEFAULT_CONFIG_DIR.into(),
+            Called::Zinit => ZINIT_CONFIG_DIR.into(),
+        }
+    }
+
+    pub(super) fn leniency(self) -> config::Leniency {
+        match self {
+            Called::Nought => config::Leniency::Strict,
+            Called::Zinit => config::Leniency::Zinit,
+        }
     }
 }
 
@@ -62,10 +107,11 @@ enum Command {
 pub(super) enum ClientCommand {
     /// List every service
     List,
-    /// Show a service, or the supervisor
+    /// Show services: what they do, since when and why; without a name all, and the supervisor
     Status {
-        /// The service; none: the supervisor and what it can promise
-        service: Option<String>,
+        /// The services; none: all of them
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
     },
     /// Start services and wait until they are ready
     Start {
@@ -82,11 +128,54 @@ pub(super) enum ClientCommand {
         /// Go on although a dependent lingers
         #[arg(long)]
         force: bool,
+        /// Stop everything that waits for them, too, and first
+        #[arg(long)]
+        with_dependents: bool,
     },
     /// Stop services and start them again
     Restart {
         #[command(flatten)]
         names: Names,
+    },
+    /// Take in services whose files are new
+    Monitor {
+        /// The services
+        #[arg(required = true, value_name = "SERVICE")]
+        services: Vec<String>,
+    },
+    /// Take out services that are down
+    Forget {
+        /// The services
+        #[arg(required = true, value_name = "SERVICE")]
+        services: Vec<String>,
+    },
+    /// Send a signal to a service's process group, and nothing more
+    Kill {
+        /// The service
+        service: String,
+        /// The signal: a name such as SIGHUP or hup, or a number
+        signal: String,
+    },
+    /// Show what a service uses: memory, processor time, processes
+    Stats {
+        /// The service
+        service: String,
+    },
+    /// Show services with their processes and what they depend on
+    Tree {
+        /// The services; none: all of them
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+    },
+    /// Explain why a service is in its state, down to whatever it waits for
+    Why {
+        /// The service
+        service: String,
+    },
+    /// Show what a stop or a shutdown would do, without doing it
+    Plan {
+        #[command(subcommand)]
+        what: PlanWhat,
     },
     /// Show what a service's last stop did, saw and proved
     Receipt {
@@ -96,7 +185,7 @@ pub(super) enum ClientCommand {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         last: u32,
     },
-    /// Show the log lines that are kept
+    /// Show the log lines that are kept, and with -f those to come
     Log(Log),
     /// Stop everything, then power off (as PID 1 of a machine) or exit
     Shutdown,
@@ -104,9 +193,34 @@ pub(super) enum ClientCommand {
     Reboot,
     /// Read the service files and list every problem, without a supervisor
     Check {
-        /// The directory of service files
-        #[arg(short, long, value_name = "DIR", default_value = DEFAULT_CONFIG_DIR)]
-        config: PathBuf,
+        /// The directory of service files [default: /etc/nought]
+        #[arg(short, long, value_name = "DIR")]
+        config: Option<PathBuf>,
+    },
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of every command into this directory instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PlanWhat {
+    /// Everything stops
+    Shutdown,
+    /// One service stops, and whatever requires it
+    Stop {
+        /// The service
+        service: String,
+        /// Everything else that waits for it stops, too
+        #[arg(long)]
+        with_dependents: bool,
     },
 }
 
@@ -122,12 +236,16 @@ pub(super) struct Names {
 
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// The service; none: all of them
-    pub(super) service: Option<String>,
-    /// Show what is kept and end (what it always does, for zinit's callers)
+    /// The services (or NAME/test, NAME/stop); none: all of them
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+    /// Go on with the lines to come
+    #[arg(short, long, conflicts_with = "snapshot")]
+    pub(super) follow: bool,
+    /// Show what is kept and end (what it does without -f; called as zinit, it follows without)
     #[arg(short, long)]
-    snapshot: bool,
-    /// At most this many lines, the newest
+    pub(super) snapshot: bool,
+    /// At most this many of the lines that are kept, the newest
     #[arg(short = 'n', long, value_name = "N")]
     pub(super) lines: Option<u32>,
     // The same id as the global one, so that `-s` is free here.
@@ -138,9 +256,9 @@ pub(super) struct Log {
 
 #[derive(Debug, Args)]
 struct Init {
-    /// The directory of service files
-    #[arg(short, long, value_name = "DIR", default_value = DEFAULT_CONFIG_DIR)]
-    config: PathBuf,
+    /// The directory of service files [default: /etc/nought]
+    #[arg(short, long, value_name = "DIR")]
+    config: Option<PathBuf>,
     /// Exit after a shutdown, never reboot(2)
     #[arg(long)]
     container: bool,
@@ -151,9 +269,12 @@ struct Init {
     /// or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Lines kept in memory for each service
-    #[arg(short, long, value_name = "LINES", default_value_t = 2000)]
-    buffer: u32,
+    /// Lines kept in memory for each service [default: 2000 within 64 KiB]
+    #[arg(short, long, value_name = "LINES")]
+    buffer: Option<u32>,
+    /// Let this group use the socket, too: its file gets mode 0660
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    socket_group: Option<u32>,
 }
 
 /// What `nought init` was asked for.
@@ -169,8 +290,12 @@ pub struct InitArgs {
     pub deadline: Option<Duration>,
     /// Where records and receipts are kept; none: derived from the socket's path.
     pub state_dir: Option<PathBuf>,
-    /// Lines kept in memory for each service.
-    pub ring_lines: usize,
+    /// Lines kept in memory for each service; none: as many as usual.
+    pub ring_lines: Option<usize>,
+    /// A group whose members may use the socket.
+    pub socket_group: Option<u32>,
+    /// Whether unknown keys are warned of and not refused.
+    pub lenient: bool,
     /// Log more.
     pub debug: bool,
 }
@@ -182,6 +307,14 @@ pub(super) struct Options {
     pub(super) debug: bool,
     pub(super) json: bool,
     pub(super) timeout: Option<Duration>,
+    pub(super) called: Called,
+}
+
+impl Options {
+    /// The directory of service files when none is named.
+    pub(super) fn config_dir(&self) -> PathBuf {
+        self.called.config_dir()
+    }
 }
 
 pub(super) enum Task {
@@ -190,16 +323,20 @@ pub(super) enum Task {
 }
 
 impl Cli {
-    pub(super) fn split(self) -> Task {
-        let socket = self.socket.unwrap_or_else(default_socket);
+    pub(super) fn split(self, called: Called) -> Task {
+        let socket = self.socket.unwrap_or_else(|| called.socket());
         match self.command.unwrap_or(Command::Client(ClientCommand::List)) {
             Command::Init(init) => Task::Init(InitArgs {
-                config_dir: init.config,
+                config_dir: init.config.unwrap_or_else(|| called.config_dir()),
                 socket,
                 container: init.container,
                 deadline: init.deadline,
                 state_dir: init.state_dir,
-                ring_lines: usize::try_from(init.buffer).unwrap_or(usize::MAX),
+                ring_lines: init
+                    .buffer
+                    .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
+                socket_group: init.socket_group,
+                lenient: called.leniency() == config::Leniency::Zinit,
                 debug: self.debug,
             }),
             Command::Client(command) => {
@@ -208,6 +345,7 @@ impl Cli {
                     debug: self.debug,
                     json: self.json,
                     timeout: self.timeout,
+                    called,
                 };
                 Task::Client(options, command)
             }
@@ -221,6 +359,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A group by its name or number.
+fn group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    match nix::unistd::Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err("there is no such group".into()),
+        Err(error) => Err(format!("it cannot be looked up: {error}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,7 +378,7 @@ mod tests {
 
     fn parsed(words: &[&str]) -> Task {
         let argv = std::iter::once("nought").chain(words.iter().copied());
-        Cli::try_parse_from(argv).unwrap().split()
+        Cli::try_parse_from(argv).unwrap().split(Called::Nought)
     }
 
     fn client(words: &[&str]) -> (Options, ClientCommand) {
@@ -265,12 +415,44 @@ mod tests {
         let ClientCommand::Log(log) = command else {
             panic!("{command:?}");
         };
-        assert_eq!((log.service.as_deref(), log.snapshot), (Some("web"), true));
+        assert_eq!((log.services, log.snapshot), (vec!["web".to_owned()], true));
+    }
+
+    #[test]
+    fn called_as_zinit_it_has_zinits_defaults() {
+        for (program, called) in [
+            ("zinit", Called::Zinit),
+            ("/usr/local/bin/zinit", Called::Zinit),
+            ("nought", Called::Nought),
+            ("zinit-old", Called::Nought),
+        ] {
+            assert_eq!(Called::of(Some(OsStr::new(program))), called, "{program}");
+        }
+        let init = |words: &[&str]| {
+            let argv = ["zinit"].into_iter().chain(words.iter().copied());
+            match Cli::try_parse_from(argv).unwrap().split(Called::Zinit) {
+                Task::Init(args) => args,
+                Task::Client(_, command) => panic!("{command:?}"),
+            }
+        };
+        let args = init(&["init"]);
+        assert_eq!(args.config_dir, PathBuf::from("/etc/zinit"));
+        assert_eq!(args.socket, PathBuf::from("/tmp/zinit.sock"));
+        assert!(args.lenient && args.ring_lines.is_none());
+        let args = init(&["-s", "/x", "init", "-c", "/y"]);
+        assert_eq!((args.config_dir, args.socket), ("/y".into(), "/x".into()));
+    }
+
+    #[test]
+    fn a_group_is_a_name_or_a_number() {
+        assert_eq!(group("0"), Ok(0));
+        assert_eq!(group("root"), Ok(0));
+        assert!(group("no such group").is_err());
     }
 
     #[test]
     fn init_has_zinits_options_and_ours() {
-        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d -b 100 -d";
+        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d -b 100 --socket-group root -d";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -283,7 +465,9 @@ mod tests {
                 container: true,
                 deadline: Some(Duration::from_secs(60)),
                 state_dir: Some("/d".into()),
-                ring_lines: 100,
+                ring_lines: Some(100),
+                socket_group: Some(0),
+                lenient: false,
                 debug: true,
             }
         );

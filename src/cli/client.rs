@@ -1,14 +1,15 @@
 //! The connection to the supervisor: bounded in every step, with requests that may be
 //! answered in any order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use nix::time::{ClockId, clock_gettime};
@@ -50,6 +51,8 @@ pub(super) struct Client<'a> {
     stream: UnixStream,
     frames: Frames,
     answers: BTreeMap<i64, Response>,
+    /// The parameters of notifications that were not taken yet.
+    items: VecDeque<Value>,
     last_id: i64,
     debug: bool,
 }
@@ -66,6 +69,7 @@ impl<'a> Client<'a> {
             stream,
             frames: Frames::with_limit(LARGEST_ANSWER),
             answers: BTreeMap::new(),
+            items: VecDeque::new(),
             last_id: 0,
             debug,
         })
@@ -144,6 +148,14 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// The next item of a subscription, or `None` when none has come within `within`.
+    pub(super) fn item(&mut self, within: Duration) -> Result<Option<Value>, Error> {
+        if self.items.is_empty() {
+            self.read(within)?;
+        }
+        Ok(self.items.pop_front())
+    }
+
     /// Reads once, for at most `within`, and files every answer that is whole.
     fn read(&mut self, within: Duration) -> Result<(), Error> {
         let timeout = Some(within.max(Duration::from_millis(1)));
@@ -162,6 +174,15 @@ impl<'a> Client<'a> {
             let value = value.map_err(|error| self.protocol(error.to_string()))?;
             if self.debug {
                 to_stderr(&format!("< {value}\n"));
+            }
+            if value.get("method").is_some() {
+                self.items.extend(
+                    value
+                        .get("params")
+                        .and_then(|params| params.get("result"))
+                        .cloned(),
+                );
+                continue;
             }
             let response = serde_json::from_value::<Response>(value)
                 .map_err(|error| self.protocol(error.to_string()))?;
@@ -221,6 +242,13 @@ fn timed_out(error: &io::Error) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<UnixStream> {
+    let shared = is_in_shared_directory(path);
+    if shared && std::fs::symlink_metadata(path)?.is_symlink() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is a symbolic link in a directory that everybody may write to",
+        ));
+    }
     let address = UnixAddr::new(path)?;
     let fd = socket(
         AddressFamily::Unix,
@@ -232,5 +260,22 @@ fn open(path: &Path) -> io::Result<UnixStream> {
     let reach = i64::try_from(REACH.as_millis()).unwrap_or(i64::MAX);
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(reach))?;
     connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address)?;
+    if shared {
+        // Whoever listens, not whoever made the file.
+        let uid = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
+        if uid != 0 && uid != nix::unistd::geteuid().as_raw() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("user {uid} listens there, in a directory that everybody may write to"),
+            ));
+        }
+    }
     Ok(UnixStream::from(fd))
+}
+
+/// Whether anybody may have put the socket there: it is in /tmp or the like.
+fn is_in_shared_directory(path: &Path) -> bool {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    std::fs::metadata(dir).is_ok_and(|found| found.permissions().mode() & 0o002 != 0)
 }

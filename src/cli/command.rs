@@ -1,6 +1,6 @@
 //! Each command: what it asks, what it prints, which exit code it ends with.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,14 +8,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{
-    Done, List, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart, ServiceState,
-    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
+    Done, Kill, List, Named, ReceiptQuery, Restart, ServiceState, ServiceStatus,
+    Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
 };
 use crate::config;
 
-use super::args::{ClientCommand, Log, Options};
+use super::args::{ClientCommand, Options};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::error::Error;
+use super::manual;
+use super::order::dependents_first;
 use super::output::{Output, Style};
 use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
 
@@ -40,27 +42,41 @@ pub(super) fn run(options: &Options, command: ClientCommand) -> u8 {
     }
 }
 
-struct Session<'a> {
-    options: &'a Options,
-    output: Output,
+pub(super) struct Session<'a> {
+    pub(super) options: &'a Options,
+    pub(super) output: Output,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     fn command(&mut self, command: ClientCommand) -> Result<u8, Error> {
         match command {
             ClientCommand::List => self.list(),
-            ClientCommand::Status { service: None } => self.info(),
-            ClientCommand::Status {
-                service: Some(name),
-            } => self.status(name),
+            ClientCommand::Status { services } => self.status(services),
+            ClientCommand::Tree { services } => self.tree(&services),
+            ClientCommand::Why { service } => self.why(&service),
+            ClientCommand::Plan { what } => self.plan(what),
+            ClientCommand::Stats { service } => self.stats(service),
+            ClientCommand::Monitor { services } => self.files(Change::Monitor, services),
+            ClientCommand::Forget { services } => self.files(Change::Forget, services),
+            ClientCommand::Kill { service, signal } => self.kill(service, signal),
+            ClientCommand::Completions { shell } => Ok(self.completions(shell)),
+            ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
             ClientCommand::Start { names, force } => {
                 let wait = !names.no_wait;
                 let start = |name: String| Start { name, wait, force };
                 self.each(method::START, "start", names.names, None, start)
             }
-            ClientCommand::Stop { names, force } => {
+            ClientCommand::Stop {
+                names,
+                force,
+                with_dependents,
+            } => {
                 let listen = names.no_wait.then_some(REFUSAL);
-                let stop = |name: String| Stop { name, force };
+                let stop = |name: String| Stop {
+                    name,
+                    force,
+                    with_dependents,
+                };
                 self.each(method::STOP, "stop", names.names, listen, stop)
             }
             ClientCommand::Restart { names } => {
@@ -75,16 +91,19 @@ impl Session<'_> {
             ClientCommand::Log(log) => self.log(log),
             ClientCommand::Shutdown => self.shutdown(ShutdownKind::PowerOff),
             ClientCommand::Reboot => self.shutdown(ShutdownKind::Reboot),
-            ClientCommand::Check { config } => Ok(self.check(&config)),
+            ClientCommand::Check { config } => {
+                let dir = config.unwrap_or_else(|| self.options.config_dir());
+                Ok(self.check(&dir))
+            }
         }
     }
 
-    fn connect(&self) -> Result<Client<'_>, Error> {
+    pub(super) fn connect(&self) -> Result<Client<'a>, Error> {
         Client::connect(&self.options.socket, self.options.debug)
     }
 
     /// A question: the raw answer, and the same typed.
-    fn ask<T: serde::de::DeserializeOwned>(
+    pub(super) fn ask<T: serde::de::DeserializeOwned>(
         &self,
         client: &mut Client<'_>,
         method: &str,
@@ -95,7 +114,7 @@ impl Session<'_> {
         Ok((raw, typed))
     }
 
-    fn failed(&mut self, error: &Error, service: Option<&str>) -> u8 {
+    pub(super) fn failed(&mut self, error: &Error, service: Option<&str>) -> u8 {
         if self.output.json {
             self.output.document(&error.to_json(service));
         }
@@ -103,7 +122,7 @@ impl Session<'_> {
         error.exit_code()
     }
 
-    fn print(&mut self, raw: &Value, text: impl FnOnce(Style) -> String) {
+    pub(super) fn print(&mut self, raw: &Value, text: impl FnOnce(Style) -> String) {
         if self.output.json {
             self.output.document(raw);
         } else {
@@ -112,87 +131,10 @@ impl Session<'_> {
     }
 
     /// The members of `raw`'s array `key`, a document each.
-    fn print_items(&mut self, raw: &Value, key: &str) {
+    pub(super) fn print_items(&mut self, raw: &Value, key: &str) {
         for item in raw.get(key).and_then(Value::as_array).into_iter().flatten() {
             self.output.document(item);
         }
-    }
-
-    fn list(&mut self) -> Result<u8, Error> {
-        let (raw, list): (_, List) = self.ask(&mut self.connect()?, method::LIST, &Value::Null)?;
-        if self.output.json {
-            self.print_items(&raw, "services");
-        } else {
-            self.output.text(&render::list(&list, self.output.style));
-        }
-        Ok(0)
-    }
-
-    fn info(&mut self) -> Result<u8, Error> {
-        let mut client = self.connect()?;
-        let (raw, info) = self.ask(&mut client, method::INFO, &Value::Null)?;
-        let (_, list): (_, List) = self.ask(&mut client, method::LIST, &Value::Null)?;
-        drop(client);
-        self.print(&raw, |style| render::info(&info, &list, style));
-        Ok(0)
-    }
-
-    fn status(&mut self, name: String) -> Result<u8, Error> {
-        let (raw, status): (_, ServiceStatus) =
-            self.ask(&mut self.connect()?, method::STATUS, &Named { name })?;
-        self.print(&raw, |style| render::status(&status, style));
-        Ok(0)
-    }
-
-    fn receipts(&mut self, query: ReceiptQuery) -> Result<u8, Error> {
-        let (raw, receipts): (_, Receipts) =
-            self.ask(&mut self.connect()?, method::RECEIPT, &query)?;
-        if self.output.json {
-            self.print_items(&raw, "receipts");
-            return Ok(0);
-        }
-        if receipts.receipts.is_empty() {
-            let name = render::clean(&query.name);
-            self.output
-                .text(&format!("{name}: no receipt yet: it was never stopped\n"));
-        }
-        for (index, receipt) in receipts.receipts.iter().enumerate() {
-            let gap = if index > 0 { "\n" } else { "" };
-            let text = render::receipt(receipt, self.output.style);
-            self.output.text(&format!("{gap}{text}"));
-        }
-        Ok(0)
-    }
-
-    fn log(&mut self, log: Log) -> Result<u8, Error> {
-        let query = LogQuery {
-            name: log.service,
-            lines: log.lines,
-        };
-        let (raw, log): (_, LogLines) = self.ask(&mut self.connect()?, method::LOG, &query)?;
-        if self.output.json {
-            self.output.document(&raw);
-            return Ok(0);
-        }
-        let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-        let mut text = String::new();
-        for line in &log.lines {
-            // A file gets what the service wrote, a terminal what cannot drive it.
-            if terminal {
-                text.push_str(&render::clean(line));
-            } else {
-                text.push_str(line);
-            }
-            text.push('\n');
-        }
-        self.output.text(&text);
-        if log.lost > 0 {
-            self.output.error(&format!(
-                "note: {} earlier lines are no longer kept\n",
-                log.lost
-            ));
-        }
-        Ok(0)
     }
 
     fn shutdown(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
@@ -201,8 +143,10 @@ impl Session<'_> {
         let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;
         let output = &mut self.output;
         let mut meanwhile = |waited: Duration| {
-            let line = format!("waiting for every service to stop, {} s", waited.as_secs());
-            output.show_progress(&line);
+            if output.wants_progress() {
+                let line = stopping(options, waited);
+                output.show_progress(&line);
+            }
             // Towards its end it takes no new connection, and answers on this one.
             match waited
                 .as_secs()
@@ -241,11 +185,13 @@ impl Session<'_> {
         params: impl Fn(String) -> P,
     ) -> Result<u8, Error> {
         let mut client = Client::connect(&self.options.socket, self.options.debug)?;
-        let mut asked = VecDeque::new();
-        for name in names {
+        let mut asked = Vec::new();
+        for name in self.in_order(&mut client, verb, &names)? {
             let id = client.send(method, &params(name.clone()))?;
-            asked.push_back((id, name));
+            asked.push((id, name));
         }
+        let place = |name: &String| names.iter().position(|given| given == name);
+        asked.sort_by_key(|(_, name)| place(name));
         let mut codes = BTreeMap::new();
         let wait = Wait::Work(listen.or(self.options.timeout));
         for (id, name) in asked {
@@ -279,8 +225,87 @@ impl Session<'_> {
         Ok(worst.unwrap_or_default())
     }
 
+    /// In which order they are asked: what goes down together goes down dependents first.
+    fn in_order(
+        &self,
+        client: &mut Client<'_>,
+        verb: &str,
+        names: &[String],
+    ) -> Result<Vec<String>, Error> {
+        if verb != "stop" || names.len() < 2 {
+            return Ok(names.to_vec());
+        }
+        match self.ask::<List>(client, method::LIST, &()) {
+            Ok((_, list)) => Ok(dependents_first(names, &list)),
+            // As given: the core keeps the order of whatever goes down at the same time.
+            Err(Error::Refused(_)) => Ok(names.to_vec()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes services in or out, one after another.
+    fn files(&mut self, change: Change, names: Vec<String>) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        let mut worst = 0;
+        for name in names {
+            let named = Named { name: name.clone() };
+            match client.call(
+                change.method(),
+                &named,
+                self.options.timeout.unwrap_or(ANSWER),
+            ) {
+                Ok(_) => {
+                    let raw = serde_json::json!({"service": name, "done": change.done()});
+                    let line = format!("{}: {}\n", render::clean(&name), change.done());
+                    self.print(&raw, |_| line);
+                }
+                Err(error @ Error::Refused(_)) => {
+                    let code = self.failed(&error, Some(&name));
+                    worst = if worst == 0 { code } else { worst.min(code) };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(worst)
+    }
+
+    fn kill(&mut self, name: String, signal: String) -> Result<u8, Error> {
+        let within = self.options.timeout.unwrap_or(ANSWER);
+        let kill = Kill { name, signal };
+        self.connect()?.call("service_kill", &kill, within)?;
+        let raw = serde_json::json!({"service": kill.name, "signal": kill.signal});
+        let (name, signal) = (render::clean(&kill.name), render::clean(&kill.signal));
+        self.print(&raw, |_| format!("{name}: {signal} sent\n"));
+        Ok(0)
+    }
+
+    fn completions(&mut self, shell: clap_complete::Shell) -> u8 {
+        let script = manual::completions(shell);
+        self.output.text(&String::from_utf8_lossy(&script));
+        0
+    }
+
+    fn man(&mut self, dir: Option<&Path>) -> u8 {
+        let made = match dir {
+            Some(dir) => manual::pages(dir),
+            None => manual::page().map(|page| self.output.text(&String::from_utf8_lossy(&page))),
+        };
+        match made {
+            Ok(()) => 0,
+            Err(error) => {
+                let dir = dir.unwrap_or(Path::new("."));
+                self.output.error(&format!(
+                    "error: cannot write manual pages to {}\n  because: {error}\n  hint: name \
+                     another directory with --dir\n",
+                    dir.display()
+                ));
+                EXIT_FAILED
+            }
+        }
+    }
+
     fn check(&mut self, dir: &Path) -> u8 {
-        let loaded = config::load_dir(dir);
+        let loaded = config::load_dir_with(dir, self.options.called.leniency());
         for problem in &loaded.problems {
             let at = problem.position.as_ref();
             let raw = serde_json::json!({
@@ -312,6 +337,38 @@ impl Session<'_> {
         }
         if errors > 0 { EXIT_FAILED } else { 0 }
     }
+}
+
+/// What becomes of the list of services.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Monitor,
+    Forget,
+}
+
+impl Change {
+    fn method(self) -> &'static str {
+        match self {
+            Change::Monitor => "service_monitor",
+            Change::Forget => "service_forget",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Change::Monitor => "monitored",
+            Change::Forget => "forgotten",
+        }
+    }
+}
+
+/// Who is still on the way down. Towards the end of a shutdown nobody answers any more.
+fn stopping(options: &Options, waited: Duration) -> String {
+    let list = Client::connect(&options.socket, false).and_then(|mut client| {
+        let list = client.call(method::LIST, &(), ANSWER)?;
+        client.typed::<List>(&list)
+    });
+    render::stopping(list.as_ref().ok(), waited)
 }
 
 /// While a service's work goes on: says what it does to whoever watches, and makes sure every

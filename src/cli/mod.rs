@@ -1,22 +1,27 @@
 //! The command line: arguments to requests, answers to text.
 //!
-//! `args` says what can be asked, `client` talks to the supervisor, `command` carries a
-//! command out, `render` makes text of data and does nothing else. A client command is
+//! `args` says what can be asked, `client` talks to the supervisor, `command` carries out what
+//! changes something, `show` what only looks, `log` the log, `manual` what needs no supervisor;
+//! `render` makes text of data and does nothing else. A client command is
 //! synchronous and short: it connects, asks, prints, ends.
 
 mod args;
 mod client;
 mod command;
 mod error;
+mod log;
+mod manual;
+mod order;
 mod output;
 mod render;
+mod show;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use args::{DEFAULT_CONFIG_DIR, InitArgs, default_socket};
+pub use args::{DEFAULT_CONFIG_DIR, InitArgs, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
 pub use error::report_chain;
 
 /// Exit code: refused or failed.
@@ -34,6 +39,8 @@ pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let called = args::Called::of(argv.first().map(OsString::as_os_str));
     let cli = match args::Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(error) => {
@@ -43,7 +50,7 @@ pub fn run(
             return ExitCode::from(code);
         }
     };
-    match cli.split() {
+    match cli.split(called) {
         args::Task::Init(args) => init(args).unwrap_or_else(|error| {
             report_chain(&error);
             ExitCode::from(EXIT_FAILED)

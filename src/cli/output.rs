@@ -59,6 +59,8 @@ pub(super) struct Output {
     pub(super) json: bool,
     /// Whether all of it got out.
     pub(super) complete: bool,
+    /// Whether whoever read it went away.
+    pub(super) closed: bool,
     progress: bool,
     shown: bool,
 }
@@ -69,6 +71,7 @@ impl Output {
             style: Style::of_stdout(),
             json,
             complete: true,
+            closed: false,
             progress: io::stderr().is_terminal() && !json,
             shown: false,
         }
@@ -81,10 +84,9 @@ impl Output {
         let written = stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush());
-        if let Err(error) = written
-            && error.kind() != io::ErrorKind::BrokenPipe
-            && self.complete
-        {
+        let Err(error) = written else { return };
+        self.closed = true;
+        if error.kind() != io::ErrorKind::BrokenPipe && self.complete {
             self.complete = false;
             to_stderr(&format!(
                 "error: cannot write to stdout\n  because: {error}\n"

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::{Leniency, MAX_FILE_BYTES};
 use super::graph::{self, File};
 use super::problem::{Position, Problem, Severity};
 use super::read::{self, Read};
+use super::{Leniency, MAX_FILE_BYTES};
 use crate::core::Spec;
 
 /// What a directory of service files gave.
@@ -113,7 +113,11 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn text(path: &Path) -> Result<String, Box<Problem>> {
+/// The text of one service file, as it stands there.
+///
+/// # Errors
+/// When it cannot be read, is no file, is larger than [`MAX_FILE_BYTES`] or no UTF-8.
+pub fn text(path: &Path) -> Result<String, Box<Problem>> {
     let bad = |message: String, hint: &str| {
         Box::new(Problem::whole(Severity::Error, path, message, hint))
     };

@@ -21,7 +21,7 @@ use crate::core::Spec;
 
 pub use duration::parse as parse_duration;
 pub use environment::{BadLine, Environment, parse_environment};
-pub use load::{Loaded, load_dir, load_dir_with, load_one};
+pub use load::{Loaded, load_dir, load_dir_with, load_one, text as read_text};
 pub use problem::{Position, Problem, Severity};
 pub use words::{SplitError, split_words};
 

@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api::{self, millis_from_nanos};
 use crate::core::{
-    Exit, Failed, Foreigner, GenId, Proc, Receipt, Rung, ServiceView, Signal, Supervisor, Survivor,
-    Target, Time, Verdict,
+    Exit, Failed, Foreigner, GenId, Plan, Planned, Proc, Reach, Receipt, Rung, ServiceView, Signal,
+    Supervisor, Survivor, Target, Time, Verdict,
 };
 
 /// The two clocks read at one moment, to tell wall time for a moment of boot time.
@@ -78,9 +78,11 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
         since_ms: millis(view.since),
         restarts: view.starts.saturating_sub(1),
         processes: 0,
+        memory_bytes: None,
         guarantee: core.guarantee().to_string(),
         last_exit: view.last.and_then(|last| last.exit).map(exit),
         next_start_ms: view.next_start.map(millis),
+        left_ms: view.left.map(millis),
         rung: view.rung.map(str::to_owned),
         after: of(&view.spec.after),
         requires: of(&view.spec.requires),
@@ -331,5 +333,36 @@ fn survivor(survivor: &Survivor) -> api::Survivor {
         tracer,
         cgroup,
         mounts,
+    }
+}
+
+/// A plan in the words of the wire.
+pub(super) fn plan(plan: &Plan) -> api::Plan {
+    api::Plan {
+        services: plan.services.iter().map(planned).collect(),
+        worst_ms: millis_f64(plan.worst),
+        deadline_ms: plan.deadline.map(millis_f64),
+    }
+}
+
+fn planned(planned: &Planned) -> api::Planned {
+    api::Planned {
+        service: planned.service.clone(),
+        state: planned.state.into(),
+        wave: planned.wave,
+        waits_for: planned.waits_for.clone(),
+        stop_command: planned.stop_command,
+        signal: planned.signal.to_string(),
+        to: match planned.to {
+            Reach::Main => "main",
+            Reach::Group => "group",
+            Reach::All => "all",
+        }
+        .into(),
+        wish_ms: millis_f64(planned.wish),
+        grace_ms: millis_f64(planned.grace),
+        proof_ms: millis_f64(planned.proof),
+        asked_at_ms: millis_f64(planned.asked_at),
+        ends_at_ms: millis_f64(planned.ends_at),
     }
 }

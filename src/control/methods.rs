@@ -1,62 +1,189 @@
 //! The methods: parameters in, a result or an error out.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::describe::{self, Clocks, Seen};
-use super::{Ask, Gauge, refusal};
+use super::follow::{self, Shape, Subscribers, Wanted};
+use super::session::Session;
+use super::{Ask, Gauge, KillError, Look, refusal, usage};
 use crate::api::{
-    self, Call, Done, ErrorCode, LogLines, LogQuery, Named, Parameters, Params, ReceiptQuery,
-    Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop, method,
+    self, Call, Create, Done, ErrorCode, Filter, Kill, ListQuery, LogLines, LogQuery, Named,
+    Parameters, Params, PlanQuery, ReceiptQuery, Receipts, Restart, RpcError, Shutdown,
+    ShutdownDone, Start, Stop, Subscribed, UsageQuery, method,
 };
-use crate::core::{Reply, Request, ShutdownKind, Time};
+use crate::core::{Goal, Reply, Request, RequestError, ShutdownKind, Signal, Time};
 use crate::logs::Logs;
 use crate::sys::clock;
 
 /// What every call needs.
 #[derive(Clone, Debug)]
-pub(super) struct Context {
+pub struct Context {
     pub(super) asks: mpsc::UnboundedSender<Ask>,
     pub(super) logs: Logs,
     pub(super) gauge: Gauge,
+    subscribers: Subscribers,
 }
 
 type Answer = Result<Value, RpcError>;
 
+/// What a call gives.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) result: Answer,
+    /// Begins a subscription once its answer is on its way.
+    pub(super) begin: Option<oneshot::Sender<()>>,
+}
+
+impl From<Answer> for Outcome {
+    fn from(result: Answer) -> Self {
+        Outcome {
+            result,
+            begin: None,
+        }
+    }
+}
+
+/// Whether this is answered at once, perhaps at length. Everything else waits for work, and its
+/// answer is short.
+pub(super) fn is_question(name: &str) -> bool {
+    !matches!(
+        name,
+        "service_start"
+            | "service_stop"
+            | "system_shutdown"
+            | "system_reboot"
+            | "stream_subscribeLogs"
+            | method::START
+            | method::STOP
+            | method::RESTART
+            | method::SHUTDOWN
+            | method::FOLLOW
+    )
+}
+
 /// Carries out one call.
-pub(super) async fn call(context: &Context, call: Call) -> Answer {
-    let params = call.params;
+pub(super) async fn call(context: &Context, session: &Arc<Session>, call: Call) -> Outcome {
+    let wants_answer = call.id.is_some();
     match call.method.as_str() {
-        "service_list" => service_list(context).await,
-        "service_status" => service_status(context, params.read()?).await,
+        "stream_subscribeLogs" | method::FOLLOW if !wants_answer => {
+            // Nobody would know the subscription's number.
+            Outcome::from(Ok(Value::Null))
+        }
+        "stream_subscribeLogs" => match call.params.read() {
+            Ok(Filter { name }) => {
+                let wanted = Wanted {
+                    method: "stream_subscribeLogs",
+                    shape: Shape::Line,
+                    sources: name.into_iter().collect(),
+                    last: 0,
+                };
+                follow::subscribe(session, &context.subscribers, &context.logs, wanted)
+            }
+            Err(error) => Outcome::from(Err(error)),
+        },
+        method::FOLLOW => match follow_query(context, call.params).await {
+            Ok(wanted) => follow::subscribe(session, &context.subscribers, &context.logs, wanted),
+            Err(error) => Outcome::from(Err(error)),
+        },
+        "stream_unsubscribeLogs" | method::UNFOLLOW => {
+            let ended = call.params.read::<Subscribed>();
+            Outcome::from(ended.map(|s| Value::from(session.unsubscribe(s.subscription))))
+        }
+        name if name.starts_with("nought_") => Outcome::from(own(context, name, call.params).await),
+        name => Outcome::from(zinits(context, name, call.params).await),
+    }
+}
+
+/// zinit's methods.
+async fn zinits(context: &Context, name: &str, params: Params) -> Answer {
+    match name {
+        "rpc.discover" | "rpc_discover" => {
+            let Nothing {} = params.read()?;
+            Ok(Value::from(api::openrpc().to_string()))
+        }
+        "service_list" => {
+            let Nothing {} = params.read()?;
+            service_list(context).await
+        }
+        "service_status" => {
+            let Named { name } = params.read()?;
+            to_value(&look(context, &name, "show").await?.zinit)
+        }
         "service_start" => {
             let Named { name } = params.read()?;
-            start(
-                context,
-                Start {
-                    name,
-                    wait: false,
-                    force: false,
-                },
-            )
-            .await
-            .map(|_| Value::Null)
+            let (wait, force) = (false, false);
+            let start = Start { name, wait, force };
+            self::start(context, start).await.map(|_| Value::Null)
         }
         "service_stop" => {
             let Named { name } = params.read()?;
-            stop(context, Stop { name, force: false })
-                .await
-                .map(|_| Value::Null)
+            let (force, with_dependents) = (false, false);
+            let stop = Stop {
+                name,
+                force,
+                with_dependents,
+            };
+            self::stop(context, stop).await.map(|_| Value::Null)
+        }
+        "service_monitor" => monitor(context, params.read()?).await,
+        "service_forget" => {
+            let Named { name: service } = params.read()?;
+            accepted(context, "forget", Request::Forget { service }).await
+        }
+        "service_kill" => kill(context, params.read()?).await,
+        "service_create" => create(context, params.read()?).await,
+        "service_delete" => {
+            let Named { name } = params.read()?;
+            let deleted = context
+                .ask(|answer| Ask::DeleteFile(name.clone(), answer))
+                .await?;
+            deleted.map_err(|error| refusal::file(error, &name, "delete"))?;
+            Ok(format!("Service '{name}' deleted successfully").into())
+        }
+        "service_get" => {
+            let Named { name } = params.read()?;
+            let held = context
+                .ask(|answer| Ask::ReadFile(name.clone(), answer))
+                .await?;
+            held.map_err(|error| refusal::file(error, &name, "get"))
+        }
+        "service_stats" => {
+            let Named { name } = params.read()?;
+            let usage = usages(context, Some(&name)).await?.into_iter().next();
+            let running = usage.filter(|usage| !usage.processes.is_empty());
+            let usage = running.ok_or_else(|| refusal::down(&name, "show the stats of", "down"))?;
+            to_value(&usage::zinit(&usage))
         }
         "system_shutdown" => zinit_shutdown(context, params, ShutdownKind::PowerOff).await,
         "system_reboot" => zinit_shutdown(context, params, ShutdownKind::Reboot).await,
+        "stream_currentLogs" => {
+            let Filter { name } = params.read()?;
+            let sources: Vec<String> = name.into_iter().collect();
+            let kept = context.logs.kept(&sources, usize::MAX);
+            Ok(kept
+                .lines
+                .iter()
+                .map(|line| Value::from(line.to_string()))
+                .collect())
+        }
+        unknown => Err(no_method(unknown)),
+    }
+}
+
+/// Our own methods.
+async fn own(context: &Context, name: &str, params: Params) -> Answer {
+    match name {
         method::INFO => {
             let Nothing {} = params.read()?;
             to_value(&context.ask(Ask::Info).await?)
         }
         method::LIST => {
-            let Nothing {} = params.read()?;
-            let seen = context.ask(|answer| Ask::Look(None, answer)).await?;
+            let ListQuery { memory } = params.read()?;
+            let look = Look { name: None, memory };
+            let seen = context.ask(|answer| Ask::Look(look, answer)).await?;
             let services = seen.into_iter().map(|seen| seen.status).collect();
             to_value(&api::List { services })
         }
@@ -69,12 +196,29 @@ pub(super) async fn call(context: &Context, call: Call) -> Answer {
         method::RESTART => to_value(&restart(context, params.read()?).await?),
         method::RECEIPT => receipts(context, params.read()?).await,
         method::SHUTDOWN => shutdown(context, params.read()?).await,
-        method::LOG => log(context, params.read()?).await,
-        unknown => Err(RpcError::new(
-            ErrorCode::MethodNotFound,
-            format!("there is no method {unknown:?}"),
-        )),
+        method::LOG => {
+            let (sources, last) = sources(context, params.read()?).await?;
+            let kept = context.logs.kept(&sources, last);
+            let lines = kept.lines.iter().map(ToString::to_string).collect();
+            let lost = kept.lost;
+            to_value(&LogLines { lines, lost })
+        }
+        method::USAGE => {
+            let UsageQuery { name } = params.read()?;
+            let services = usages(context, name.as_deref()).await?;
+            to_value(&api::Usages { services })
+        }
+        method::PLAN => plan(context, params.read()?).await,
+        unknown => Err(no_method(unknown)),
     }
+}
+
+fn no_method(name: &str) -> RpcError {
+    RpcError::new(
+        ErrorCode::MethodNotFound,
+        format!("there is no method {name:?}"),
+    )
+    .hint("`rpc.discover` lists those there are")
 }
 
 #[derive(serde::Deserialize)]
@@ -85,6 +229,16 @@ impl Parameters for Nothing {
 }
 
 impl Context {
+    /// What calls need: the way to the loop, the logs, and what counts answers on their way.
+    pub fn new(asks: mpsc::UnboundedSender<Ask>, logs: Logs, gauge: Gauge) -> Self {
+        Context {
+            asks,
+            logs,
+            gauge,
+            subscribers: Subscribers::default(),
+        }
+    }
+
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, RpcError> {
         let (sender, answer) = oneshot::channel();
         // The loop drops the sender unanswered only when it ends.
@@ -115,22 +269,22 @@ fn clocks() -> Clocks {
 }
 
 async fn look(context: &Context, name: &str, action: &str) -> Result<Seen, RpcError> {
-    let named = name.to_owned();
-    let seen = context.ask(|answer| Ask::Look(Some(named), answer)).await?;
+    let look = Look {
+        name: Some(name.to_owned()),
+        memory: true,
+    };
+    let seen = context.ask(|answer| Ask::Look(look, answer)).await?;
     seen.into_iter()
         .find(|seen| !seen.ghost)
         .ok_or_else(|| refusal::not_found(name, action))
 }
 
 async fn service_list(context: &Context) -> Answer {
-    let seen = context.ask(|answer| Ask::Look(None, answer)).await?;
+    let look = Look::default();
+    let seen = context.ask(|answer| Ask::Look(look, answer)).await?;
     let states = seen.into_iter().filter(|seen| !seen.ghost);
     let states: api::ZinitStates = states.map(|s| (s.zinit.name, s.zinit.state)).collect();
     to_value(&states)
-}
-
-async fn service_status(context: &Context, named: Named) -> Answer {
-    to_value(&look(context, &named.name, "show").await?.zinit)
 }
 
 async fn start(context: &Context, start: Start) -> Result<Done, RpcError> {
@@ -153,10 +307,16 @@ async fn restart(context: &Context, restart: Restart) -> Result<Done, RpcError> 
 }
 
 async fn stop(context: &Context, stop: Stop) -> Result<Done, RpcError> {
-    let Stop { name, force } = stop;
-    let request = Request::Stop {
-        service: name.clone(),
+    let Stop {
+        name,
         force,
+        with_dependents,
+    } = stop;
+    let service = name.clone();
+    let request = if with_dependents {
+        Request::StopWithDependents { service, force }
+    } else {
+        Request::Stop { service, force }
     };
     done(context, name, "stop", request).await
 }
@@ -235,21 +395,117 @@ async fn zinit_shutdown(context: &Context, params: Params, kind: ShutdownKind) -
     }
 }
 
-async fn log(context: &Context, query: LogQuery) -> Answer {
-    if let Some(name) = &query.name {
+/// Which sources are asked for, and how many lines. A service that is not there is an error, a
+/// source of one that is may have said nothing yet.
+async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usize), RpcError> {
+    let LogQuery { name, lines, names } = query;
+    let sources: Vec<String> = name.into_iter().chain(names).collect();
+    for source in &sources {
         // `NAME/test` and `NAME/stop` are sources of their own.
-        let service = name.split('/').next().unwrap_or(name);
+        let service = source.split('/').next().unwrap_or(source);
         look(context, service, "show the log of").await?;
     }
-    let last = query
-        .lines
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(usize::MAX);
-    let lines = context.logs.snapshot(query.name.as_deref(), last);
-    let lines = lines.iter().map(ToString::to_string).collect();
-    let lost = query
-        .name
-        .as_deref()
-        .map_or(0, |name| context.logs.lost(name));
-    to_value(&LogLines { lines, lost })
+    let last = lines.and_then(|n| usize::try_from(n).ok());
+    Ok((sources, last.unwrap_or(usize::MAX)))
+}
+
+async fn follow_query(context: &Context, params: Params) -> Result<Wanted, RpcError> {
+    let (sources, last) = sources(context, params.read()?).await?;
+    Ok(Wanted {
+        method: method::FOLLOW,
+        shape: Shape::Lines,
+        sources,
+        last,
+    })
+}
+
+/// A request that is done as soon as it is accepted.
+async fn accepted(context: &Context, action: &str, request: Request) -> Answer {
+    match context.request(request).await? {
+        Reply::Error(error) => Err(refusal::error(error, action, clocks())),
+        _ => Ok(Value::Null),
+    }
+}
+
+async fn monitor(context: &Context, named: Named) -> Answer {
+    let Named { name } = named;
+    let look = Look {
+        name: Some(name.clone()),
+        memory: false,
+    };
+    // What is there already need not have a sound file.
+    if context
+        .ask(|answer| Ask::Look(look, answer))
+        .await?
+        .iter()
+        .any(|seen| !seen.ghost)
+    {
+        let error = RequestError::AlreadyLoaded { service: name };
+        return Err(refusal::error(error, "monitor", clocks()));
+    }
+    let spec = context
+        .ask(|answer| Ask::ReadSpec(name.clone(), answer))
+        .await?;
+    let spec = spec.map_err(|error| refusal::file(error, &name, "monitor"))?;
+    let spec = Box::new(spec);
+    accepted(context, "monitor", Request::Load { spec }).await
+}
+
+async fn kill(context: &Context, kill: Kill) -> Answer {
+    let Kill { name, signal } = kill;
+    let Some(parsed) = Signal::parse(&signal) else {
+        return Err(refusal::bad_signal(&name, &signal));
+    };
+    let sent = context
+        .ask(|answer| Ask::Kill(name.clone(), parsed, answer))
+        .await?;
+    match sent {
+        Ok(()) => Ok(Value::Null),
+        Err(KillError::NotFound) => Err(refusal::not_found(&name, "signal")),
+        Err(KillError::Down(state)) => Err(refusal::down(&name, "signal", state)),
+        Err(KillError::Failed(why)) => {
+            let message = format!("failed to signal {name}");
+            let error = RpcError::new(ErrorCode::InternalError, message);
+            Err(error.about(&name, "signal").because(why))
+        }
+    }
+}
+
+async fn create(context: &Context, create: Create) -> Answer {
+    let Create { name, content } = create;
+    let written = context
+        .ask(|answer| Ask::CreateFile(name.clone(), content, answer))
+        .await?;
+    written.map_err(|error| refusal::file(error, &name, "create"))?;
+    Ok(format!("Service '{name}' created successfully").into())
+}
+
+async fn usages(context: &Context, name: Option<&str>) -> Result<Vec<api::Usage>, RpcError> {
+    let named = name.map(str::to_owned);
+    let used = context.ask(|answer| Ask::Use(named, answer)).await?;
+    match name {
+        Some(name) if used.is_empty() => Err(refusal::not_found(name, "show what is used by")),
+        _ => Ok(used
+            .into_iter()
+            .map(|(seen, used)| usage::usage(seen, &used))
+            .collect()),
+    }
+}
+
+async fn plan(context: &Context, query: PlanQuery) -> Answer {
+    let PlanQuery {
+        name,
+        with_dependents,
+    } = query;
+    let goal = match name.clone() {
+        None => Goal::Shutdown,
+        Some(service) => Goal::Stop {
+            service,
+            with_dependents,
+        },
+    };
+    let plan = context.ask(|answer| Ask::Plan(goal, answer)).await?;
+    let name = name.unwrap_or_default();
+    let plan = plan.ok_or_else(|| refusal::not_found(&name, "plan the stop of"))?;
+    to_value(&describe::plan(&plan))
 }

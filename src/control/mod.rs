@@ -8,18 +8,26 @@
 
 mod connection;
 mod describe;
+mod follow;
 mod gauge;
 mod methods;
+mod places;
 mod refusal;
+mod session;
+mod usage;
 
-pub use connection::serve;
+pub use connection::{Admission, serve};
 pub use describe::{Clocks, Seen, info, receipt, see};
 pub use gauge::Gauge;
+pub use methods::Context;
+pub use usage::Use;
 
 use tokio::sync::oneshot;
 
+use serde_json::{Map, Value};
+
 use crate::api;
-use crate::core::{Reply, Request};
+use crate::core::{Goal, Plan, Reply, Request, Signal, Spec};
 
 /// What a connection asks of the loop. Each is answered through its sender, or never when the
 /// supervisor ends first.
@@ -30,7 +38,67 @@ pub enum Ask {
     /// What there is to know of the supervisor.
     Info(oneshot::Sender<api::Info>),
     /// What there is to see of one service (nothing when there is none), or of all.
-    Look(Option<String>, oneshot::Sender<Vec<Seen>>),
+    Look(Look, oneshot::Sender<Vec<Seen>>),
+    /// What one service (nothing when there is none), or each, uses.
+    Use(Option<String>, oneshot::Sender<Vec<(Seen, Use)>>),
     /// The stored receipts of a service, newest last, at most so many; `None`: no such service.
     Receipts(String, usize, oneshot::Sender<Option<Vec<String>>>),
+    /// What would be done; `None`: no such service.
+    Plan(Goal, oneshot::Sender<Option<Plan>>),
+    /// A signal for the process group of a service's main process.
+    Kill(String, Signal, oneshot::Sender<Result<(), KillError>>),
+    /// What a service's file says.
+    ReadSpec(String, oneshot::Sender<Result<Spec, FileError>>),
+    /// Writes a service's file, which must not be there.
+    CreateFile(
+        String,
+        Map<String, Value>,
+        oneshot::Sender<Result<(), FileError>>,
+    ),
+    /// Removes a service's file.
+    DeleteFile(String, oneshot::Sender<Result<(), FileError>>),
+    /// What a service's file holds, as JSON.
+    ReadFile(String, oneshot::Sender<Result<Value, FileError>>),
+}
+
+/// What is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// One service; none: all.
+    pub name: Option<String>,
+    /// Whether to find out how much memory each has, too.
+    pub memory: bool,
+}
+
+/// Why no signal was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KillError {
+    /// There is no such service.
+    NotFound,
+    /// It has no main process; this is its state.
+    Down(&'static str),
+    /// The kernel refused.
+    Failed(String),
+}
+
+/// Why nothing came of a service file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileError {
+    /// The name cannot be a service's.
+    BadName(String),
+    /// There is no such file.
+    Missing(String),
+    /// It is there already.
+    Exists(String),
+    /// It says what no service file can say: a text for each problem.
+    Problems(Vec<String>),
+    /// It could not be read, written or removed.
+    Failed {
+        /// What was being done: `write`.
+        doing: &'static str,
+        /// To which path.
+        path: String,
+        /// The system's answer.
+        why: String,
+    },
 }

@@ -1,5 +1,6 @@
 //! Why the core refused, as the error a client gets: what was wanted, why not, what to do next.
 
+use super::FileError;
 use super::describe::{self, Clocks};
 use crate::api::{ErrorCode, RpcError};
 use crate::core::RequestError;
@@ -97,5 +98,65 @@ pub(super) fn not_found(service: &str, action: &str) -> RpcError {
         format!("there is no service {service:?}"),
     )
     .about(service, action)
-    .hint("`nought list` shows those there are")
+    .hint(
+        "`nought list` shows those there are; `nought monitor` takes one in whose file is new, \
+         `nought check` says what is wrong with it",
+    )
+}
+
+/// It has no main process.
+pub(super) fn down(service: &str, action: &str, state: &str) -> RpcError {
+    RpcError::new(
+        ErrorCode::ServiceIsDown,
+        format!("failed to {action} {service}: it has no main process, it is {state}"),
+    )
+    .about(service, action)
+    .hint(format!("start it first: `nought start {service}`"))
+}
+
+/// There is no such signal.
+pub(super) fn bad_signal(service: &str, signal: &str) -> RpcError {
+    RpcError::new(
+        ErrorCode::InvalidSignal,
+        format!("failed to signal {service}: there is no signal {signal:?}"),
+    )
+    .about(service, "signal")
+    .hint("give a name such as SIGHUP, hup or RTMIN+1, or a number from 1 to 64")
+}
+
+/// Why nothing came of a service file.
+pub(super) fn file(error: FileError, service: &str, action: &str) -> RpcError {
+    let failed = |code, why: String| {
+        RpcError::new(code, format!("failed to {action} {service}: {why}")).about(service, action)
+    };
+    match error {
+        FileError::BadName(why) => failed(ErrorCode::InvalidParams, why)
+            .hint("a service is called what its file is called, without `.yaml`"),
+        FileError::Missing(path) => failed(
+            ErrorCode::ServiceNotFound,
+            format!("there is no file {path}"),
+        )
+        .hint("write the file there first"),
+        FileError::Exists(path) => failed(
+            ErrorCode::ServiceAlreadyExists,
+            format!("{path} is there already"),
+        )
+        .hint("delete it first, or change the file itself"),
+        FileError::Problems(problems) => {
+            let error = failed(
+                ErrorCode::ConfigError,
+                "that is no sound service file".into(),
+            );
+            problems
+                .into_iter()
+                .fold(error, RpcError::because)
+                .hint("`nought check` shows every problem of every file")
+        }
+        FileError::Failed { doing, path, why } => failed(
+            ErrorCode::ServiceFileError,
+            format!("cannot {doing} {path}"),
+        )
+        .because(why)
+        .hint("see who may write there, and whether there is room"),
+    }
 }

@@ -7,6 +7,7 @@ use super::machine::Supervisor;
 use super::receipt::{Guarantee, Receipt};
 use super::service::{Ended, Service, State, Target};
 use super::spec::Spec;
+use super::time::Timer;
 use super::{GenId, ServiceId};
 
 /// A service as it is at one moment.
@@ -34,6 +35,9 @@ pub struct ServiceView<'a> {
     pub last: Option<&'a Ended>,
     /// Time until the next start, in Backoff.
     pub next_start: Option<Duration>,
+    /// How long what it does now may still take: a start until its timeout, a stop until its
+    /// next rung; `None` where nothing limits it.
+    pub left: Option<Duration>,
     /// The rung of the stop ladder it is on.
     pub rung: Option<&'static str>,
     /// Whether its readiness test failed at least once since it was started.
@@ -115,6 +119,14 @@ impl Supervisor {
         let now = self.out.now;
         let (mut pid, mut rung, mut test_failing, mut next_start) = (None, None, false, None);
         let mut detail = String::new();
+        let until = match &service.state {
+            State::Starting(_) => self.out.timers.when(Timer::StartTimeout(id)),
+            State::Stopping(_) => {
+                let rung = self.out.timers.when(Timer::Rung(id));
+                rung.or(self.out.timers.when(Timer::Proof(id)))
+            }
+            _ => None,
+        };
         match &service.state {
             State::Starting(run) | State::Up(run) => {
                 pid = run.main.pid();
@@ -148,6 +160,7 @@ impl Supervisor {
             starts: service.starts,
             last: service.last.as_ref(),
             next_start,
+            left: until.map(|until| until.since(now)),
             rung,
             test_failing,
             receipt: service.receipt.as_deref(),

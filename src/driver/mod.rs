@@ -19,6 +19,7 @@ mod place;
 mod report;
 mod run;
 mod scans;
+mod service_files;
 mod store;
 mod sweep;
 mod threads;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
+use crate::config::Leniency;
 use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
 use crate::sys::socket::{Listening, SocketError};
@@ -40,6 +42,7 @@ use crate::{config, control, state};
 
 use place::Place;
 use run::{Driver, Ends, Parts, now};
+use service_files::ServiceFiles;
 use store::Store;
 use threads::Threads;
 
@@ -55,14 +58,18 @@ const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 pub struct Options {
     /// The directory of service files.
     pub config: PathBuf,
+    /// What becomes of unknown keys.
+    pub leniency: Leniency,
+    /// A group whose members may use the socket, too.
+    pub socket_group: Option<u32>,
     /// The control socket.
     pub socket: PathBuf,
     /// The state directory; `None`: the default for the socket.
     pub state_dir: Option<PathBuf>,
     /// How long a shutdown may take in all.
     pub deadline: Duration,
-    /// Lines kept in memory for each service.
-    pub ring_lines: usize,
+    /// What is kept in memory of each service's output.
+    pub ring: Limits,
     /// Log at debug level.
     pub debug: bool,
 }
@@ -115,12 +122,12 @@ async fn supervise(
         tracing::warn!("failed to {error}");
     }
     let dir = open_state(options)?;
-    let listening = listen(&options.socket)
+    let listening = listen(&options.socket, options.socket_group)
         .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
     let place = Arc::new(Place::find(&dir));
     announce(&place);
-    let loaded = load(&options.config);
+    let loaded = load(&options.config, options.leniency);
     let (leftovers, gens) = leftovers::find(&dir, &place);
     let settings = Settings {
         deadline: options.deadline,
@@ -130,11 +137,7 @@ async fn supervise(
     };
     let mut core = Supervisor::new(settings, now());
     core.load(now(), loaded, leftovers);
-    let limits = Limits {
-        ring_lines: options.ring_lines,
-        ..Limits::default()
-    };
-    let logs = Logs::new(limits, sink);
+    let logs = Logs::new(options.ring, sink);
     let (asks, asked) = mpsc::unbounded_channel();
     let gauge = control::Gauge::default();
     let threads = Threads::new();
@@ -142,11 +145,20 @@ async fn supervise(
         .listener
         .try_clone()
         .context("failed to serve the socket")?;
-    let server = tokio::spawn(control::serve(listener, asks, logs.clone(), gauge.clone()));
+    let admission = match options.socket_group {
+        None => control::Admission::Owner,
+        Some(_) => control::Admission::SocketFile,
+    };
+    let context = control::Context::new(asks, logs.clone(), gauge.clone());
+    let server = tokio::spawn(control::serve(listener, context, admission));
     let driver = Driver::new(Parts {
         core,
         previous: dir.previous_instance().cloned(),
         store: Store::new(dir, threads.clone()),
+        files: ServiceFiles {
+            dir: options.config.clone(),
+            leniency: options.leniency,
+        },
         threads,
         place: Arc::clone(&place),
         gens,
@@ -167,10 +179,10 @@ async fn supervise(
 
 /// Listens on the control socket. A supervisor that was killed while it started something may
 /// have left a child that holds its socket until it comes to close it: that passes.
-async fn listen(path: &Path) -> Result<Listening, SocketError> {
+async fn listen(path: &Path, group: Option<u32>) -> Result<Listening, SocketError> {
     let mut tries = LISTEN_TRIES;
     loop {
-        match socket::listen_at(path) {
+        match socket::listen_at(path, group) {
             Err(SocketError::Live(_)) if tries > 0 => tries -= 1,
             other => return other,
         }
@@ -203,12 +215,16 @@ fn announce(place: &Place) {
 }
 
 /// The services whose files are good; every problem of the others is logged.
-fn load(dir: &Path) -> Vec<crate::core::Spec> {
-    let loaded = config::load_dir(dir);
+fn load(dir: &Path, leniency: Leniency) -> Vec<crate::core::Spec> {
+    let loaded = config::load_dir_with(dir, leniency);
     for problem in &loaded.problems {
         // A record is one line, and a problem shows its place in several.
         for line in problem.to_string().lines() {
-            tracing::error!("{line}");
+            if problem.is_error() {
+                tracing::error!("{line}");
+            } else {
+                tracing::warn!("{line}");
+            }
         }
     }
     loaded.services.into_iter().map(|(spec, _)| spec).collect()

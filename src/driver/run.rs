@@ -14,6 +14,7 @@ use super::lane::Lane;
 use super::message::Message;
 use super::place::Place;
 use super::scans::Wanted;
+use super::service_files::ServiceFiles;
 use super::store::Store;
 use super::threads::Threads;
 use crate::control::{Ask, Gauge};
@@ -86,6 +87,9 @@ pub(super) struct Driver {
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
     pub(super) store: Store,
+    pub(super) files: Arc<ServiceFiles>,
+    /// What is done with service files, one after another.
+    pub(super) file_jobs: Lane,
     pub(super) replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
     /// The environment every service begins with.
@@ -118,6 +122,7 @@ pub(super) struct Parts {
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
     pub(super) store: Store,
+    pub(super) files: ServiceFiles,
     pub(super) threads: Threads,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) open_files: Option<OpenFiles>,
@@ -213,6 +218,8 @@ impl Driver {
             logs: parts.logs,
             gauge: parts.gauge,
             store: parts.store,
+            files: Arc::new(parts.files),
+            file_jobs: Lane::new(1, parts.threads.clone()),
             replies: BTreeMap::new(),
             next_request: 0,
             environment: parts.environment.into(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   service ──pipe──► pipes (one reader task, one buffer) ──► split ──► store ─┬─► ring (per source)
+//!                                                                              ├─► follow ──► readers
 //!                                                                              └─► sink ──► stdout
 //!   tracing events ──► trace ───────────────────────────────────────────────────► sink ──► stderr
 //! ```
@@ -10,6 +11,7 @@
 //! line, every pipe shares one read buffer, and nothing here has a timer. The pipes are owned in
 //! one place, `pipes`, so that an upgrade can hand them to its successor.
 
+mod follow;
 mod pipes;
 mod ring;
 mod sink;
@@ -21,12 +23,14 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+pub use follow::{Batch, FOLLOW_BYTES, Follow};
 pub use pipes::{Closed, Output, WriteEnds};
 pub use ring::HEADER;
 pub use sink::{QUEUE_BYTES, Sink};
 pub use split::LINE_MAX;
 pub use trace::{Trace, UnknownLevel, install, level};
 
+use follow::Follower;
 use pipes::Pipes;
 use ring::{Head, Ring};
 
@@ -214,7 +218,29 @@ impl Logs {
     /// The last `last` lines of one source (exactly this name), or of all together, in the order
     /// they were read.
     pub fn snapshot(&self, source: Option<&str>, last: usize) -> Vec<Line> {
-        self.pipes.with_store(|store| store.snapshot(source, last))
+        let chosen = |name: &str| source.is_none_or(|wanted| wanted == name);
+        self.pipes
+            .with_store(|store| store.snapshot(&chosen, last).lines)
+    }
+
+    /// The last `last` lines of these sources together (of all, when none is named).
+    pub fn kept(&self, sources: &[String], last: usize) -> Kept {
+        let chosen = chooser(sources);
+        self.pipes.with_store(|store| store.snapshot(&chosen, last))
+    }
+
+    /// The same, and a subscription to every line that comes after them: none is missed between
+    /// the two, and none comes twice.
+    pub fn follow(&self, sources: &[String], last: usize) -> (Kept, Follow) {
+        let chosen = chooser(sources);
+        let named = (!sources.is_empty()).then(|| sources.iter().cloned().collect());
+        let (follower, follow) = Follower::new(named);
+        let kept = self.pipes.with_store(|store| {
+            store.followers.retain(Follower::is_read);
+            store.followers.push(follower);
+            store.snapshot(&chosen, last)
+        });
+        (kept, follow)
     }
 
     /// How many lines of `source` are no longer kept.
@@ -233,6 +259,19 @@ impl Logs {
     }
 }
 
+/// What is kept of some sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The newest lines, in the order they were read.
+    pub lines: Vec<Line>,
+    /// How many lines of these sources are no longer kept: they came before all that are.
+    pub lost: u64,
+}
+
+fn chooser(sources: &[String]) -> impl Fn(&str) -> bool {
+    move |name| sources.is_empty() || sources.iter().any(|wanted| wanted == name)
+}
+
 fn source_name(service: &str, command: Command) -> Arc<str> {
     match command {
         Command::Main => service.into(),
@@ -247,6 +286,7 @@ struct Store {
     limits: Limits,
     sink: Sink,
     rings: BTreeMap<Arc<str>, Ring>,
+    followers: Vec<Arc<Follower>>,
     next_seq: u64,
 }
 
@@ -265,6 +305,7 @@ impl Store {
             limits,
             sink,
             rings: BTreeMap::new(),
+            followers: Vec::new(),
             next_seq: 0,
         }
     }
@@ -287,6 +328,9 @@ impl Store {
         if let Some(ring) = self.rings.get_mut(origin.source) {
             ring.push(self.limits, head, text);
         }
+        if !self.followers.is_empty() {
+            self.tell_followers(origin, head, text);
+        }
         if origin.mode == Mode::Stdout {
             let before = if cut.before { CUT_BEFORE } else { "" };
             let after = if cut.after { CUT_AFTER } else { "" };
@@ -304,8 +348,27 @@ impl Store {
         }
     }
 
-    fn snapshot(&self, source: Option<&str>, last: usize) -> Vec<Line> {
-        let chosen = |name: &str| source.is_none_or(|wanted| wanted == name);
+    fn tell_followers(&mut self, origin: Origin<'_>, head: Head, text: &[u8]) {
+        self.followers.retain(Follower::is_read);
+        let mut made = None;
+        for follower in &self.followers {
+            if follower.wants(origin.source) {
+                let line = made.get_or_insert_with(|| {
+                    Arc::new(Line {
+                        source: Arc::clone(origin.source),
+                        stream: head.stream,
+                        wall_ms: head.wall_ms,
+                        seq: head.seq,
+                        cut: head.cut,
+                        text: text.to_vec(),
+                    })
+                });
+                follower.push(line);
+            }
+        }
+    }
+
+    fn snapshot(&self, chosen: &dyn Fn(&str) -> bool, last: usize) -> Kept {
         let rings = || self.rings.iter().filter(|(name, _)| chosen(name));
         // The numbers first: copying every line of every ring to throw most away would leave the
         // supervisor large for ever.
@@ -316,8 +379,10 @@ impl Store {
             })
             .collect();
         numbers.sort_unstable();
+        let lost = rings().map(|(_, ring)| ring.evicted()).sum();
         let Some(first) = numbers.get(numbers.len().saturating_sub(last)).copied() else {
-            return Vec::new();
+            let lines = Vec::new();
+            return Kept { lines, lost };
         };
         let mut lines: Vec<Line> = rings()
             .flat_map(|(name, ring)| {
@@ -334,6 +399,6 @@ impl Store {
             })
             .collect();
         lines.sort_unstable_by_key(|line| line.seq);
-        lines
+        Kept { lines, lost }
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
 //!  start          spawn (child, exec)    prove it    scan, procfs, inspect, namespace
-//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power
+//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power, usage
 //! ```
 
 pub mod cgroup;
@@ -31,5 +31,6 @@ pub mod selftest;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod usage;
 
 pub use error::SysError;

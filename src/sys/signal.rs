@@ -47,6 +47,18 @@ pub fn send_group(pgid: u32, signal: i32) -> Result<bool, SysError> {
     }
 }
 
+/// Sends a signal to a process group and nothing after it; `false` when nobody is in the group.
+/// As for [`send_group`], the caller makes sure that the group is the one it means.
+pub fn send_group_bare(pgid: u32, signal: i32) -> Result<bool, SysError> {
+    let failed = |e| SysError::new("signal", format!("process group {pgid}"), e);
+    let group = i32::try_from(pgid).ok().filter(|&group| group > 1);
+    match kill_group(group.ok_or_else(|| failed(Errno::EINVAL))?, signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::ESRCH) => Ok(false),
+        Err(e) => Err(failed(e)),
+    }
+}
+
 fn kill_group(group: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes two integers; the callers pass groups above 1 only.
     Errno::result(unsafe { libc::kill(-group, signal) }).map(drop)

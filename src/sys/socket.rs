@@ -5,11 +5,13 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
     socket, sockopt,
 };
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, lstat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, lstat};
+use nix::unistd::{Gid, chown};
 
 use super::SysError;
 
@@ -69,7 +71,9 @@ impl From<SysError> for SocketError {
 ///
 /// bind(2) follows no symbolic link in the last component and never replaces a file. Two that
 /// race to replace a stale file are kept apart by the caller's lock on its state directory.
-pub fn listen_at(path: &Path) -> Result<Listening, SocketError> {
+///
+/// With a `group` its members may connect, too: the file becomes that group's, with mode 0660.
+pub fn listen_at(path: &Path, group: Option<u32>) -> Result<Listening, SocketError> {
     if let Some(found) = look(path)? {
         clear_the_way(path, &found)?;
     }
@@ -82,12 +86,31 @@ pub fn listen_at(path: &Path) -> Result<Listening, SocketError> {
     bind(fd.as_raw_fd(), &addr).map_err(failed("bind the socket"))?;
     listen(&fd, Backlog::MAXCONN).map_err(failed("listen on"))?;
     let file = lstat(path).map_err(failed("look at"))?;
+    if let Some(group) = group {
+        share(path, &file, group)?;
+    }
     let listener = UnixListener::from(fd);
     Ok(Listening {
         listener,
         path: path.to_owned(),
         file: (file.st_dev, file.st_ino),
     })
+}
+
+/// Gives the file that was just made to a group. It is held meanwhile: whatever else is put in
+/// its place is not touched.
+fn share(path: &Path, made: &FileStat, group: u32) -> Result<(), SysError> {
+    let failed = |doing| move |e| SysError::at(doing, path, e);
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(failed("look at"))?;
+    let held = fstat(&file).map_err(failed("look at"))?;
+    if (held.st_dev, held.st_ino) != (made.st_dev, made.st_ino) {
+        return Err(SysError::at("share", path, Errno::ESTALE));
+    }
+    let own = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    chown(&own, None, Some(Gid::from_raw(group))).map_err(failed("give a group to"))?;
+    let mode = Mode::from_bits_truncate(0o660);
+    fchmodat(AT_FDCWD, &own, mode, FchmodatFlags::FollowSymlink).map_err(failed("set the mode of"))
 }
 
 impl Listening {

@@ -65,6 +65,8 @@ fn services() -> Value {
     let mut stopping = status("cache", "stopping");
     stopping["target"] = json!("down");
     stopping["rung"] = json!("signal");
+    stopping["left_ms"] = json!(7400);
+    stopping["memory_bytes"] = json!(1_600_000);
     let mut new = status("later", "hibernating");
     new["field_of_tomorrow"] = json!([1]);
     json!({"services": [waiting, stopping, new, status("web", "up")]})
@@ -76,7 +78,7 @@ fn list_is_an_aligned_table_and_what_no_command_means() {
     let table = "\
 NAME     STATE     TARGET   PID    FOR  DETAIL
 backend  backoff   up         -  150 ms  exit code 1; next start in 850 ms; 4 restarts so far
-cache    stopping  down    4242   2m 5s  signal
+cache    stopping  down    4242   2m 5s  signal; at most 7 s more
 later    unknown   up      4242   2m 5s
 web      up        up      4242   2m 5s
 ";
@@ -156,9 +158,17 @@ nought 0.1.0, pid 1, shutting down
   cgroup     /sys/fs/cgroup
   services   4 services: 1 up, 1 stopping, 1 backoff, 1 unknown
   note       memory.max cannot be set: no memory controller
+
+NAME     STATE      SINCE   PID  RESTARTS  PROCS   MEMORY  GUARANTEE           WHY
+backend  backoff   150 ms     -         4      2        -  cgroup-kill marked  exit code 1; \
+next start in 850 ms; 4 restarts so far
+cache    stopping   2m 5s  4242         -      2  1.5 MiB  cgroup-kill marked  signal; at most 7 s more
+later    unknown    2m 5s  4242         -      2        -  cgroup-kill marked
+web      up         2m 5s  4242         -      2        -  cgroup-kill marked
 ",
         "",
     );
+    assert_eq!(fake.asked()[1], "nought_list {\"memory\":true}");
 }
 
 #[test]

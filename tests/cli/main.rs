@@ -10,5 +10,5 @@
 mod check;
 mod commands;
 mod fake;
-
+mod looks;
 mod trouble;

@@ -27,7 +27,7 @@ impl Drop for Dir {
 fn the_socket_is_private_and_knows_its_peer() {
     let dir = Dir::new("private");
     let path = dir.0.join("s");
-    let listening = listen_at(&path).unwrap();
+    let listening = listen_at(&path, None).unwrap();
     assert_eq!(listening.path(), path);
     assert_eq!(
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
@@ -48,8 +48,8 @@ fn the_socket_is_private_and_knows_its_peer() {
 fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let dir = Dir::new("stale");
     let path = dir.0.join("s");
-    let first = listen_at(&path).unwrap();
-    match listen_at(&path) {
+    let first = listen_at(&path, None).unwrap();
+    match listen_at(&path, None) {
         Err(SocketError::Live(at)) => assert_eq!(at, path),
         other => panic!("{other:?}"),
     }
@@ -60,7 +60,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let stale = unlinkable.path().to_owned();
     drop(unlinkable);
     assert!(stale.exists());
-    let second = listen_at(&path).unwrap();
+    let second = listen_at(&path, None).unwrap();
     assert!(UnixStream::connect(&path).is_ok());
     assert!(second.path().exists() && inode != 0);
 }
@@ -69,9 +69,9 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
 fn a_newer_sockets_file_is_not_removed() {
     let dir = Dir::new("newer");
     let (path, moved) = (dir.0.join("s"), dir.0.join("old"));
-    let first = listen_at(&path).unwrap();
+    let first = listen_at(&path, None).unwrap();
     std::fs::rename(&path, &moved).unwrap();
-    let _second = listen_at(&path).unwrap();
+    let _second = listen_at(&path, None).unwrap();
     first.unlink().unwrap();
     assert!(path.exists());
 }
@@ -87,7 +87,7 @@ fn nothing_else_is_touched() {
         (&link, "a symbolic link"),
         (&dir.0, "a directory"),
     ] {
-        match listen_at(path) {
+        match listen_at(path, None) {
             Err(SocketError::InTheWay { kind: found, .. }) => assert_eq!(found, kind),
             other => panic!("{other:?}"),
         }
@@ -95,8 +95,10 @@ fn nothing_else_is_touched() {
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     assert!(!target.exists());
     let long = dir.0.join("x".repeat(120));
-    let error = listen_at(&long).unwrap_err().to_string();
+    let error = listen_at(&long, None).unwrap_err().to_string();
     assert!(error.contains("at most 107 bytes"), "{error}");
-    let nowhere = listen_at(&dir.0.join("no/s")).unwrap_err().to_string();
+    let nowhere = listen_at(&dir.0.join("no/s"), None)
+        .unwrap_err()
+        .to_string();
     assert!(nowhere.contains("No such file"), "{nowhere}");
 }

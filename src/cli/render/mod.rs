@@ -1,15 +1,23 @@
 //! Data to text, and nothing else: no file, no socket, no clock, no terminal.
 
+mod plan;
 mod receipt;
 mod service;
+mod tree;
+mod usage;
+mod why;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use super::output::Style;
 
+pub(super) use plan::plan;
 pub(super) use receipt::{receipt, stopped, survivors};
-pub(super) use service::{info, list, shut_down, status, waiting};
+pub(super) use service::{info, list, shut_down, status, statuses, stopping, waiting};
+pub(super) use tree::tree;
+pub(super) use usage::stats;
+pub(super) use why::{unready, why};
 
 /// `text` with everything escaped that could drive a terminal: names, command lines and log
 /// lines come from processes that nobody vouches for.
@@ -61,6 +69,25 @@ fn millis(ms: f64) -> String {
     Duration::try_from_secs_f64(ms / 1000.0).map_or_else(|_| "? ms".into(), duration)
 }
 
+/// `0 B`, `3.4 KiB`, `12.5 MiB`.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut whole = bytes;
+    let mut unit = 0;
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        whole /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 {
+        return format!("{bytes} {name}");
+    }
+    // In tenths, without the inaccuracy of floating point.
+    let size = 1024_u128.pow(u32::try_from(unit).unwrap_or_default());
+    let tenths = u128::from(bytes) * 10 / size;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
 fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
@@ -87,6 +114,18 @@ impl From<String> for Cell {
 }
 
 impl Table {
+    /// A table whose first row is its columns' names.
+    fn with_head(right: &'static [usize], head: &[&str], style: Style) -> Self {
+        let cell = |word: &&str| Cell {
+            plain: (*word).into(),
+            shown: style.dim(word),
+        };
+        Table {
+            right,
+            rows: vec![head.iter().map(cell).collect()],
+        }
+    }
+
     fn new(right: &'static [usize]) -> Self {
         Table {
             right,
@@ -157,6 +196,19 @@ mod tests {
         }
         assert_eq!(millis(-1.0), "? ms");
         assert_eq!(millis(f64::NAN), "? ms");
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        for (size, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (13_107_200, "12.5 MiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Cell, Table, clean, colored, count, duration, millis};
+use super::{Table, bytes, clean, colored, count, duration, millis};
 use crate::api::{Exit, Info, List, ServiceState, ServiceStatus, ShutdownDone};
 use crate::cli::output::Style;
 
@@ -18,7 +18,7 @@ pub(super) fn exit(exit: &Exit) -> String {
     }
 }
 
-fn whole_millis(ms: u64) -> String {
+pub(super) fn whole_millis(ms: u64) -> String {
     let elapsed = Duration::from_millis(ms);
     match ms {
         0..1000 => duration(elapsed),
@@ -27,15 +27,17 @@ fn whole_millis(ms: u64) -> String {
 }
 
 /// What a service's state needs said beside the word.
-fn detail(service: &ServiceStatus) -> String {
+pub(super) fn detail(service: &ServiceStatus) -> String {
     let mut parts = Vec::new();
     if !service.detail.is_empty() {
         parts.push(clean(&service.detail).into_owned());
     }
     match service.state {
         ServiceState::Stopping => {
-            parts.extend(service.rung.as_deref().map(|rung| clean(rung).into_owned()))
+            parts.extend(service.rung.as_deref().map(|rung| clean(rung).into_owned()));
+            parts.extend(left(service));
         }
+        ServiceState::Starting => parts.extend(left(service)),
         ServiceState::Backoff => {
             let next = service.next_start_ms.map(whole_millis);
             parts.extend(next.map(|next| format!("next start in {next}")));
@@ -45,6 +47,11 @@ fn detail(service: &ServiceStatus) -> String {
         _ => {}
     }
     parts.join("; ")
+}
+
+fn left(service: &ServiceStatus) -> Option<String> {
+    let left = service.left_ms.map(whole_millis)?;
+    Some(format!("at most {left} more"))
 }
 
 fn or_dash(number: u64) -> String {
@@ -60,13 +67,8 @@ pub(in crate::cli) fn list(list: &List, style: Style) -> String {
     if list.services.is_empty() {
         return "no services\n".into();
     }
-    let mut table = Table::new(&[3, 4]);
     let head = ["NAME", "STATE", "TARGET", "PID", "FOR", "DETAIL"];
-    let head = head.map(|word| Cell {
-        plain: word.into(),
-        shown: style.dim(word),
-    });
-    table.rows.push(head.into());
+    let mut table = Table::with_head(&[3, 4], &head, style);
     for service in &list.services {
         table.rows.push(vec![
             clean(&service.name).into_owned().into(),
@@ -78,6 +80,43 @@ pub(in crate::cli) fn list(list: &List, style: Style) -> String {
         ]);
     }
     table.render("")
+}
+
+/// `nought status`, and of several services.
+pub(in crate::cli) fn statuses(services: &[ServiceStatus], style: Style) -> String {
+    let head = [
+        "NAME",
+        "STATE",
+        "SINCE",
+        "PID",
+        "RESTARTS",
+        "PROCS",
+        "MEMORY",
+        "GUARANTEE",
+        "WHY",
+    ];
+    let mut table = Table::with_head(&[2, 3, 4, 5, 6], &head, style);
+    for service in services {
+        table.rows.push(vec![
+            clean(&service.name).into_owned().into(),
+            colored(style, service.state.as_str()),
+            whole_millis(service.since_ms).into(),
+            or_dash(service.pid.into()).into(),
+            or_dash(service.restarts).into(),
+            or_dash(service.processes).into(),
+            memory(service).into(),
+            clean(&service.guarantee).into_owned().into(),
+            detail(service).into(),
+        ]);
+    }
+    table.render("")
+}
+
+fn memory(service: &ServiceStatus) -> String {
+    match service.memory_bytes {
+        Some(size) if size > 0 => bytes(size),
+        _ => "-".into(),
+    }
 }
 
 /// `nought status S`.
@@ -100,6 +139,10 @@ pub(in crate::cli) fn status(service: &ServiceStatus, style: Style) -> String {
         row("main pid", service.pid.to_string());
     }
     row("processes", service.processes.to_string());
+    row(
+        "memory",
+        service.memory_bytes.map(bytes).unwrap_or_default(),
+    );
     row("generation", or_dash(service.generation));
     row("restarts", service.restarts.to_string());
     row(
@@ -210,4 +253,42 @@ pub(in crate::cli) fn waiting(service: &ServiceStatus, waited: Duration) -> Stri
         service.state.as_str(),
         waited.as_secs()
     )
+}
+
+/// Whom a shutdown waits for, likewise; `None`: nobody tells any more.
+pub(in crate::cli) fn stopping(list: Option<&List>, waited: Duration) -> String {
+    const SHOWN: usize = 3;
+    let services = list
+        .map(|list| list.services.as_slice())
+        .unwrap_or_default();
+    let mut waits: Vec<&ServiceStatus> = services
+        .iter()
+        .filter(|service| {
+            let state = service.state;
+            matches!(
+                state,
+                ServiceState::Stopping | ServiceState::Up | ServiceState::Starting
+            )
+        })
+        .collect();
+    // Those on their way hold up the others.
+    waits.sort_by_key(|service| service.state != ServiceState::Stopping);
+    let seconds = waited.as_secs();
+    if waits.is_empty() {
+        return format!("waiting for the end of the shutdown, {seconds} s");
+    }
+    let shown = waits.iter().take(SHOWN).map(|service| {
+        let detail = detail(service);
+        format!(
+            "{} {} ({detail})",
+            clean(&service.name),
+            service.state.as_str()
+        )
+    });
+    let shown: Vec<String> = shown.map(|text| text.replace(" ()", "")).collect();
+    let more = match waits.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("waiting for {}{more}, {seconds} s", shown.join(", "))
 }

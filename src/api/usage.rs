@@ -1,0 +1,132 @@
+//! What services use, and what a stop would do: the types.
+
+use serde::{Deserialize, Serialize};
+
+use super::ServiceStatus;
+use super::rpc::Parameters;
+
+/// The parameters of `nought_usage`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageQuery {
+    /// The service; none: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Parameters for UsageQuery {
+    const NAMES: &'static [&'static str] = &["name"];
+}
+
+/// What `nought_usage` answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usages {
+    /// Every service asked for, by name.
+    pub services: Vec<Usage>,
+}
+
+/// Where a number comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Account {
+    /// The cgroup's own accounting: what its processes that ended used is in it.
+    Cgroup,
+    /// The sum over the processes that live, from /proc; shared pages count in each.
+    #[default]
+    Processes,
+}
+
+/// What one service uses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// What it is doing.
+    pub status: ServiceStatus,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Where that comes from.
+    pub memory_from: Account,
+    /// Processor time, in milliseconds to the microsecond.
+    pub cpu_ms: f64,
+    /// Where that comes from.
+    pub cpu_from: Account,
+    /// The same as a percentage of one processor, over the time since the main process started.
+    pub cpu_percent: f64,
+    /// Who runs in it, the main process first.
+    pub processes: Vec<ProcessUsage>,
+}
+
+/// What one process uses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessUsage {
+    /// Its pid.
+    pub pid: u32,
+    /// Its parent's.
+    pub ppid: u32,
+    /// Its command name, at most 15 bytes.
+    pub comm: String,
+    /// Bytes of memory that are resident, shared ones included.
+    pub memory_bytes: u64,
+    /// Processor time, in milliseconds.
+    pub cpu_ms: f64,
+    /// The same as a percentage of one processor, over its life.
+    pub cpu_percent: f64,
+}
+
+/// The parameters of `nought_plan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanQuery {
+    /// The service to stop; none: everything, in a shutdown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// With everything that waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_dependents: bool,
+}
+
+impl Parameters for PlanQuery {
+    const NAMES: &'static [&'static str] = &["name", "with_dependents"];
+}
+
+/// What `nought_plan` answers. Nothing of it is done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    /// Everyone who would go down, by wave and name.
+    pub services: Vec<Planned>,
+    /// The latest moment of the last verdict, in milliseconds from now.
+    pub worst_ms: f64,
+    /// By when it has to be over, likewise; null when nothing says so.
+    pub deadline_ms: Option<f64>,
+}
+
+/// One service that would go down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Planned {
+    /// The service.
+    pub service: String,
+    /// The state it is in now.
+    pub state: String,
+    /// How many others have to have their verdict one after another before it is asked.
+    pub wave: u32,
+    /// Who of these is waited for.
+    pub waits_for: Vec<String>,
+    /// Whether a stop command is run first.
+    pub stop_command: bool,
+    /// The polite signal.
+    pub signal: String,
+    /// Whom it reaches: `main`, `group` or `all`.
+    pub to: String,
+    /// The grace its file asks for, in milliseconds.
+    pub wish_ms: f64,
+    /// The grace it is granted, in milliseconds.
+    pub grace_ms: f64,
+    /// How long after a kill the verdict may take, in milliseconds.
+    pub proof_ms: f64,
+    /// The latest moment at which it is asked, in milliseconds from now.
+    pub asked_at_ms: f64,
+    /// The latest moment of its verdict, likewise.
+    pub ends_at_ms: f64,
+}

@@ -1,0 +1,225 @@
+//! Commands that look and change nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::{
+    Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery, ReceiptQuery, Receipts,
+    ServiceState, ServiceStatus, Usage, UsageQuery, Usages, method,
+};
+
+use super::args::PlanWhat;
+use super::client::Client;
+use super::command::Session;
+use super::error::Error;
+use super::{EXIT_FAILED, render};
+
+/// How many of a failed service's last lines are worth showing.
+const LAST_WORDS: u32 = 3;
+
+impl Session<'_> {
+    pub(super) fn list(&mut self) -> Result<u8, Error> {
+        let (raw, list): (_, List) =
+            self.ask(&mut self.connect()?, method::LIST, &())?;
+        if self.output.json {
+            self.print_items(&raw, "services");
+        } else {
+            self.output.text(&render::list(&list, self.output.style));
+        }
+        Ok(0)
+    }
+
+    pub(super) fn status(&mut self, names: Vec<String>) -> Result<u8, Error> {
+        let mut names = names.into_iter();
+        match (names.next(), names.len()) {
+            (None, _) => self.everything(),
+            (Some(name), 0) => {
+                let (raw, status): (_, ServiceStatus) =
+                    self.ask(&mut self.connect()?, method::STATUS, &Named { name })?;
+                self.print(&raw, |style| render::status(&status, style));
+                Ok(0)
+            }
+            (Some(first), _) => self.some([first].into_iter().chain(names)),
+        }
+    }
+
+    /// The supervisor, and every service.
+    fn everything(&mut self) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        let (raw, info): (_, Info) = self.ask(&mut client, method::INFO, &())?;
+        let query = ListQuery { memory: true };
+        let (_, list): (_, List) = self.ask(&mut client, method::LIST, &query)?;
+        drop(client);
+        self.print(&raw, |style| {
+            let mut text = render::info(&info, &list, style);
+            if !list.services.is_empty() {
+                text.push('\n');
+                text.push_str(&render::statuses(&list.services, style));
+            }
+            text
+        });
+        Ok(0)
+    }
+
+    /// Several services in one table; one that is not there does not hide the others.
+    fn some(&mut self, names: impl Iterator<Item = String>) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        let (mut found, mut code) = (Vec::new(), 0);
+        for name in names {
+            let named = Named { name: name.clone() };
+            match self.ask::<ServiceStatus>(&mut client, method::STATUS, &named) {
+                Ok((raw, _)) if self.output.json => self.output.document(&raw),
+                Ok((_, status)) => found.push(status),
+                Err(error @ Error::Refused(_)) => code = self.failed(&error, Some(&name)),
+                Err(error) => return Err(error),
+            }
+        }
+        if !found.is_empty() {
+            self.output
+                .text(&render::statuses(&found, self.output.style));
+        }
+        Ok(code)
+    }
+
+    pub(super) fn receipts(&mut self, query: ReceiptQuery) -> Result<u8, Error> {
+        let (raw, receipts): (_, Receipts) =
+            self.ask(&mut self.connect()?, method::RECEIPT, &query)?;
+        if self.output.json {
+            self.print_items(&raw, "receipts");
+            return Ok(0);
+        }
+        if receipts.receipts.is_empty() {
+            let name = render::clean(&query.name);
+            self.output
+                .text(&format!("{name}: no receipt yet: it was never stopped\n"));
+        }
+        for (index, receipt) in receipts.receipts.iter().enumerate() {
+            let gap = if index > 0 { "\n" } else { "" };
+            let text = render::receipt(receipt, self.output.style);
+            self.output.text(&format!("{gap}{text}"));
+        }
+        Ok(0)
+    }
+
+    pub(super) fn stats(&mut self, name: String) -> Result<u8, Error> {
+        let query = UsageQuery { name: Some(name) };
+        let (raw, usages): (_, Usages) = self.ask(&mut self.connect()?, method::USAGE, &query)?;
+        if self.output.json {
+            self.print_items(&raw, "services");
+            return Ok(0);
+        }
+        for usage in &usages.services {
+            self.output.text(&render::stats(usage, self.output.style));
+        }
+        Ok(0)
+    }
+
+    pub(super) fn tree(&mut self, names: &[String]) -> Result<u8, Error> {
+        let (raw, usages): (_, Usages) =
+            self.ask(&mut self.connect()?, method::USAGE, &UsageQuery::default())?;
+        if self.output.json {
+            self.print_items(&raw, "services");
+            return Ok(0);
+        }
+        let known: BTreeMap<&str, &Usage> = usages
+            .services
+            .iter()
+            .map(|usage| (usage.status.name.as_str(), usage))
+            .collect();
+        let mut code = 0;
+        for name in names
+            .iter()
+            .filter(|name| !known.contains_key(name.as_str()))
+        {
+            self.output.error(&format!(
+                "error: there is no service {name:?}\n  hint: `nought list` shows those there are\n"
+            ));
+            code = EXIT_FAILED;
+        }
+        self.output
+            .text(&render::tree(&known, names, self.output.style));
+        Ok(code)
+    }
+
+    pub(super) fn why(&mut self, name: &str) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        // For its error when there is no such service.
+        let named = Named { name: name.into() };
+        let (raw, _): (_, ServiceStatus) = self.ask(&mut client, method::STATUS, &named)?;
+        let (_, list): (_, List) = self.ask(&mut client, method::LIST, &())?;
+        let known: BTreeMap<&str, &ServiceStatus> = list
+            .services
+            .iter()
+            .map(|service| (service.name.as_str(), service))
+            .collect();
+        let chain = chain(name, &known);
+        if self.output.json {
+            self.output.document(&raw);
+            for service in chain.iter().filter(|below| **below != name) {
+                let status = known.get(service).map(|status| serde_json::json!(status));
+                let missing = serde_json::json!({"name": service, "state": "unknown"});
+                self.output.document(&status.unwrap_or(missing));
+            }
+            return Ok(0);
+        }
+        let mut words = BTreeMap::new();
+        let troubled = |name: &&str| {
+            let state = known.get(name).map(|service| service.state);
+            matches!(state, Some(ServiceState::Failed | ServiceState::Backoff))
+        };
+        for failed in chain.into_iter().filter(troubled) {
+            let said = self.last_words(&mut client, failed)?;
+            words.insert(failed.to_owned(), said);
+        }
+        let text = render::why(name, &known, &words, self.output.style);
+        self.output.text(&text);
+        Ok(0)
+    }
+
+    fn last_words(&self, client: &mut Client<'_>, name: &str) -> Result<Vec<String>, Error> {
+        let query = LogQuery {
+            name: Some(name.into()),
+            lines: Some(LAST_WORDS),
+            names: Vec::new(),
+        };
+        match self.ask::<LogLines>(client, method::LOG, &query) {
+            Ok((_, log)) => Ok(log.lines),
+            // Forgotten meanwhile.
+            Err(Error::Refused(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn plan(&mut self, what: PlanWhat) -> Result<u8, Error> {
+        let query = match what {
+            PlanWhat::Shutdown => PlanQuery::default(),
+            PlanWhat::Stop {
+                service,
+                with_dependents,
+            } => PlanQuery {
+                name: Some(service),
+                with_dependents,
+            },
+        };
+        let (raw, plan): (_, Plan) = self.ask(&mut self.connect()?, method::PLAN, &query)?;
+        let of = query.name;
+        self.print(&raw, |style| render::plan(of.as_deref(), &plan, style));
+        Ok(0)
+    }
+}
+
+/// The service, and while it is blocked whatever it waits for and is not ready, and so on down.
+fn chain<'a>(name: &'a str, known: &BTreeMap<&'a str, &'a ServiceStatus>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::from([name]);
+    let mut open = vec![name];
+    let mut chain = Vec::new();
+    while let Some(at) = open.pop() {
+        chain.push(at);
+        if let Some(service) = known.get(at)
+            && service.state == ServiceState::Blocked
+        {
+            let unready = render::unready(service, known);
+            open.extend(unready.into_iter().rev().filter(|name| seen.insert(name)));
+        }
+    }
+    chain
+}

@@ -1,0 +1,98 @@
+//! What services use, in the words of the wire.
+
+use std::time::Duration;
+
+use super::Seen;
+use super::describe::millis_f64;
+use crate::api::{self, Account};
+use crate::sys::usage::{CgroupUsage, ProcessUsage};
+
+/// One service's readings.
+#[derive(Clone, Debug, Default)]
+pub struct Use {
+    /// The main process while it is not reaped.
+    pub main: Option<u32>,
+    /// Everybody.
+    pub processes: Vec<ProcessUsage>,
+    /// What its cgroup accounts.
+    pub cgroup: CgroupUsage,
+    /// When that was read, on CLOCK_BOOTTIME.
+    pub now: Duration,
+}
+
+/// Percent of one processor: `cpu` within `elapsed`.
+fn percent(cpu: Duration, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() {
+        return 0.0;
+    }
+    // To a hundredth: more is noise.
+    (cpu.as_secs_f64() / elapsed.as_secs_f64() * 10_000.0).round() / 100.0
+}
+
+/// A service's usage.
+pub(super) fn usage(seen: Seen, used: &Use) -> api::Usage {
+    let main = used.processes.iter().find(|p| Some(p.pid) == used.main);
+    let resident: u64 = used.processes.iter().map(|p| p.memory_bytes).sum();
+    let cpu_alive: Duration = used.processes.iter().map(|p| p.cpu).sum();
+    let cpu = used.cgroup.cpu.unwrap_or(cpu_alive);
+    let elapsed = main.map_or(Duration::ZERO, |main| used.now.saturating_sub(main.started));
+    let from = |account: bool| match account {
+        true => Account::Cgroup,
+        false => Account::Processes,
+    };
+    let mut processes: Vec<&ProcessUsage> = used.processes.iter().collect();
+    processes.sort_by_key(|process| (Some(process.pid) != used.main, process.pid));
+    let memory_bytes = used.cgroup.memory_bytes.unwrap_or(resident);
+    let mut status = seen.status;
+    status.memory_bytes = Some(memory_bytes);
+    api::Usage {
+        status,
+        memory_bytes,
+        memory_from: from(used.cgroup.memory_bytes.is_some()),
+        cpu_ms: millis_f64(cpu),
+        cpu_from: from(used.cgroup.cpu.is_some()),
+        cpu_percent: percent(cpu, elapsed),
+        processes: processes
+            .into_iter()
+            .map(|process| self::process(process, used.now))
+            .collect(),
+    }
+}
+
+fn process(process: &ProcessUsage, now: Duration) -> api::ProcessUsage {
+    api::ProcessUsage {
+        pid: process.pid,
+        ppid: process.ppid,
+        comm: process.comm.clone(),
+        memory_bytes: process.memory_bytes,
+        cpu_ms: millis_f64(process.cpu),
+        cpu_percent: percent(process.cpu, now.saturating_sub(process.started)),
+    }
+}
+
+/// The same as zinit answers it.
+pub(super) fn zinit(usage: &api::Usage) -> api::ZinitStats {
+    let main = usage.status.pid;
+    let children = usage.processes.iter().filter(|process| process.pid != main);
+    api::ZinitStats {
+        name: usage.status.name.clone(),
+        pid: main,
+        memory_usage: usage.memory_bytes,
+        cpu_usage: narrow(usage.cpu_percent),
+        children: children
+            .map(|process| api::ZinitChild {
+                pid: process.pid,
+                memory_usage: process.memory_bytes,
+                cpu_usage: narrow(process.cpu_percent),
+            })
+            .collect(),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a percentage with two places fits"
+)]
+fn narrow(percent: f64) -> f32 {
+    percent as f32
+}

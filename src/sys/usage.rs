@@ -1,0 +1,141 @@
+//! What a cgroup and a process have used: one reading each, nothing is measured over time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::{SysError, procfs};
+
+/// What a cgroup accounts for itself and everything below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupUsage {
+    /// memory.current in bytes; `None` where the memory controller is not enabled for it.
+    pub memory_bytes: Option<u64>,
+    /// usage_usec of cpu.stat, which every cgroup but the root has, whatever its controllers
+    /// (cgroup-v2.rst, 'cpu.stat').
+    pub cpu: Option<Duration>,
+}
+
+/// Reads what the cgroup has used. What cannot be read is `None`.
+pub fn of_cgroup(dir: &Path) -> CgroupUsage {
+    let text = |file: &str| {
+        let text = procfs::read_file(&dir.join(file)).ok()?;
+        String::from_utf8(text).ok()
+    };
+    let memory_bytes = text("memory.current").and_then(|text| text.trim().parse().ok());
+    let cpu = text("cpu.stat").and_then(|text| {
+        let usec = text
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "));
+        usec?.trim().parse().ok().map(Duration::from_micros)
+    });
+    CgroupUsage { memory_bytes, cpu }
+}
+
+/// What a process has used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// Its pid.
+    pub pid: u32,
+    /// Its parent's.
+    pub ppid: u32,
+    /// Its command name.
+    pub comm: String,
+    /// Resident memory in bytes, shared pages included (statm, proc_pid_statm(5)): may lag behind
+    /// by some pages per thread.
+    pub memory_bytes: u64,
+    /// Processor time, of ended threads too, in whole clock ticks (stat, proc_pid_stat(5)).
+    pub cpu: Duration,
+    /// When it started, on CLOCK_BOOTTIME.
+    pub started: Duration,
+}
+
+/// Reads what a process has used; `None` when it is gone.
+pub fn of_process(pid: u32) -> Result<Option<ProcessUsage>, SysError> {
+    let file = |name: &str| {
+        let path = format!("/proc/{pid}/{name}");
+        match procfs::read_file(Path::new(&path)) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => Ok(None),
+            Err(e) => Err(e),
+        }
+    };
+    let (Some(stat), Some(statm)) = (file("stat")?, file("statm")?) else {
+        return Ok(None);
+    };
+    let Some(known) = procfs::parse_stat(&stat) else {
+        return Ok(None);
+    };
+    let ticks = ticks_per_second();
+    let times = cpu_ticks(&stat).unwrap_or_default();
+    let resident = std::str::from_utf8(&statm).ok();
+    let resident = resident.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    Ok(Some(ProcessUsage {
+        pid,
+        ppid: known.ppid,
+        comm: known.comm,
+        memory_bytes: resident.unwrap_or_default().saturating_mul(page_bytes()),
+        cpu: of_ticks(times, ticks),
+        started: of_ticks(known.start_time, ticks),
+    }))
+}
+
+/// utime and stime together: fields 14 and 15.
+fn cpu_ticks(stat: &[u8]) -> Option<u64> {
+    let after = stat.iter().rposition(|&b| b == b')')? + 1;
+    let text = std::str::from_utf8(stat.get(after..)?).ok()?;
+    // Field 3 is the first after the name.
+    let mut fields = text.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user.saturating_add(system))
+}
+
+fn of_ticks(ticks: u64, per_second: u64) -> Duration {
+    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(per_second.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// Clock ticks in a second: 100 wherever Linux runs today (sysconf(3), _SC_CLK_TCK).
+fn ticks_per_second() -> u64 {
+    config(SysconfVar::CLK_TCK, 100)
+}
+
+fn page_bytes() -> u64 {
+    config(SysconfVar::PAGE_SIZE, 4096)
+}
+
+fn config(name: SysconfVar, usual: u64) -> u64 {
+    let value = sysconf(name).ok().flatten();
+    value
+        .and_then(|value| u64::try_from(value).ok())
+        .unwrap_or(usual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let rest = "S 1 2 3 0 -1 4194560 10 0 0 0 120 34 0 0 20 0 1 0 5555 0";
+        for name in ["sh", "a) b (c", ") S 9 9"] {
+            assert_eq!(
+                cpu_ticks(format!("77 ({name}) {rest}").as_bytes()),
+                Some(154)
+            );
+        }
+        assert_eq!(cpu_ticks(b"77 (sh) S 1"), None);
+        assert_eq!(of_ticks(154, 100), Duration::from_millis(1540));
+    }
+
+    #[test]
+    fn what_we_use_ourselves_is_read() {
+        let own = of_process(std::process::id()).unwrap().unwrap();
+        assert!(own.memory_bytes > 100_000, "{own:?}");
+        assert!(own.started > Duration::ZERO && !own.comm.is_empty());
+        assert_eq!(of_process(u32::MAX / 2), Ok(None));
+    }
+}
