@@ -503,3 +503,87 @@ fn the_level_comes_from_the_flag_then_the_environment() {
         "unknown log level 'loud' in NOUGHT_LOG: use off, error, warn, info, debug or trace"
     );
 }
+
+async fn next(follow: &mut nought::logs::Follow) -> nought::logs::Batch {
+    let next = tokio::time::timeout(BOUND, follow.next());
+    next.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_follower_gets_what_is_kept_and_then_each_line_of_its_sources_once() {
+    let logs = quiet_logs(Limits::default());
+    let (ends, _web) = logs.output("web", Command::Main, Mode::Ring).unwrap();
+    let (mut out, _err) = files(ends);
+    let (ends, _other) = logs.output("web2", Command::Main, Mode::Ring).unwrap();
+    let (mut other, _) = files(ends);
+    out.write_all(b"before\n").unwrap();
+    until("it is kept", || shown(&logs, Some("web")).len() == 2).await;
+    let (kept, mut follow) = logs.follow(&["web".into()], 1);
+    assert_eq!(
+        kept.lines.iter().map(Line::to_string).collect::<Vec<_>>(),
+        ["[+] web: before"]
+    );
+    let (kept, mut all) = logs.follow(&[], 0);
+    assert!(kept.lines.is_empty());
+    other.write_all(b"not web\n").unwrap();
+    until("it is kept", || shown(&logs, Some("web2")).len() == 2).await;
+    out.write_all(b"one\ntwo\n").unwrap();
+    let mut lines = Vec::new();
+    while lines.len() < 2 {
+        let batch = next(&mut follow).await;
+        assert_eq!(batch.lost, 0);
+        lines.extend(batch.lines.iter().map(|line| line.to_string()));
+    }
+    assert_eq!(lines, ["[+] web: one", "[+] web: two"]);
+    let mut lines = Vec::new();
+    while lines.len() < 3 {
+        lines.extend(
+            next(&mut all)
+                .await
+                .lines
+                .iter()
+                .map(|line| line.to_string()),
+        );
+    }
+    assert_eq!(lines, ["[+] web2: not web", "[+] web: one", "[+] web: two"]);
+}
+
+#[tokio::test]
+async fn a_follower_that_is_too_slow_loses_lines_in_one_place_and_is_told_how_many() {
+    const LINES: usize = 3000;
+    let logs = quiet_logs(Limits::default());
+    let (ends, _web) = logs.output("web", Command::Main, Mode::Ring).unwrap();
+    let (mut out, _err) = files(ends);
+    let (_, mut follow) = logs.follow(&[], 0);
+    let text = "x".repeat(1000);
+    let writer = std::thread::spawn(move || {
+        for n in 0..LINES {
+            writeln!(out, "{n} {text}").unwrap();
+        }
+        out
+    });
+    until("all were read", || {
+        let last = logs.snapshot(Some("web"), 1);
+        last[0]
+            .text
+            .starts_with(format!("{} ", LINES - 1).as_bytes())
+    })
+    .await;
+    let mut out = writer.join().unwrap();
+    let batch = next(&mut follow).await;
+    let bytes: usize = batch.lines.iter().map(|line| line.text.len()).sum();
+    assert!(bytes <= nought::logs::FOLLOW_BYTES, "{bytes}");
+    assert_eq!(batch.lines.len() as u64 + batch.lost, LINES as u64);
+    for (n, line) in batch.lines.iter().enumerate() {
+        assert!(
+            line.text.starts_with(format!("{n} ").as_bytes()),
+            "no gap before the end"
+        );
+    }
+    out.write_all(b"again\n").unwrap();
+    let batch = next(&mut follow).await;
+    assert_eq!(
+        (batch.lines[0].to_string().as_str(), batch.lost),
+        ("[+] web: again", 0)
+    );
+}

@@ -53,6 +53,8 @@ pub(super) struct Client<'a> {
     answers: BTreeMap<i64, Response>,
     /// The parameters of notifications that were not taken yet.
     items: VecDeque<Value>,
+    /// Why nothing more can come.
+    broken: Option<Error>,
     last_id: i64,
     debug: bool,
 }
@@ -70,6 +72,7 @@ impl<'a> Client<'a> {
             frames: Frames::with_limit(LARGEST_ANSWER),
             answers: BTreeMap::new(),
             items: VecDeque::new(),
+            broken: None,
             last_id: 0,
             debug,
         })
@@ -150,10 +153,14 @@ impl<'a> Client<'a> {
 
     /// The next item of a subscription, or `None` when none has come within `within`.
     pub(super) fn item(&mut self, within: Duration) -> Result<Option<Value>, Error> {
-        if self.items.is_empty() {
-            self.read(within)?;
+        if self.items.is_empty() && self.broken.is_none() {
+            self.broken = self.read(within).err();
         }
-        Ok(self.items.pop_front())
+        // What came whole before the end is shown before the end is told.
+        match (self.items.pop_front(), &self.broken) {
+            (None, Some(_)) => Err(self.broken.take().unwrap_or_else(|| self.gone())),
+            (item, _) => Ok(item),
+        }
     }
 
     /// Reads once, for at most `within`, and files every answer that is whole.

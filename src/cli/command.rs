@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{
-    Done, Kill, List, Named, ReceiptQuery, Restart, ServiceState, ServiceStatus,
-    Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
+    Done, Kill, List, Named, ReceiptQuery, Restart, ServiceState, ServiceStatus, Shutdown,
+    ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
 };
 use crate::config;
 

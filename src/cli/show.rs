@@ -18,8 +18,7 @@ const LAST_WORDS: u32 = 3;
 
 impl Session<'_> {
     pub(super) fn list(&mut self) -> Result<u8, Error> {
-        let (raw, list): (_, List) =
-            self.ask(&mut self.connect()?, method::LIST, &())?;
+        let (raw, list): (_, List) = self.ask(&mut self.connect()?, method::LIST, &())?;
         if self.output.json {
             self.print_items(&raw, "services");
         } else {

@@ -131,7 +131,12 @@ async fn zinits(context: &Context, name: &str, params: Params) -> Answer {
         "service_monitor" => monitor(context, params.read()?).await,
         "service_forget" => {
             let Named { name: service } = params.read()?;
-            accepted(context, "forget", Request::Forget { service }).await
+            let forget = Request::Forget {
+                service: service.clone(),
+            };
+            let done = accepted(context, "forget", forget).await?;
+            context.logs.forget(&service);
+            Ok(done)
         }
         "service_kill" => kill(context, params.read()?).await,
         "service_create" => create(context, params.read()?).await,

@@ -37,7 +37,10 @@ fn asked_for(name: &str, services: &[Value]) -> Value {
 fn why_follows_the_chain_down_to_what_can_be_done() {
     let services = chain();
     let fake = Fake::new(&[
-        ("nought_status", Answer::Result(asked_for("late", &services))),
+        (
+            "nought_status",
+            Answer::Result(asked_for("late", &services)),
+        ),
         ("nought_list", Answer::Result(json!({"services": services}))),
         (
             "nought_log",
@@ -74,25 +77,46 @@ late is blocked for 2m 5s, wanted up: nobody is unknown
             .map(|document| document["name"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(names(fake.run("why late --json")), ["late", "nobody", "web", "db"]);
+    assert_eq!(
+        names(fake.run("why late --json")),
+        ["late", "nobody", "web", "db"]
+    );
 }
 
 #[test]
 fn why_of_every_state_says_what_to_do_next() {
     for (state, next) in [
-        ("failed", "  next: `nought log a`, mend it, then `nought start a`\n"),
-        ("lingering", "  next: `nought receipt a` names what survives, and what holds it\n"),
+        (
+            "failed",
+            "  next: `nought log a`, mend it, then `nought start a`\n",
+        ),
+        (
+            "lingering",
+            "  next: `nought receipt a` names what survives, and what holds it\n",
+        ),
         ("down", "  next: `nought start a`\n"),
-        ("starting", "  next: `nought log a/test` if its test does not pass\n"),
-        ("stopping", "  next: `nought plan stop a` says how long it may take\n"),
+        (
+            "starting",
+            "  next: `nought log a/test` if its test does not pass\n",
+        ),
+        (
+            "stopping",
+            "  next: `nought plan stop a` says how long it may take\n",
+        ),
         ("up", ""),
         ("done", ""),
     ] {
         let service = status("a", state);
         let fake = Fake::new(&[
             ("nought_status", Answer::Result(service.clone())),
-            ("nought_list", Answer::Result(json!({"services": [service]}))),
-            ("nought_log", Answer::Result(json!({"lines": [], "lost": 0}))),
+            (
+                "nought_list",
+                Answer::Result(json!({"services": [service]})),
+            ),
+            (
+                "nought_log",
+                Answer::Result(json!({"lines": [], "lost": 0})),
+            ),
         ]);
         let expected = format!("a is {state} for 2m 5s, wanted up\n{next}");
         check(&fake.run("why a"), 0, &expected, "");
@@ -178,10 +202,18 @@ fn stats_say_where_the_numbers_come_from() {
     let fake = Fake::new(&[
         (
             "nought_usage",
-            Answer::Result(json!({"services": [usage(status("a", "up"), &[(30, 1, "sh"), (31, 30, "sleep")])]})),
+            Answer::Result(
+                json!({"services": [usage(status("a", "up"), &[(30, 1, "sh"), (31, 30, "sleep")])]}),
+            ),
         ),
-        ("nought_usage", Answer::Result(json!({"services": [of_processes]}))),
-        ("nought_usage", Answer::Result(json!({"services": [usage(status("c", "down"), &[])]}))),
+        (
+            "nought_usage",
+            Answer::Result(json!({"services": [of_processes]})),
+        ),
+        (
+            "nought_usage",
+            Answer::Result(json!({"services": [usage(status("c", "down"), &[])]})),
+        ),
     ]);
     check(
         &fake.run("stats a"),
@@ -224,7 +256,8 @@ fn planned(service: &str, wave: u32, waits_for: &[&str]) -> Value {
 fn a_plan_has_waves_and_the_worst_case() {
     let services = [planned("web", 0, &[]), planned("db", 1, &["web"])];
     let shutdown = json!({"services": services, "worst_ms": 23_000.0, "deadline_ms": 25_000.0});
-    let stop = json!({"services": [planned("web", 0, &[])], "worst_ms": 15_000.0, "deadline_ms": null});
+    let stop =
+        json!({"services": [planned("web", 0, &[])], "worst_ms": 15_000.0, "deadline_ms": null});
     let nothing = json!({"services": [], "worst_ms": 0.0, "deadline_ms": null});
     let fake = Fake::new(&[
         ("nought_plan", Answer::Result(shutdown)),
@@ -236,9 +269,9 @@ fn a_plan_has_waves_and_the_worst_case() {
         0,
         "\
 a shutdown would stop 2 services in 2 waves, at the worst in 23 s of the 25 s it has; nothing was done
-  WAVE  SERVICE  STATE  ASKED BY                           GRACE  LATEST END  WAITS FOR
-     1  web      up     SIGTERM to group                    10 s        15 s
-     2  db       up     its stop command, SIGTERM to group   4 s        23 s  web
+  WAVE  SERVICE  STATE  ASKED BY                            GRACE  LATEST END  WAITS FOR
+     1  web      up     SIGTERM to group                     10 s        15 s
+     2  db       up     its stop command, SIGTERM to group    4 s        23 s  web
   db: the deadline leaves 4 s of the 10 s of grace its file asks for
 ",
         "",
@@ -328,11 +361,19 @@ fn several_that_stop_are_asked_dependents_first_and_shown_as_given() {
         Answer::Result(json!({"service": name, "state": "down", "already_down": true}))
     };
     let fake = Fake::new(&[
-        ("nought_list", Answer::Result(json!({"services": [status("db", "up"), web]}))),
+        (
+            "nought_list",
+            Answer::Result(json!({"services": [status("db", "up"), web]})),
+        ),
         ("nought_stop", done("web")),
         ("nought_stop", done("db")),
     ]);
-    check(&fake.run("stop db web"), 0, "db: already down\nweb: already down\n", "");
+    check(
+        &fake.run("stop db web"),
+        0,
+        "db: already down\nweb: already down\n",
+        "",
+    );
     assert_eq!(
         fake.asked(),
         [
@@ -361,7 +402,11 @@ fn a_followed_log_ends_with_its_supervisor() {
         ),
     )]);
     let said = fake.run("log -f -n 2 a");
-    assert_eq!((said.code, said.stdout.as_str()), (1, "[+] a: x\n[+] a: y\n"));
+    assert_eq!(
+        (said.code, said.stdout.as_str()),
+        (1, "[+] a: x\n[+] a: y\n")
+    );
+    assert!(said.stderr.contains("error[Protocol]"), "{}", said.stderr);
     assert!(
         said.stderr.starts_with(
             "note: 9 earlier lines are no longer kept\nnote: 3 lines were lost: this reader was too slow\n"
@@ -389,13 +434,26 @@ fn manual_pages_and_completions_are_made_of_the_definition() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    for name in ["nought.1", "nought-stop.1", "nought-plan-shutdown.1", "nought-init.1"] {
+    for name in [
+        "nought.1",
+        "nought-stop.1",
+        "nought-plan-shutdown.1",
+        "nought-init.1",
+    ] {
         assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
     }
     let refused = run(&socket, "man --dir /dev/null/x");
     assert_eq!(refused.code, 1);
-    assert!(refused.stderr.contains("hint: name another directory"), "{}", refused.stderr);
-    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef nought"), ("fish", "complete -c nought")] {
+    assert!(
+        refused.stderr.contains("hint: name another directory"),
+        "{}",
+        refused.stderr
+    );
+    for (shell, word) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef nought"),
+        ("fish", "complete -c nought"),
+    ] {
         let script = run(&socket, &format!("completions {shell}"));
         assert_eq!((script.code, script.stderr.as_str()), (0, ""));
         assert!(script.stdout.contains(word), "{shell}");
@@ -435,15 +493,24 @@ fn called_as_zinit_unknown_keys_are_warned_of() {
     let zinit = dir.join("zinit");
     std::os::unix::fs::symlink(program().get_program(), &zinit).unwrap();
     let mut command = std::process::Command::new(&zinit);
-    command.env_clear().args(["-s", "/nonexistent/zinit.sock", "list"]);
+    command
+        .env_clear()
+        .args(["-s", "/nonexistent/zinit.sock", "list"]);
     let said = output(command, &dir);
     assert_eq!(said.code, 1);
     let mut check = std::process::Command::new(&zinit);
     std::fs::create_dir(dir.join("services")).unwrap();
     std::fs::write(dir.join("services/a.yaml"), "exec: x\nunknown: 1\n").unwrap();
-    check.env_clear().args(["check", "-c"]).arg(dir.join("services"));
+    check
+        .env_clear()
+        .args(["check", "-c"])
+        .arg(dir.join("services"));
     let said = output(check, &dir);
     assert_eq!(said.code, 0);
-    assert!(said.stdout.contains("warning: unknown key `unknown`"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("warning: unknown key `unknown`"),
+        "{}",
+        said.stdout
+    );
     std::fs::remove_dir_all(dir).unwrap();
 }

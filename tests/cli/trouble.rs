@@ -255,7 +255,6 @@ fn wrong_usage_is_2_and_help_is_0() {
         "receipt a --last 0",
         "kill a",
         "monitor",
-        "plan",
         "plan stop",
         "log -f -s",
         "completions klingon",

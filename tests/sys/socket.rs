@@ -24,6 +24,15 @@ impl Drop for Dir {
 }
 
 #[test]
+fn a_group_gets_the_file_when_it_is_told_so() {
+    let dir = Dir::new("socket-group");
+    let path = dir.0.join("s");
+    let _listening = listen_at(&path, Some(4242)).unwrap();
+    let file = std::fs::symlink_metadata(&path).unwrap();
+    assert_eq!((file.mode() & 0o777, file.gid()), (0o660, 4242));
+}
+
+#[test]
 fn the_socket_is_private_and_knows_its_peer() {
     let dir = Dir::new("private");
     let path = dir.0.join("s");
