@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nought::cli::{self, InitArgs};
-use nought::config::Leniency;
 use nought::driver::Options;
 use nought::logs::Limits;
 use nought::{init, sys};
@@ -38,11 +37,7 @@ fn options(args: InitArgs) -> Options {
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
         ring: ring(args.ring_lines),
-        leniency: if args.lenient {
-            Leniency::Zinit
-        } else {
-            Leniency::Strict
-        },
+        dialect: args.dialect,
         socket_group: args.socket_group,
         debug: args.debug,
     }

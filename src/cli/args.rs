@@ -60,10 +60,10 @@ impl Called {
         }
     }
 
-    pub(super) fn leniency(self) -> config::Leniency {
+    pub(super) fn dialect(self) -> config::Dialect {
         match self {
-            Called::Nought => config::Leniency::Strict,
-            Called::Zinit => config::Leniency::Zinit,
+            Called::Nought => config::Dialect::Nought,
+            Called::Zinit => config::Dialect::Zinit,
         }
     }
 }
@@ -294,8 +294,8 @@ pub struct InitArgs {
     pub ring_lines: Option<usize>,
     /// A group whose members may use the socket.
     pub socket_group: Option<u32>,
-    /// Whether unknown keys are warned of and not refused.
-    pub lenient: bool,
+    /// Whose service files they are.
+    pub dialect: config::Dialect,
     /// Log more.
     pub debug: bool,
 }
@@ -336,7 +336,7 @@ impl Cli {
                     .buffer
                     .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
                 socket_group: init.socket_group,
-                lenient: called.leniency() == config::Leniency::Zinit,
+                dialect: called.dialect(),
                 debug: self.debug,
             }),
             Command::Client(command) => {
@@ -438,7 +438,8 @@ mod tests {
         let args = init(&["init"]);
         assert_eq!(args.config_dir, PathBuf::from("/etc/zinit"));
         assert_eq!(args.socket, PathBuf::from("/tmp/zinit.sock"));
-        assert!(args.lenient && args.ring_lines.is_none());
+        assert_eq!(args.dialect, config::Dialect::Zinit);
+        assert!(args.ring_lines.is_none());
         let args = init(&["-s", "/x", "init", "-c", "/y"]);
         assert_eq!((args.config_dir, args.socket), ("/y".into(), "/x".into()));
     }
@@ -467,7 +468,7 @@ mod tests {
                 state_dir: Some("/d".into()),
                 ring_lines: Some(100),
                 socket_group: Some(0),
-                lenient: false,
+                dialect: config::Dialect::Nought,
                 debug: true,
             }
         );

@@ -305,7 +305,7 @@ impl<'a> Session<'a> {
     }
 
     fn check(&mut self, dir: &Path) -> u8 {
-        let loaded = config::load_dir_with(dir, self.options.called.leniency());
+        let loaded = config::load_dir_as(self.options.called.dialect(), dir);
         for problem in &loaded.problems {
             let at = problem.position.as_ref();
             let raw = serde_json::json!({

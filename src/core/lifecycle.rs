@@ -9,6 +9,7 @@ use super::receipt::Cause;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted};
+use super::spec::Test;
 use super::stop::AuxState;
 use super::time::Timer;
 use super::{GenId, OpId, ServiceId};
@@ -58,10 +59,15 @@ impl Supervisor {
             }
             Event::MainExited { exit, .. } => self.on_main_exited(id, exit),
             Event::Cgroup { main, whole, .. } => {
+                let mut gone = false;
                 self.with_run(id, |run| {
                     run.main_populated = Some(main);
                     run.populated = Some(whole);
+                    gone = run.remains && !main;
                 });
+                if gone {
+                    self.on_remains_ended(id);
+                }
             }
             Event::AuxExited { aux, exit, .. } => self.on_aux_exited(id, aux, Ok(exit)),
             Event::AuxFailed { aux, error, .. } => self.on_aux_exited(id, aux, Err(error)),
@@ -112,12 +118,22 @@ impl Supervisor {
         if std::mem::replace(&mut run.execed, true) {
             return;
         }
-        // A oneshot's readiness is its exit.
-        if service.spec.oneshot {
+        // The readiness of these begins with their main process's exit.
+        if service.spec.oneshot || service.spec.remain {
             return;
         }
-        if service.spec.test.is_some() {
-            run.probe = Some(Probe::default());
+        self.begin_readiness(id);
+    }
+
+    fn begin_readiness(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let State::Starting(run) = &mut service.state else {
+            return;
+        };
+        if service.spec.test.is_some() && !service.spec.oneshot {
+            run.probe = Some(Probe::new(self.out.now));
             self.run_test(id);
         } else {
             self.become_up(id);
@@ -147,8 +163,23 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
+        if let State::Starting(run) | State::Up(run) = &service.state
+            && run.remains
+        {
+            // Heard again.
+            return;
+        }
         let failed = service.failure.is_some();
         let oneshot = service.spec.oneshot;
+        if let State::Starting(run) = &mut service.state
+            && service.spec.remain
+            && exit.success()
+            && run.main_populated != Some(false)
+        {
+            run.main = Main::Gone(exit);
+            run.remains = true;
+            return self.begin_readiness(id);
+        }
         // A oneshot that got done before its dependency took it along is done.
         let done = oneshot && !failed && exit.success();
         let cause = service
@@ -165,6 +196,28 @@ impl Supervisor {
             Cause::Ended
         };
         self.begin_ladder(id, cause.unwrap_or(ended));
+    }
+
+    /// Nobody is left of what the main process left running, and nobody asked for that.
+    fn on_remains_ended(&mut self, id: ServiceId) {
+        #[cfg(test)]
+        if planted(Bug::RemainsUnwatched) {
+            return;
+        }
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let wanted = service.stop_wanted.map(|wanted| wanted.cause);
+        if service.spec.oneshot {
+            // Its work was done before.
+            let cause = wanted.filter(|cause| *cause != Cause::Dependency);
+            return self.begin_ladder(id, cause.unwrap_or(Cause::Ended));
+        }
+        if wanted.is_none() {
+            service.failure = Some("what it left running has ended".into());
+        }
+        self.cascade(id, true);
+        self.begin_ladder(id, wanted.unwrap_or(Cause::Ended));
     }
 
     pub(super) fn on_start_timeout(&mut self, id: ServiceId) {
@@ -240,13 +293,18 @@ impl Supervisor {
         {
             return;
         }
-        if let Err(error) = &result {
-            self.trouble(id, error);
-        }
-        if result.is_ok_and(Exit::success) {
-            self.become_up(id);
-        } else {
-            self.on_test_failed(id);
+        let runs_a_command = |test: &Test| test.check.command().is_some();
+        let runs_a_command = service.spec.test.as_ref().is_some_and(runs_a_command);
+        match result {
+            Ok(exit) if exit.success() => self.become_up(id),
+            Ok(exit) => self.on_test_failed(id, exit.to_string()),
+            Err(error) => {
+                // A command that cannot be run is trouble; what does not answer yet is not.
+                if runs_a_command {
+                    self.trouble(id, &error);
+                }
+                self.on_test_failed(id, format!("failed to {error}"));
+            }
         }
     }
 
@@ -267,10 +325,12 @@ impl Supervisor {
                 aux,
             });
         }
-        self.on_test_failed(id);
+        let timeout = service.spec.test.as_ref().map(|test| test.timeout);
+        let timeout = timeout.unwrap_or_default();
+        self.on_test_failed(id, format!("no answer within {timeout:?}"));
     }
 
-    fn on_test_failed(&mut self, id: ServiceId) {
+    fn on_test_failed(&mut self, id: ServiceId, why: String) {
         let now = self.out.now;
         self.out.timers.cancel(Timer::TestTimeout(id));
         let Some(service) = self.services.get_mut(&id) else {
@@ -280,7 +340,7 @@ impl Supervisor {
             return;
         };
         let Some(probe) = &mut run.probe else { return };
-        match probe.failed(test) {
+        match probe.failed(test, now, why) {
             AfterFailure::Again(pause) => self.out.timers.set(Timer::TestPause(id), now + pause),
             AfterFailure::GiveUp(pause) if service.stop_wanted.is_some() => {
                 // Should that stop be taken back, the test decides again.
@@ -288,7 +348,11 @@ impl Supervisor {
             }
             AfterFailure::GiveUp(_) => {
                 let failures = probe.failures();
-                self.fail_start(id, format!("its test failed {failures} times"));
+                let why = format!(
+                    "its test failed {failures} times, at last: {}",
+                    probe.last_failure()
+                );
+                self.fail_start(id, why);
             }
         }
     }
@@ -304,8 +368,31 @@ impl Supervisor {
             }
         });
         if clear {
-            self.run_test(id);
+            return self.run_test(id);
         }
+        let kill_timeout = self.services.get(&id).map(|s| s.spec.kill_timeout);
+        let ends = self.out.now + kill_timeout.unwrap_or_default();
+        self.out.timers.set(Timer::TestClear(id), ends);
+    }
+
+    /// The last test cannot be ended, so that there will not be another.
+    pub(super) fn on_test_clear_timeout(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
+        let timeout = service.spec.kill_timeout;
+        if !matches!(service.state, State::Starting(_)) {
+            return;
+        }
+        if service.stop_wanted.is_some() {
+            // Should that stop be taken back, this goes on.
+            let again = self.out.now + timeout;
+            return self.out.timers.set(Timer::TestClear(id), again);
+        }
+        self.fail_start(
+            id,
+            format!("its test could not be ended within {timeout:?}"),
+        );
     }
 
     fn on_aux_ended(&mut self, id: ServiceId, aux: OpId, error: Option<Failed>) {
@@ -318,6 +405,7 @@ impl Supervisor {
             self.trouble(id, &error);
         }
         if due {
+            self.out.timers.cancel(Timer::TestClear(id));
             self.run_test(id);
         }
     }

@@ -46,11 +46,15 @@ pub enum Bug {
     ReleasedTwice,
     /// A hint after the verdict of lingering is not looked into.
     HintLost,
+    /// The end of what a main process left running is not noticed.
+    RemainsUnwatched,
+    /// An essential service ends, and everything goes on.
+    EndIgnored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 21] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
@@ -70,6 +74,8 @@ impl Bug {
         Bug::DeadlineIgnored,
         Bug::ReleasedTwice,
         Bug::HintLost,
+        Bug::RemainsUnwatched,
+        Bug::EndIgnored,
     ];
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::effect::ShutdownKind;
+use super::effect::{EndedAll, ShutdownKind};
 use super::request::RequestId;
 use super::stop::Budget;
 use super::time::Time;
@@ -26,6 +26,8 @@ pub(super) struct Shutdown {
     pub(super) waits: Vec<RequestId>,
     /// Every grace is cut short.
     pub(super) hurried: bool,
+    /// The service whose end began it.
+    pub(super) because: Option<EndedAll>,
 }
 
 /// How far a shutdown is.
@@ -49,6 +51,7 @@ impl Shutdown {
             stops_end: now + total.saturating_sub(sweep),
             waits: Vec::new(),
             hurried: false,
+            because: None,
         }
     }
 

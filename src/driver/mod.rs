@@ -9,14 +9,17 @@
 //! scans, files) runs on blocking threads and comes back as a message.
 
 mod answers;
+mod check;
 mod dispatch;
 mod generation;
 mod intake;
+mod keep;
 mod lane;
 mod leftovers;
 mod message;
 mod place;
 mod report;
+mod resolve;
 mod run;
 mod scans;
 mod service_files;
@@ -33,7 +36,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use crate::config::Leniency;
+use crate::config::Dialect;
 use crate::core::{GenId, Outcome, Settings, ShutdownKind, Supervisor};
 use crate::logs::{self, Limits, Logs, Sink};
 use crate::sys::socket::{Listening, SocketError};
@@ -58,8 +61,8 @@ const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 pub struct Options {
     /// The directory of service files.
     pub config: PathBuf,
-    /// What becomes of unknown keys.
-    pub leniency: Leniency,
+    /// Whose service files they are.
+    pub dialect: Dialect,
     /// A group whose members may use the socket, too.
     pub socket_group: Option<u32>,
     /// The control socket.
@@ -127,11 +130,12 @@ async fn supervise(
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
     let place = Arc::new(Place::find(&dir));
     announce(&place);
-    let loaded = load(&options.config, options.leniency);
+    let loaded = load(&options.config, options.dialect);
     let (leftovers, gens) = leftovers::find(&dir, &place);
     let settings = Settings {
         deadline: options.deadline,
         guarantee: place.guarantee(),
+        shortfall: place.notes.join("; "),
         seed: clock::boot_now(),
         first_gen: GenId(dir.next_generation_hint().0.max(1)),
     };
@@ -157,7 +161,7 @@ async fn supervise(
         store: Store::new(dir, threads.clone()),
         files: ServiceFiles {
             dir: options.config.clone(),
-            leniency: options.leniency,
+            dialect: options.dialect,
         },
         threads,
         place: Arc::clone(&place),
@@ -215,8 +219,8 @@ fn announce(place: &Place) {
 }
 
 /// The services whose files are good; every problem of the others is logged.
-fn load(dir: &Path, leniency: Leniency) -> Vec<crate::core::Spec> {
-    let loaded = config::load_dir_with(dir, leniency);
+fn load(dir: &Path, dialect: Dialect) -> Vec<crate::core::Spec> {
+    let loaded = config::load_dir_as(dialect, dir);
     for problem in &loaded.problems {
         // A record is one line, and a problem shows its place in several.
         for line in problem.to_string().lines() {

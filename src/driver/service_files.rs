@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::config::{self, Leniency, Problem};
+use crate::config::{self, Dialect, Problem};
 use crate::control::FileError;
 use crate::core::Spec;
 
@@ -16,7 +16,7 @@ use crate::core::Spec;
 #[derive(Clone, Debug)]
 pub(super) struct ServiceFiles {
     pub(super) dir: PathBuf,
-    pub(super) leniency: Leniency,
+    pub(super) dialect: Dialect,
 }
 
 /// Environments may hold secrets.
@@ -34,7 +34,7 @@ impl ServiceFiles {
     pub(super) fn read_spec(&self, name: &str) -> Result<Spec, FileError> {
         let path = self.path(name)?;
         exists(&path)?;
-        config::load_one(&self.dir, name, self.leniency).map_err(|all| problems(&all))
+        config::load_one_as(self.dialect, &self.dir, name).map_err(|all| problems(&all))
     }
 
     /// What the service's file holds, as JSON.
@@ -56,7 +56,7 @@ impl ServiceFiles {
         }
         let text = serde_yaml::to_string(content)
             .map_err(|error| FileError::Problems(vec![error.to_string()]))?;
-        config::parse_with(name, &text, &path, self.leniency).map_err(|all| problems(&all))?;
+        config::parse_as(self.dialect, name, &text, &path).map_err(|all| problems(&all))?;
         // Hidden, so that nobody takes it for a service file; a name of its own for every write.
         let draft = self.dir.join(format!(
             ".{name}.{:x}.{:x}",
