@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{Frames, Id, Info, Request, Response, RpcError, method};
+use crate::api::{FrameError, Frames, Id, Info, Request, Response, RpcError, method};
 
 use super::error::Error;
 use super::output::to_stderr;
@@ -153,18 +153,17 @@ impl<'a> Client<'a> {
 
     /// The next item of a subscription, or `None` when none has come within `within`.
     pub(super) fn item(&mut self, within: Duration) -> Result<Option<Value>, Error> {
-        if self.items.is_empty() && self.broken.is_none() {
-            self.broken = self.read(within).err();
+        if self.items.is_empty() {
+            self.read(within)?;
         }
-        // What came whole before the end is shown before the end is told.
-        match (self.items.pop_front(), &self.broken) {
-            (None, Some(_)) => Err(self.broken.take().unwrap_or_else(|| self.gone())),
-            (item, _) => Ok(item),
-        }
+        Ok(self.items.pop_front())
     }
 
     /// Reads once, for at most `within`, and files every answer that is whole.
     fn read(&mut self, within: Duration) -> Result<(), Error> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
         let timeout = Some(within.max(Duration::from_millis(1)));
         let mut chunk = [0; 16 * 1024];
         let read = self
@@ -177,34 +176,45 @@ impl<'a> Client<'a> {
             Err(error) if timed_out(&error) => return Ok(()),
             Err(_) => return Err(self.gone()),
         }
+        let mut filed = false;
         while let Some(value) = self.frames.next_value() {
-            let value = value.map_err(|error| self.protocol(error.to_string()))?;
-            if self.debug {
-                to_stderr(&format!("< {value}\n"));
-            }
-            if value.get("method").is_some() {
-                self.items.extend(
-                    value
-                        .get("params")
-                        .and_then(|params| params.get("result"))
-                        .cloned(),
-                );
-                continue;
-            }
-            let response = serde_json::from_value::<Response>(value)
-                .map_err(|error| self.protocol(error.to_string()))?;
-            match (&response.id, &response.error) {
-                (Id::Number(id), _) => {
-                    self.answers.insert(*id, response);
+            match self.file(value) {
+                Ok(()) => filed = true,
+                // What came whole before the end is taken before the end is told.
+                Err(error) if filed => {
+                    self.broken = Some(error);
+                    return Ok(());
                 }
-                // An error that names no request is about the connection.
-                (Id::Null, Some(error)) => return Err(Error::Refused(RpcError::clone(error))),
-                (Id::Null | Id::String(_), _) => {
-                    return Err(self.protocol("it answers what was not asked".into()));
-                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn file(&mut self, value: Result<Value, FrameError>) -> Result<(), Error> {
+        let value = value.map_err(|error| self.protocol(error.to_string()))?;
+        if self.debug {
+            to_stderr(&format!("< {value}\n"));
+        }
+        if value.get("method").is_some() {
+            let params = value.get("params");
+            self.items
+                .extend(params.and_then(|params| params.get("result")).cloned());
+            return Ok(());
+        }
+        let response = serde_json::from_value::<Response>(value)
+            .map_err(|error| self.protocol(error.to_string()))?;
+        match (&response.id, &response.error) {
+            (Id::Number(id), _) => {
+                self.answers.insert(*id, response);
+                Ok(())
+            }
+            // An error that names no request is about the connection.
+            (Id::Null, Some(error)) => Err(Error::Refused(RpcError::clone(error))),
+            (Id::Null | Id::String(_), _) => {
+                Err(self.protocol("it answers what was not asked".into()))
+            }
+        }
     }
 
     /// Reads an answer's type.
