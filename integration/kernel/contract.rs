@@ -562,3 +562,79 @@ fn a_service_that_restarts_itself_is_restarted() {
     world.census();
     world.end();
 }
+
+#[test]
+fn states_are_zinits_words() {
+    let mut world = World::new();
+    world.service("blocked", "exec: sleep 1000\nafter: [nobody]\n");
+    world.service("testing", "exec: sleep 1000\ntest: sleep 1000\n");
+    world.service("failing", "exec: sleep 1000\ntest: \"false\"\n");
+    world.service("once", "exec: sleep 1000\noneshot: true\n");
+    world.service("done", "exec: \"true\"\noneshot: true\n");
+    world.service("bad", "exec: sh -c 'exit 3'\noneshot: true\n");
+    world.service("missing", "exec: /nonexistent/program\noneshot: true\n");
+    world.service("killed", "exec: sh -c 'kill -9 $$'\noneshot: true\n");
+    world.init();
+    let status = |name: &str| world.call("service_status", json!([name])).unwrap();
+    let reach = |name: &str, state: &str| {
+        until(&format!("{name} is {state}"), || {
+            let found = status(name);
+            let found = found["state"].as_str().unwrap();
+            // The pid of what has ended is whatever it was.
+            let bare = found.replace(|c: char| c.is_ascii_digit(), "");
+            (found == state || bare == state).then_some(())
+        });
+    };
+    for (name, state) in [
+        ("blocked", "Blocked"),
+        ("testing", "Spawned"),
+        ("failing", "TestFailure"),
+        ("once", "Running"),
+        ("done", "Success"),
+        ("bad", "Error(Exited(Pid(), ))"),
+        ("missing", "Failure"),
+        ("killed", "Error(Signaled(Pid(), SIGKILL, false))"),
+    ] {
+        reach(name, state);
+    }
+    assert!(status("bad")["state"].as_str().unwrap().ends_with("), 3))"));
+    assert_eq!(status("blocked")["after"], json!({"nobody": "Unknown"}));
+    assert_eq!(status("once")["target"], "Up");
+    world.call("service_stop", json!(["blocked"])).unwrap();
+    let down = status("blocked");
+    let never_ran = json!({"name": "blocked", "pid": 0, "state": "Unknown", "target": "Down",
+                           "after": {"nobody": "Unknown"}});
+    assert_eq!(down, never_ran);
+    world.end();
+}
+
+#[test]
+fn in_a_shutdown_nothing_is_started_taken_in_or_out() {
+    let mut world = World::new();
+    world.fixture("slow", "stubborn", "shutdown_timeout: 2s");
+    world.service("old", "exec: sleep 1000\nafter: [nobody]\n");
+    world.service("new", "exec: sleep 1000\n");
+    world.init();
+    world.reach("slow", "up");
+    world.pid("slow", "pid");
+    world.call("service_stop", json!(["new"])).unwrap();
+    world.call("service_forget", json!(["new"])).unwrap();
+    world.call("service_stop", json!(["old"])).unwrap();
+    let mut client = world.client();
+    let mut other = world.client();
+    client.send(1, "system_shutdown", &Value::Null);
+    until("it has begun", || {
+        let info = other.call("nought_info", &Value::Null).unwrap();
+        (info["shutting_down"] == true).then_some(())
+    });
+    for method in ["service_start", "service_forget"] {
+        let error = other.call(method, &json!(["old"])).unwrap_err();
+        assert_eq!(error["code"], -32006, "{method}: {error}");
+    }
+    let error = other.call("service_monitor", &json!(["new"])).unwrap_err();
+    assert_eq!(error["code"], -32006, "{error}");
+    let answer = client.read().unwrap();
+    assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 1, "result": null}));
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
+    world.end();
+}

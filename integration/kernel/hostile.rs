@@ -104,14 +104,17 @@ fn questions_that_nobody_reads_the_answers_of_cost_little() {
     let grown = (most - before) / 1024;
     assert!(grown < 200, "{grown} MiB for four clients that do not read");
     // One that reads late gets its answers, or is told which it does not get.
-    let mut answers = deaf[0].read().unwrap();
-    let first = answers.as_array_mut().unwrap();
+    let answers = std::iter::repeat_with(|| deaf[0].read().unwrap());
+    let mut answers = answers.take(100).filter(Value::is_array);
+    let batch = answers.next().unwrap();
+    let first = batch.as_array().unwrap();
     assert_eq!(first.len(), 256);
     let refused = first
         .iter()
         .filter(|a| a["error"]["data"]["code_name"] == "Crowded");
     let given = first.iter().filter(|a| a["result"].is_array());
     assert!(given.count() > 0 && refused.count() > 0);
+    drop(answers);
     drop(deaf);
     world.stop_verified("web");
     world.end();
@@ -275,5 +278,82 @@ fn bad_requests_change_nothing() {
     assert_eq!(standing(&world), before, "seed {seed}");
     assert!(refused > 1000, "{refused} were refused");
     assert!(!world.log().contains("panic"), "{}", world.log());
+    world.end();
+}
+
+#[test]
+fn a_client_that_never_reads_is_sent_away() {
+    let world = with_web();
+    let before = look::descriptors(world.supervisor()).0;
+    let mut deaf = world.client();
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "rpc.discover"}).to_string();
+    // Until the socket's buffers are full both ways.
+    for _ in 0..500 {
+        if deaf.try_write_now(request.as_bytes()).is_err() {
+            break;
+        }
+    }
+    let began = Instant::now();
+    let limit = Duration::from_secs(60);
+    while look::descriptors(world.supervisor()).0 > before {
+        assert!(began.elapsed() < limit, "it is still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let log = world.log();
+    assert!(
+        log.contains("dropped a client that does not read its answers"),
+        "{log}"
+    );
+    assert!(world.client().is_answered("nought_info"));
+    drop(deaf);
+    world.end();
+}
+
+#[test]
+fn commands_end_although_the_supervisor_is_stopped() {
+    let world = with_web();
+    let pid = world.supervisor();
+    look::signal(pid, libc::SIGSTOP);
+    until("it is stopped", || {
+        (look::state(pid).as_deref() == Some("T")).then_some(())
+    });
+    let began = Instant::now();
+    let commands = [
+        "list",
+        "log -f",
+        "stop web",
+        "why web",
+        "plan shutdown",
+        "monitor x",
+    ];
+    let children = commands.map(|words| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nought"));
+        command.arg("-s").arg(world.socket()).args(words.split(' '));
+        command.stdin(std::process::Stdio::null());
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        (words, command.spawn().unwrap())
+    });
+    for (words, child) in children {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}: {said}");
+        assert!(said.contains("did not answer within"), "{words}: {said}");
+        assert!(said.contains("hint: is it stopped"), "{words}: {said}");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    look::signal(pid, libc::SIGCONT);
+    until("it goes on", || {
+        world.client().is_answered("nought_info").then_some(())
+    });
+    // What was asked of it meanwhile is done: nothing is lost.
+    until("web was stopped", || {
+        (world.status("web")["state"] == "down").then_some(())
+    });
     world.end();
 }

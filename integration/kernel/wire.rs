@@ -31,6 +31,14 @@ impl Client {
         self.stream.get_mut().write_all(bytes)
     }
 
+    /// The same without waiting for room.
+    pub(crate) fn try_write_now(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.get_ref().set_nonblocking(true)?;
+        let written = self.stream.get_mut().write_all(bytes);
+        self.stream.get_ref().set_nonblocking(false)?;
+        written
+    }
+
     /// Nothing more is said.
     pub(crate) fn finish(&self) {
         self.stream

@@ -394,6 +394,16 @@ mod tests {
     }
 
     #[test]
+    fn the_docs_name_every_command() {
+        let docs = include_str!("../../docs/commands.md");
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let named = docs.contains(&format!("`{name} ")) || docs.contains(&format!("`{name}`"));
+            assert!(named, "{name}");
+        }
+    }
+
+    #[test]
     fn the_socket_goes_before_and_after_the_command() {
         for words in [
             &["-s", "/x"][..],

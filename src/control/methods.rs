@@ -1,4 +1,4 @@
-//! The methods: parameters in, a result or an error out.
+//! Our own methods, and what all of them share: parameters in, a result or an error out.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::describe::{self, Clocks, Seen};
 use super::follow::{self, Shape, Subscribers, Wanted};
 use super::session::Session;
-use super::{Ask, Gauge, KillError, Look, refusal, usage};
+use super::{Ask, Gauge, Look, refusal, usage, zinit};
 use crate::api::{
-    self, Call, Create, Done, ErrorCode, Filter, Kill, ListQuery, LogLines, LogQuery, Named,
-    Parameters, Params, PlanQuery, ReceiptQuery, Receipts, Restart, RpcError, Shutdown,
-    ShutdownDone, Start, Stop, Subscribed, UsageQuery, method,
+    self, Call, Done, ErrorCode, Filter, ListQuery, LogLines, LogQuery, Named, Parameters, Params,
+    PlanQuery, ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop,
+    Subscribed, UsageQuery, method,
 };
-use crate::core::{Goal, Reply, Request, RequestError, ShutdownKind, Signal, Time};
+use crate::core::{Goal, Reply, Request, ShutdownKind, Time};
 use crate::logs::Logs;
 use crate::sys::clock;
 
@@ -27,7 +27,7 @@ pub struct Context {
     subscribers: Subscribers,
 }
 
-type Answer = Result<Value, RpcError>;
+pub(super) type Answer = Result<Value, RpcError>;
 
 /// What a call gives.
 #[derive(Debug)]
@@ -93,88 +93,7 @@ pub(super) async fn call(context: &Context, session: &Arc<Session>, call: Call) 
             Outcome::from(ended.map(|s| Value::from(session.unsubscribe(s.subscription))))
         }
         name if name.starts_with("nought_") => Outcome::from(own(context, name, call.params).await),
-        name => Outcome::from(zinits(context, name, call.params).await),
-    }
-}
-
-/// zinit's methods.
-async fn zinits(context: &Context, name: &str, params: Params) -> Answer {
-    match name {
-        "rpc.discover" | "rpc_discover" => {
-            let Nothing {} = params.read()?;
-            Ok(Value::from(api::openrpc().to_string()))
-        }
-        "service_list" => {
-            let Nothing {} = params.read()?;
-            service_list(context).await
-        }
-        "service_status" => {
-            let Named { name } = params.read()?;
-            to_value(&look(context, &name, "show").await?.zinit)
-        }
-        "service_start" => {
-            let Named { name } = params.read()?;
-            let (wait, force) = (false, false);
-            let start = Start { name, wait, force };
-            self::start(context, start).await.map(|_| Value::Null)
-        }
-        "service_stop" => {
-            let Named { name } = params.read()?;
-            let (force, with_dependents) = (false, false);
-            let stop = Stop {
-                name,
-                force,
-                with_dependents,
-            };
-            self::stop(context, stop).await.map(|_| Value::Null)
-        }
-        "service_monitor" => monitor(context, params.read()?).await,
-        "service_forget" => {
-            let Named { name: service } = params.read()?;
-            let forget = Request::Forget {
-                service: service.clone(),
-            };
-            let done = accepted(context, "forget", forget).await?;
-            context.logs.forget(&service);
-            Ok(done)
-        }
-        "service_kill" => kill(context, params.read()?).await,
-        "service_create" => create(context, params.read()?).await,
-        "service_delete" => {
-            let Named { name } = params.read()?;
-            let deleted = context
-                .ask(|answer| Ask::DeleteFile(name.clone(), answer))
-                .await?;
-            deleted.map_err(|error| refusal::file(error, &name, "delete"))?;
-            Ok(format!("Service '{name}' deleted successfully").into())
-        }
-        "service_get" => {
-            let Named { name } = params.read()?;
-            let held = context
-                .ask(|answer| Ask::ReadFile(name.clone(), answer))
-                .await?;
-            held.map_err(|error| refusal::file(error, &name, "get"))
-        }
-        "service_stats" => {
-            let Named { name } = params.read()?;
-            let usage = usages(context, Some(&name)).await?.into_iter().next();
-            let running = usage.filter(|usage| !usage.processes.is_empty());
-            let usage = running.ok_or_else(|| refusal::down(&name, "show the stats of", "down"))?;
-            to_value(&usage::zinit(&usage))
-        }
-        "system_shutdown" => zinit_shutdown(context, params, ShutdownKind::PowerOff).await,
-        "system_reboot" => zinit_shutdown(context, params, ShutdownKind::Reboot).await,
-        "stream_currentLogs" => {
-            let Filter { name } = params.read()?;
-            let sources: Vec<String> = name.into_iter().collect();
-            let kept = context.logs.kept(&sources, usize::MAX);
-            Ok(kept
-                .lines
-                .iter()
-                .map(|line| Value::from(line.to_string()))
-                .collect())
-        }
-        unknown => Err(no_method(unknown)),
+        name => Outcome::from(zinit::call(context, name, call.params).await),
     }
 }
 
@@ -218,7 +137,7 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
     }
 }
 
-fn no_method(name: &str) -> RpcError {
+pub(super) fn no_method(name: &str) -> RpcError {
     RpcError::new(
         ErrorCode::MethodNotFound,
         format!("there is no method {name:?}"),
@@ -227,7 +146,7 @@ fn no_method(name: &str) -> RpcError {
 }
 
 #[derive(serde::Deserialize)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 impl Parameters for Nothing {
     const NAMES: &'static [&'static str] = &[];
@@ -244,7 +163,10 @@ impl Context {
         }
     }
 
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, RpcError> {
+    pub(super) async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, RpcError> {
         let (sender, answer) = oneshot::channel();
         // The loop drops the sender unanswered only when it ends.
         let gone = |_| RpcError::new(ErrorCode::ShuttingDown, "the supervisor has ended");
@@ -252,12 +174,12 @@ impl Context {
         answer.await.map_err(|_| gone(()))
     }
 
-    async fn request(&self, request: Request) -> Result<Reply, RpcError> {
+    pub(super) async fn request(&self, request: Request) -> Result<Reply, RpcError> {
         self.ask(|answer| Ask::Do(request, answer)).await
     }
 }
 
-fn to_value<T: serde::Serialize>(result: &T) -> Answer {
+pub(super) fn to_value<T: serde::Serialize>(result: &T) -> Answer {
     serde_json::to_value(result).map_err(|error| {
         RpcError::new(
             ErrorCode::InternalError,
@@ -266,14 +188,14 @@ fn to_value<T: serde::Serialize>(result: &T) -> Answer {
     })
 }
 
-fn clocks() -> Clocks {
+pub(super) fn clocks() -> Clocks {
     Clocks {
         boot: Time::from_nanos(clock::boot_now()),
         wall_ms: clock::wall_now_ms(),
     }
 }
 
-async fn look(context: &Context, name: &str, action: &str) -> Result<Seen, RpcError> {
+pub(super) async fn look(context: &Context, name: &str, action: &str) -> Result<Seen, RpcError> {
     let look = Look {
         name: Some(name.to_owned()),
         memory: true,
@@ -284,15 +206,7 @@ async fn look(context: &Context, name: &str, action: &str) -> Result<Seen, RpcEr
         .ok_or_else(|| refusal::not_found(name, action))
 }
 
-async fn service_list(context: &Context) -> Answer {
-    let look = Look::default();
-    let seen = context.ask(|answer| Ask::Look(look, answer)).await?;
-    let states = seen.into_iter().filter(|seen| !seen.ghost);
-    let states: api::ZinitStates = states.map(|s| (s.zinit.name, s.zinit.state)).collect();
-    to_value(&states)
-}
-
-async fn start(context: &Context, start: Start) -> Result<Done, RpcError> {
+pub(super) async fn start(context: &Context, start: Start) -> Result<Done, RpcError> {
     let Start { name, wait, force } = start;
     let request = Request::Start {
         service: name.clone(),
@@ -311,7 +225,7 @@ async fn restart(context: &Context, restart: Restart) -> Result<Done, RpcError> 
     done(context, name, "restart", request).await
 }
 
-async fn stop(context: &Context, stop: Stop) -> Result<Done, RpcError> {
+pub(super) async fn stop(context: &Context, stop: Stop) -> Result<Done, RpcError> {
     let Stop {
         name,
         force,
@@ -392,14 +306,6 @@ async fn shutdown(context: &Context, shutdown: Shutdown) -> Answer {
     }
 }
 
-async fn zinit_shutdown(context: &Context, params: Params, kind: ShutdownKind) -> Answer {
-    let Nothing {} = params.read()?;
-    match context.request(Request::Shutdown { kind }).await? {
-        Reply::Error(error) => Err(refusal::error(error, "shut down", clocks())),
-        _ => Ok(Value::Null),
-    }
-}
-
 /// Which sources are asked for, and how many lines. A service that is not there is an error, a
 /// source of one that is may have said nothing yet.
 async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usize), RpcError> {
@@ -424,68 +330,10 @@ async fn follow_query(context: &Context, params: Params) -> Result<Wanted, RpcEr
     })
 }
 
-/// A request that is done as soon as it is accepted.
-async fn accepted(context: &Context, action: &str, request: Request) -> Answer {
-    match context.request(request).await? {
-        Reply::Error(error) => Err(refusal::error(error, action, clocks())),
-        _ => Ok(Value::Null),
-    }
-}
-
-async fn monitor(context: &Context, named: Named) -> Answer {
-    let Named { name } = named;
-    let look = Look {
-        name: Some(name.clone()),
-        memory: false,
-    };
-    // What is there already need not have a sound file.
-    if context
-        .ask(|answer| Ask::Look(look, answer))
-        .await?
-        .iter()
-        .any(|seen| !seen.ghost)
-    {
-        let error = RequestError::AlreadyLoaded { service: name };
-        return Err(refusal::error(error, "monitor", clocks()));
-    }
-    let spec = context
-        .ask(|answer| Ask::ReadSpec(name.clone(), answer))
-        .await?;
-    let spec = spec.map_err(|error| refusal::file(error, &name, "monitor"))?;
-    let spec = Box::new(spec);
-    accepted(context, "monitor", Request::Load { spec }).await
-}
-
-async fn kill(context: &Context, kill: Kill) -> Answer {
-    let Kill { name, signal } = kill;
-    let Some(parsed) = Signal::parse(&signal) else {
-        return Err(refusal::bad_signal(&name, &signal));
-    };
-    let sent = context
-        .ask(|answer| Ask::Kill(name.clone(), parsed, answer))
-        .await?;
-    match sent {
-        Ok(()) => Ok(Value::Null),
-        Err(KillError::NotFound) => Err(refusal::not_found(&name, "signal")),
-        Err(KillError::Down(state)) => Err(refusal::down(&name, "signal", state)),
-        Err(KillError::Failed(why)) => {
-            let message = format!("failed to signal {name}");
-            let error = RpcError::new(ErrorCode::InternalError, message);
-            Err(error.about(&name, "signal").because(why))
-        }
-    }
-}
-
-async fn create(context: &Context, create: Create) -> Answer {
-    let Create { name, content } = create;
-    let written = context
-        .ask(|answer| Ask::CreateFile(name.clone(), content, answer))
-        .await?;
-    written.map_err(|error| refusal::file(error, &name, "create"))?;
-    Ok(format!("Service '{name}' created successfully").into())
-}
-
-async fn usages(context: &Context, name: Option<&str>) -> Result<Vec<api::Usage>, RpcError> {
+pub(super) async fn usages(
+    context: &Context,
+    name: Option<&str>,
+) -> Result<Vec<api::Usage>, RpcError> {
     let named = name.map(str::to_owned);
     let used = context.ask(|answer| Ask::Use(named, answer)).await?;
     match name {

@@ -15,6 +15,7 @@ mod places;
 mod refusal;
 mod session;
 mod usage;
+mod zinit;
 
 pub use connection::{Admission, serve};
 pub use describe::{Clocks, Seen, info, receipt, see};

@@ -362,3 +362,23 @@ fn a_terminal_is_told_what_is_waited_for_and_not_driven_by_log_lines() {
     let (code, shown) = on_a_terminal(&fake, "log a", "1");
     assert_eq!((code, shown.as_str()), (0, "[+] a: \\u{1b}[2Jx\r\n"));
 }
+
+#[test]
+fn a_shutdown_shows_whom_it_waits_for_and_how_long_that_may_take() {
+    let services = json!({"services": [
+        {"name": "db", "state": "up"},
+        {"name": "web", "state": "stopping", "rung": "signal", "detail": "shutdown", "left_ms": 7400},
+        {"name": "off", "state": "down"},
+    ]});
+    let fake = Fake::new(&[
+        ("nought_shutdown", Answer::Silence),
+        ("nought_list", Answer::Result(services)),
+        ("nought_info", Answer::Result(json!({}))),
+    ]);
+    let (code, shown) = on_a_terminal(&fake, "shutdown --timeout 1500ms", "1");
+    let line =
+        "\r\x1b[Kwaiting for web stopping (shutdown; signal; at most 7 s more), db up, 1 s\r\x1b[K";
+    let error = "error[TimedOut]: the shutdown took longer than 1.5 s";
+    assert!(shown.starts_with(&format!("{line}{error}")), "{shown:?}");
+    assert_eq!(code, 1);
+}
