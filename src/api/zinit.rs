@@ -36,7 +36,7 @@ pub struct ZinitStats {
     /// Bytes of memory, of everybody together.
     pub memory_usage: u64,
     /// Percent of one processor, over the time since the main process started.
-    pub cpu_usage: f32,
+    pub cpu_usage: f64,
     /// Everybody but the main process.
     pub children: Vec<ZinitChild>,
 }
@@ -50,7 +50,7 @@ pub struct ZinitChild {
     /// Bytes of memory.
     pub memory_usage: u64,
     /// Percent of one processor, over its life.
-    pub cpu_usage: f32,
+    pub cpu_usage: f64,
 }
 
 /// The parameters of `service_kill`.

@@ -1,6 +1,5 @@
 //! Each command: what it asks, what it prints, which exit code it ends with.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{
-    Done, Kill, List, Named, ReceiptQuery, Restart, ServiceState, ServiceStatus, Shutdown,
-    ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
+    Done, Kill, List, Named, Plan, PlanQuery, ReceiptQuery, Receipts, Restart, ServiceState,
+    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
 };
 use crate::config;
 
@@ -72,12 +71,18 @@ impl<'a> Session<'a> {
                 with_dependents,
             } => {
                 let listen = names.no_wait.then_some(REFUSAL);
+                let dependents = match with_dependents && listen.is_none() {
+                    true => self.dependents(&names.names)?,
+                    false => Vec::new(),
+                };
                 let stop = |name: String| Stop {
                     name,
                     force,
                     with_dependents,
                 };
-                self.each(method::STOP, "stop", names.names, listen, stop)
+                let own = self.each(method::STOP, "stop", names.names, listen, stop)?;
+                let theirs = self.verdicts(dependents)?;
+                Ok(worst([own, theirs]))
             }
             ClientCommand::Restart { names } => {
                 let wait = !names.no_wait;
@@ -192,7 +197,7 @@ impl<'a> Session<'a> {
         }
         let place = |name: &String| names.iter().position(|given| given == name);
         asked.sort_by_key(|(_, name)| place(name));
-        let mut codes = BTreeMap::new();
+        let mut codes = Vec::new();
         let wait = Wait::Work(listen.or(self.options.timeout));
         for (id, name) in asked {
             let what = format!("to {verb} {}", render::clean(&name));
@@ -219,10 +224,68 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => return Err(error),
             };
-            codes.insert(code, ());
+            codes.push(code);
         }
-        let worst = codes.into_keys().find(|code| *code != 0);
-        Ok(worst.unwrap_or_default())
+        Ok(worst(codes))
+    }
+
+    /// Who would go down with `names` and is none of them, in the order of their waves.
+    fn dependents(&self, names: &[String]) -> Result<Vec<String>, Error> {
+        let mut client = self.connect()?;
+        let mut found: Vec<String> = Vec::new();
+        for name in names {
+            let query = PlanQuery {
+                name: Some(name.clone()),
+                with_dependents: true,
+            };
+            let plan: Plan = match self.ask(&mut client, method::PLAN, &query) {
+                Ok((_, plan)) => plan,
+                // The stop itself says what is wrong.
+                Err(Error::Refused(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let others = plan.services.into_iter().map(|planned| planned.service);
+            for other in others.filter(|other| !names.contains(other)) {
+                if !found.contains(&other) {
+                    found.push(other);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What became of those that went down with others: their verdicts have fallen, or fall soon.
+    fn verdicts(&mut self, names: Vec<String>) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        let mut codes = Vec::new();
+        for name in names {
+            let named = Named { name: name.clone() };
+            let (_, status): (_, ServiceStatus) = self.ask(&mut client, method::STATUS, &named)?;
+            let query = ReceiptQuery { name, last: 1 };
+            match status.state {
+                ServiceState::Stopping => {
+                    let (force, with_dependents) = (false, false);
+                    let stop = |name| Stop {
+                        name,
+                        force,
+                        with_dependents,
+                    };
+                    codes.push(self.each(method::STOP, "stop", vec![query.name], None, stop)?);
+                }
+                ServiceState::Down | ServiceState::Lingering => {
+                    let (raw, receipts): (_, Receipts) =
+                        self.ask(&mut client, method::RECEIPT, &query)?;
+                    for receipt in &receipts.receipts {
+                        let raw = raw.pointer("/receipts/0").cloned().unwrap_or_default();
+                        self.print(&raw, |style| render::stopped(receipt, style));
+                        codes.push(verdict_exit(receipt.verdict));
+                    }
+                }
+                // It was left running: the stop was refused.
+                _ => {}
+            }
+        }
+        Ok(worst(codes))
     }
 
     /// In which order they are asked: what goes down together goes down dependents first.
@@ -398,11 +461,22 @@ fn watch(
 }
 
 fn verdict_code(done: &Done) -> u8 {
-    match done.receipt.as_ref().map(|receipt| receipt.verdict) {
-        None | Some(Verdict::Verified) => 0,
-        Some(Verdict::Lingering) => EXIT_LINGERING,
-        Some(Verdict::Unverified) => EXIT_UNVERIFIED,
+    let receipt = done.receipt.as_ref();
+    receipt.map_or(0, |receipt| verdict_exit(receipt.verdict))
+}
+
+fn verdict_exit(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Verified => 0,
+        Verdict::Lingering => EXIT_LINGERING,
+        Verdict::Unverified => EXIT_UNVERIFIED,
     }
+}
+
+/// The first of 1, 3 and 4 that occurred; else 0.
+fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
+    let failed = codes.into_iter().filter(|code| *code != 0);
+    failed.min().unwrap_or_default()
 }
 
 /// What came of one start, stop or restart.

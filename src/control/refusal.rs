@@ -70,7 +70,7 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
             format!("failed to {action} {service}: {why}"),
         )
         .about(service, action)
-        .hint("mend the services' `after` and `requires`, then start the supervisor again"),
+        .hint("mend the files' `after` and `requires`; then stop, forget and monitor them"),
         RequestError::Blocked { service, why } => {
             RpcError::new(ErrorCode::Blocked, format!("{service} is blocked: {why}"))
                 .about(&service, action)

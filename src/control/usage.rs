@@ -78,21 +78,13 @@ pub(super) fn zinit(usage: &api::Usage) -> api::ZinitStats {
         name: usage.status.name.clone(),
         pid: main,
         memory_usage: usage.memory_bytes,
-        cpu_usage: narrow(usage.cpu_percent),
+        cpu_usage: usage.cpu_percent,
         children: children
             .map(|process| api::ZinitChild {
                 pid: process.pid,
                 memory_usage: process.memory_bytes,
-                cpu_usage: narrow(process.cpu_percent),
+                cpu_usage: process.cpu_percent,
             })
             .collect(),
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a percentage with two places fits"
-)]
-fn narrow(percent: f64) -> f32 {
-    percent as f32
 }

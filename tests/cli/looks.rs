@@ -382,11 +382,45 @@ fn several_that_stop_are_asked_dependents_first_and_shown_as_given() {
             "nought_stop {\"force\":false,\"name\":\"db\"}",
         ]
     );
-    let fake = Fake::new(&[("nought_stop", done("db"))]);
-    fake.run("stop --with-dependents db");
+}
+
+#[test]
+fn what_goes_down_with_a_service_is_told_and_counts() {
+    let receipt = |service: &str, verdict: &str| json!({"service": service, "verdict": verdict, "elapsed_ms": 3.0, "reason": "x"});
+    let stopped = json!({"service": "db", "state": "down", "receipt": receipt("db", "verified")});
+    let plan = json!({"services": [planned("web", 0, &[]), planned("app", 0, &[]),
+                                   planned("db", 1, &["web", "app"])]});
+    let fake = Fake::new(&[
+        ("nought_plan", Answer::Result(plan)),
+        ("nought_stop", Answer::Result(stopped)),
+        ("nought_status", Answer::Result(status("web", "down"))),
+        ("nought_status", Answer::Result(status("app", "lingering"))),
+        (
+            "nought_receipt",
+            Answer::Result(json!({"receipts": [receipt("web", "verified")]})),
+        ),
+        (
+            "nought_receipt",
+            Answer::Result(json!({"receipts": [receipt("app", "lingering")]})),
+        ),
+    ]);
+    check(
+        &fake.run("stop --with-dependents db"),
+        3,
+        "\
+db: verified: stopped in 3 ms, nothing left
+web: verified: stopped in 3 ms, nothing left
+app: lingering: 0 processes still live after 3 ms
+  because: x
+",
+        "",
+    );
     assert_eq!(
-        fake.asked(),
-        ["nought_stop {\"force\":false,\"name\":\"db\",\"with_dependents\":true}"]
+        fake.asked()[..2],
+        [
+            "nought_plan {\"name\":\"db\",\"with_dependents\":true}",
+            "nought_stop {\"force\":false,\"name\":\"db\",\"with_dependents\":true}",
+        ]
     );
 }
 
