@@ -108,6 +108,7 @@ fn a_signal_is_sent_to_the_group_and_nothing_after_it() {
             .unwrap()
             .to_string()
     };
+    world.reach("web", "up");
     until("the trap is set", || {
         log(&world).contains("ready").then_some(())
     });
@@ -369,6 +370,10 @@ fn a_plan_says_what_a_stop_then_does() {
 
     let stop = world.cli(&["stop", "--with-dependents", "db"]);
     assert_eq!(stop.status.code(), Some(0), "{stop:?}");
+    let said = String::from_utf8_lossy(&stop.stdout).into_owned();
+    for name in ["db", "app", "web"] {
+        assert!(said.contains(&format!("{name}: verified: ")), "{said}");
+    }
     let ended = |name: &str| world.receipt(name)["ended_mono_ms"].as_f64().unwrap();
     let began = |name: &str| world.receipt(name)["began_mono_ms"].as_f64().unwrap();
     for (first, then) in [("web", "app"), ("app", "db")] {

@@ -280,6 +280,13 @@ impl RpcError {
         self
     }
 
+    /// Says that the same request may succeed later, whatever the code alone says.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.data.get_or_insert_default().retryable = true;
+        self
+    }
+
     /// Adds the receipt of what lingers.
     #[must_use]
     pub fn receipt(mut self, receipt: Receipt) -> Self {

@@ -104,14 +104,17 @@ pub(super) fn not_found(service: &str, action: &str) -> RpcError {
     )
 }
 
-/// It has no main process.
+/// It has no main process, or none that is known yet.
 pub(super) fn down(service: &str, action: &str, state: &str) -> RpcError {
-    RpcError::new(
+    let error = RpcError::new(
         ErrorCode::ServiceIsDown,
         format!("failed to {action} {service}: it has no main process, it is {state}"),
     )
-    .about(service, action)
-    .hint(format!("start it first: `nought start {service}`"))
+    .about(service, action);
+    if state == "starting" {
+        return error.retryable().hint("it is about to have one: try again");
+    }
+    error.hint(format!("start it first: `nought start {service}`"))
 }
 
 /// There is no such signal.
