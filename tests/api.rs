@@ -307,7 +307,7 @@ fn words_of_tomorrow_are_read_with_care() {
         serde_json::from_value::<Verdict>(json!("probably")).unwrap(),
         Verdict::Unverified
     );
-    for kind in ["poweroff", "reboot"] {
+    for kind in ["poweroff", "reboot", "halt", "kexec"] {
         assert_eq!(
             serde_json::to_value(serde_json::from_value::<ShutdownKind>(json!(kind)).unwrap())
                 .unwrap(),

@@ -145,6 +145,11 @@ fn furnish(root: &Path) {
             .args(["depmod"])
             .arg(version),
     );
+    // For a supervisor of its own: a child that leaves its session and its cgroup.
+    fs::create_dir_all(at("root/runaway")).unwrap();
+    let runaway = "exec: sh -c '(echo 0 >/sys/fs/cgroup/cgroup.procs; exec setsid sleep 1234) & \
+                   exec sleep 1000'\n";
+    fs::write(at("root/runaway/runaway.yaml"), runaway).unwrap();
     // The same for systemd, which a bench boots from the same disk.
     fs::write(at("etc/systemd/system/told.service"), UNIT).unwrap();
     let wants = at("etc/systemd/system/multi-user.target.wants/told.service");

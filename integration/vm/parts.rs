@@ -10,11 +10,25 @@ use std::sync::OnceLock;
 /// scripts and procedural macros, which cannot be static.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// `target/vm`.
+/// `target/vm`, without what earlier runs made for themselves (their names hold their pid).
 pub(crate) fn cache() -> PathBuf {
-    let dir = target().join("vm");
-    fs::create_dir_all(&dir).unwrap();
-    dir
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    let dir = CACHE.get_or_init(|| {
+        let dir = target().join("vm");
+        fs::create_dir_all(&dir).unwrap();
+        for entry in fs::read_dir(&dir).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name
+                .split(['.', '-'])
+                .find_map(|part| part.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let path = entry.path();
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+            }
+        }
+        dir
+    });
+    dir.clone()
 }
 
 fn target() -> PathBuf {
