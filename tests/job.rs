@@ -1,10 +1,6 @@
 //! The decisions of `nought run`, told as stories: what it asks for, in which order, and when.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests may be blunt, in what they share too"
-)]
+#![expect(clippy::panic, reason = "tests may be blunt, in what they share too")]
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ fn a_service_is_born_tidy() {
     assert_eq!(report["umask"], "0027");
     assert_eq!(report["dir"], "/");
     assert_eq!(report["threads"], "1");
-    assert_eq!(*pid, world.status("web")["pid"]);
+    assert_eq!(*pid, world.reach("web", "up")["pid"]);
     let cgroup = report["cgroup"].as_str().unwrap();
     assert!(cgroup.contains("/web/1/main\n"), "{cgroup}");
     let ours = std::fs::read_link("/proc/self/ns/time").unwrap();

@@ -155,10 +155,8 @@ impl Prepared {
             open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(|e| SysError::at("open the cgroup", &path, e))
         };
-        if let Some(uid) = spec.attributes.run_as.uid {
-            if let Stdio::Only(three) = &spec.stdio {
-                give_pipes_to(three, uid)?;
-            }
+        if let (Some(uid), Stdio::Only(three)) = (spec.attributes.run_as.uid, &spec.stdio) {
+            give_pipes_to(three, uid)?;
         }
         let oom_score_adj = spec.attributes.oom_score_adj.map(|adj| adj.to_string());
         Ok(Self {
