@@ -222,8 +222,10 @@ impl Place {
     /// A service that is root may have limited or frozen its own directory: it is made anew for
     /// each start, or set right where a predecessor still stands in it.
     fn make_service(&self, service: &Path) -> Result<(), SysError> {
-        if cgroup::make_dir(service).is_ok() {
-            return Ok(());
+        match cgroup::make_dir(service) {
+            Err(error) if error.is(Errno::EEXIST) && cgroup::is_unlimited(service) => return Ok(()),
+            Err(error) if error.is(Errno::EEXIST) => {}
+            other => return other,
         }
         // Nothing is removed that holds anything.
         let _ = std::fs::remove_dir(service);

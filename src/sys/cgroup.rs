@@ -102,14 +102,22 @@ pub fn set_freeze(cgroup: &Path, frozen: bool) -> Result<(), SysError> {
     )
 }
 
+const UNLIMITED: [(&str, &[u8]); 3] = [
+    ("cgroup.freeze", b"0"),
+    ("cgroup.max.descendants", b"max"),
+    ("cgroup.max.depth", b"max"),
+];
+
+/// Whether nobody has frozen the cgroup or limited what is made below it.
+pub fn is_unlimited(cgroup: &Path) -> bool {
+    UNLIMITED.iter().all(|(file, value)| {
+        procfs::read_file(&cgroup.join(file)).is_ok_and(|text| text.trim_ascii() == *value)
+    })
+}
+
 /// Thaws the cgroup and lifts the limits on what is made below it, as far as that can be done.
 pub fn unlimit(cgroup: &Path) {
-    let settings: [(&str, &[u8]); 3] = [
-        ("cgroup.freeze", b"0"),
-        ("cgroup.max.descendants", b"max"),
-        ("cgroup.max.depth", b"max"),
-    ];
-    for (file, value) in settings {
+    for (file, value) in UNLIMITED {
         // What cannot be set right shows when something is made there.
         let _ = write_file(&cgroup.join(file), "lift the limit of", value);
     }

@@ -101,9 +101,13 @@ impl Row {
 /// Where the ladder was when it ended.
 fn ends(receipt: &Value) -> &'static str {
     let rungs = crate::receipt::rungs(receipt);
+    let is_empty = |list: &str| receipt[list].as_array().unwrap().is_empty();
+    // One that met nobody (a removal that came a moment early leads to it, too) ended nobody.
+    let killed = !is_empty("killed") || !is_empty("foreign");
+    let killed = killed || receipt["exit"]["signal"] == "SIGKILL";
     let has = |word: &str| rungs.iter().any(|rung| rung == word);
-    let escaped = !receipt["escaped"].as_array().unwrap().is_empty();
-    match (has("inspect"), has("kill"), escaped) {
+    let killed = has("kill") && killed;
+    match (has("inspect"), killed, !is_empty("escaped")) {
         (true, ..) => "at its kill timeout",
         (false, true, false) => "killed after its grace",
         (false, true, true) => "killed after its grace, escapees too",
