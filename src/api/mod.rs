@@ -29,8 +29,8 @@ pub use methods::{
     ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, method,
 };
 pub use receipt::{
-    Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor, Verdict,
-    millis_from_nanos,
+    Budget, Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor,
+    Verdict, millis_from_nanos,
 };
 pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,

@@ -145,7 +145,7 @@ struct Init {
     #[arg(long)]
     container: bool,
     /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = duration)]
+    #[arg(long, value_name = "D", value_parser = duration, env = "NOUGHT_DEADLINE")]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]

@@ -12,7 +12,7 @@ use super::restart::Rng;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted, Target};
-use super::shutdown::{Phase, Shutdown};
+use super::shutdown::{Phase, Shutdown, polite_times};
 use super::spec::Spec;
 use super::time::{Time, Timer, Timers};
 use super::{GenId, OpId, ServiceId};
@@ -282,7 +282,7 @@ impl Supervisor {
             .count();
         self.out
             .push(Effect::Notice(Notice::ShutdownBegan { kind, running }));
-        let waves = self.waves_below();
+        let shares = self.shares(shutdown.stops_end.since(now));
         let ids: Vec<ServiceId> = self.services.keys().copied().collect();
         self.shutdown = Some(shutdown.clone());
         for id in ids {
@@ -291,7 +291,8 @@ impl Supervisor {
             };
             service.target = Target::Down;
             service.again = false;
-            service.waves_below = waves.get(&id).copied().unwrap_or(0);
+            service.share = shares.get(&id).copied().unwrap_or_default();
+            let times = polite_times(service);
             match &mut service.state {
                 State::Starting(_) | State::Up(_) => {
                     let cause = service
@@ -301,7 +302,9 @@ impl Supervisor {
                 }
                 State::Stopping(ladder) => {
                     let (grace, proof) = ladder.wishes();
-                    let budget = shutdown.budget(now, service.waves_below, grace, proof);
+                    let (budget, allotment) =
+                        shutdown.budget(now, &service.share, (grace, times), proof);
+                    ladder.note_allotment(allotment);
                     ladder.tighten(&mut self.out, id, budget);
                 }
                 State::Blocked { .. } | State::Backoff { .. } => {
@@ -311,45 +314,6 @@ impl Supervisor {
                 State::Down | State::Lingering(_) | State::Failed { .. } | State::Done => {}
             }
         }
-    }
-
-    /// How many waves of stops wait for each service: the longest chain of running services
-    /// among those it waits for.
-    fn waves_below(&self) -> BTreeMap<ServiceId, u32> {
-        let mut open: BTreeMap<ServiceId, usize> = self
-            .services
-            .keys()
-            .map(|id| (*id, self.graph.dependencies(*id).count()))
-            .collect();
-        let mut free: Vec<ServiceId> = open
-            .iter()
-            .filter(|(_, n)| **n == 0)
-            .map(|(id, _)| *id)
-            .collect();
-        let mut waves: BTreeMap<ServiceId, u32> = BTreeMap::new();
-        while let Some(id) = free.pop().or_else(|| open.keys().next().copied()) {
-            // What is on a cycle never becomes free, and counts as it comes.
-            if open.remove(&id).is_none() {
-                continue;
-            }
-            let below = waves.get(&id).copied().unwrap_or(0);
-            let active = self
-                .services
-                .get(&id)
-                .is_some_and(|service| service.state.active());
-            let above = below + u32::from(active);
-            for dependent in self.graph.dependents(id) {
-                let entry = waves.entry(dependent).or_insert(0);
-                *entry = (*entry).max(above);
-                if let Some(n) = open.get_mut(&dependent) {
-                    *n = n.saturating_sub(1);
-                    if *n == 0 {
-                        free.push(dependent);
-                    }
-                }
-            }
-        }
-        waves
     }
 
     /// The stops had their time: whatever is still on the ladder gets its verdict now, and what

@@ -26,6 +26,7 @@ mod restart;
 pub mod sabotage;
 pub mod service;
 mod settle;
+mod share;
 mod shutdown;
 pub mod signal;
 pub mod spec;
@@ -37,8 +38,8 @@ pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use receipt::{
-    Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step, Survivor,
-    Verdict,
+    Allotment, Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step,
+    Survivor, Verdict,
 };
 pub use request::{Reply, Request, RequestError, RequestId};
 pub use service::{Ended, Target};

@@ -44,11 +44,13 @@ pub enum Bug {
     ReleasedTwice,
     /// A hint after the verdict of lingering is not looked into.
     HintLost,
+    /// In a shutdown each takes what it wishes, and those after it what is left.
+    GreedyShares,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 19] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
@@ -67,6 +69,7 @@ impl Bug {
         Bug::DeadlineIgnored,
         Bug::ReleasedTwice,
         Bug::HintLost,
+        Bug::GreedyShares,
     ];
 }
 

@@ -1,6 +1,7 @@
 //! The invariants, checked at every step against what the onlooker knows and against the truth.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::core::{
     AuxKind, Effect, GenId, Notice, Outcome, Receipt, Reply, RequestId, ServiceId, Supervisor,
@@ -171,10 +172,18 @@ impl Observer {
         };
         let asked = seen.signalled.or(seen.stop_command).unwrap_or(now);
         if let Some(began) = self.shutdown_began {
-            let ends = began + nanos(self.deadline);
-            let waves = u64::try_from(self.services.len() + self.gens.len()).unwrap();
-            let reserve = (2 + 2 * waves) * SECOND + nanos(seen.spec.kill_timeout);
-            if asked + nanos(grace) + reserve > ends {
+            let most = self.fair();
+            if self.punctual && asked >= began {
+                hold(now + self.slack >= asked + nanos(grace.min(most)), || {
+                    let waited = (now - asked) / 1_000_000;
+                    format!("{name} was starved: killed after {waited} ms, fair are {most:?}")
+                })?;
+            }
+            let times = 1 + u64::from(seen.spec.stop_command.is_some());
+            let own = nanos(grace) * times + nanos(seen.spec.kill_timeout);
+            let end = nanos(self.deadline) - nanos(self.deadline).div_ceil(10).max(SECOND / 10);
+            let fits = |below: u64| asked + own + below <= began + end;
+            if !self.wishes_below(name).is_some_and(fits) {
                 return Ok(());
             }
         }
@@ -182,6 +191,42 @@ impl Observer {
             let waited = (now - asked) / 1_000_000;
             format!("{name} was killed {waited} ms after it was asked, its grace is {grace:?}")
         })
+    }
+
+    /// What every service has at least in a shutdown, if it wishes as much: half of an equal part
+    /// of the time is for proofs, half of that may go to a stop command or to a start that is
+    /// awaited, and half of the rest to what is late.
+    fn fair(&self) -> Duration {
+        let count = u32::try_from(self.services.len() + self.gens.len()).unwrap();
+        let stops = self.deadline - (self.deadline / 10).max(Duration::from_millis(100));
+        (stops / (8 * count)).saturating_sub(Duration::from_millis(2))
+    }
+
+    /// The longest chain of wishes among all that the service may wait for; none: it is on a
+    /// cycle.
+    fn wishes_below(&self, name: &str) -> Option<u64> {
+        let wish = |spec: &crate::core::Spec| {
+            let times = 1 + u64::from(spec.stop_command.is_some());
+            nanos(spec.grace.max(spec.exit_grace)) * times + nanos(spec.kill_timeout)
+        };
+        let left = self.gens.values().filter(|seen| seen.leftover);
+        let leftovers = left.map(|seen| wish(&seen.spec)).sum::<u64>();
+        let mut chains = vec![(name, 0, 0)];
+        let mut longest = 0;
+        while let Some((at, sum, depth)) = chains.pop() {
+            longest = longest.max(sum);
+            let Some(service) = self.services.get(at) else {
+                continue;
+            };
+            if depth > self.services.len() {
+                return None;
+            }
+            for below in service.spec.dependencies() {
+                let more = self.services.get(below).map_or(0, |s| wish(&s.spec));
+                chains.push((below, sum + more, depth + 1));
+            }
+        }
+        Some(longest + leftovers)
     }
 
     fn check_receipt(&self, now: u64, kernel: &Kernel, receipt: &Receipt) -> Check {
@@ -201,6 +246,16 @@ impl Observer {
                 receipt.late
             )
         })?;
+        hold(
+            receipt.allotment.is_some() || receipt.late || self.shutdown_began.is_none(),
+            || format!("{name} went down in a shutdown without a share of its deadline"),
+        )?;
+        if let Some(allotment) = receipt.allotment.filter(|_| self.punctual) {
+            let least = allotment.planned.min(allotment.wish);
+            hold(allotment.granted >= least.min(seen.spec.exit_grace), || {
+                format!("{name} got less than was planned: {allotment:?}")
+            })?;
+        }
         let verified = receipt.verdict == Verdict::Verified;
         hold(verified == receipt.reason.is_none(), || {
             format!(

@@ -95,6 +95,8 @@ pub struct Observer {
     pub finished: bool,
     /// How far the core's clock may lag behind.
     pub slack: u64,
+    /// No timer fires late and no clock jumps: times can be held to the millisecond.
+    pub punctual: bool,
     /// Who waits for whom, by today's files; and which leftovers do, by their records too.
     pub above: BTreeMap<String, BTreeSet<String>>,
     pub leftovers_above: BTreeMap<String, BTreeSet<GenId>>,
@@ -195,6 +197,7 @@ impl Observer {
                 spec.requires.iter().map(String::as_str).collect()
             }),
             slack: 0,
+            punctual: false,
             above: closure(&specs, |spec| spec.dependencies().collect()),
             leftovers_above,
             leftovers_ordered,
