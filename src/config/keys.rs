@@ -84,7 +84,7 @@ impl<'t> Fields<'t> {
                 None => {
                     let hint = meant(key.0, known);
                     let name = key.0.escape_debug();
-                    reader.error(key.1, format!("unknown key `{name}`{inside}"), hint);
+                    reader.unknown(key.1, format!("unknown key `{name}`{inside}"), hint);
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::environment::bad_key;
 use super::keys::{self, Fields, unique};
 use super::problem::{Position, Problem, Severity};
 use super::yaml::{self, Kind, Mark, Node};
-use super::{MAX_FILE_BYTES, bad_name};
+use super::{Leniency, MAX_FILE_BYTES, bad_name};
 use crate::core::{LogMode, Reach, RestartPolicy, RestartWhen, Signal, Spec, Test};
 
 /// More problems than this in one file are counted, not listed.
@@ -22,8 +22,9 @@ pub(super) struct Read {
     pub(super) dependencies: Vec<(String, Position)>,
 }
 
-pub(super) fn read(name: &str, text: &str, path: &Path) -> Read {
+pub(super) fn read(name: &str, text: &str, path: &Path, leniency: Leniency) -> Read {
     let mut reader = Reader {
+        leniency,
         text,
         path,
         problems: Vec::new(),
@@ -50,6 +51,7 @@ pub(super) fn read(name: &str, text: &str, path: &Path) -> Read {
 pub(super) struct Reader<'a> {
     text: &'a str,
     path: &'a Path,
+    leniency: Leniency,
     problems: Vec<Problem>,
     unlisted: usize,
     pub(super) dependencies: Vec<(String, Mark)>,
@@ -58,6 +60,15 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     pub(super) fn error(&mut self, mark: Mark, message: String, hint: Option<String>) {
         self.problem(Severity::Error, mark, message, hint);
+    }
+
+    /// A key that means nothing here.
+    pub(super) fn unknown(&mut self, mark: Mark, message: String, hint: Option<String>) {
+        let severity = match self.leniency {
+            Leniency::Strict => Severity::Error,
+            Leniency::Zinit => Severity::Warning,
+        };
+        self.problem(severity, mark, message, hint);
     }
 
     pub(super) fn problem(

@@ -8,6 +8,28 @@ use crate::core::RequestError;
 pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcError {
     match error {
         RequestError::NotFound { service } => not_found(&service, action),
+        RequestError::AlreadyLoaded { service } => RpcError::new(
+            ErrorCode::ServiceAlreadyMonitored,
+            format!("{service} is monitored already"),
+        )
+        .about(&service, action)
+        .hint(format!(
+            "to take in its changed file: `nought stop {service}`, `nought forget {service}`, \
+             `nought monitor {service}`"
+        )),
+        RequestError::IsUp { service, state } => RpcError::new(
+            ErrorCode::ServiceIsUp,
+            format!("failed to {action} {service}: it is {state}"),
+        )
+        .about(&service, action)
+        .hint(format!("stop it first: `nought stop {service}`")),
+        RequestError::Cycle { service, cycle } => RpcError::new(
+            ErrorCode::ConfigError,
+            format!("failed to {action} {service}: it would close a dependency cycle"),
+        )
+        .about(service, action)
+        .because(cycle)
+        .hint("take one of these names out of an `after` or `requires`"),
         RequestError::ShuttingDown => RpcError::new(
             ErrorCode::ShuttingDown,
             format!("failed to {action}: a shutdown is under way"),

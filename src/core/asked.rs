@@ -13,17 +13,21 @@ use super::time::Timer;
 
 impl Supervisor {
     pub(super) fn on_request(&mut self, id: RequestId, request: Request) {
-        let (Request::Start { service: name, .. }
-        | Request::Stop { service: name, .. }
-        | Request::Restart { service: name, .. }) = &request
-        else {
-            if let Request::Shutdown { kind } = request {
-                self.on_shutdown_request(id, kind);
-            }
-            return;
+        let name = match request {
+            Request::Shutdown { kind } => return self.on_shutdown_request(id, kind),
+            Request::Load { spec } => return self.on_load_request(id, *spec),
+            Request::Start { ref service, .. }
+            | Request::Stop { ref service, .. }
+            | Request::StopWithDependents { ref service, .. }
+            | Request::Forget { ref service }
+            | Request::Restart { ref service, .. } => service,
         };
         let Some(service) = self.graph.find(name) else {
-            if matches!(request, Request::Stop { .. }) && self.stop_ghosts(id, name) {
+            let stops = matches!(
+                request,
+                Request::Stop { .. } | Request::StopWithDependents { .. }
+            );
+            if stops && self.stop_ghosts(id, name) {
                 return;
             }
             let error = RequestError::NotFound {
@@ -32,13 +36,19 @@ impl Supervisor {
             return self.reply(id, Reply::Error(error));
         };
         match request {
-            Request::Stop { force, .. } => self.on_stop_request(id, service, force),
-            Request::Start { .. } | Request::Restart { .. } if self.shutdown.is_some() => {
+            Request::Stop { force, .. } => self.on_stop_request(id, service, force, false),
+            Request::StopWithDependents { force, .. } => {
+                self.on_stop_request(id, service, force, true);
+            }
+            Request::Start { .. } | Request::Restart { .. } | Request::Forget { .. }
+                if self.shutdown.is_some() =>
+            {
                 self.reply(id, Reply::Error(RequestError::ShuttingDown));
             }
             Request::Start { wait, force, .. } => self.on_start_request(id, service, wait, force),
             Request::Restart { wait, .. } => self.on_restart_request(id, service, wait),
-            Request::Shutdown { .. } => {}
+            Request::Forget { .. } => self.on_forget_request(id, service),
+            Request::Shutdown { .. } | Request::Load { .. } => {}
         }
     }
 
@@ -171,7 +181,13 @@ impl Supervisor {
         }
     }
 
-    fn on_stop_request(&mut self, request: RequestId, id: ServiceId, force: bool) {
+    fn on_stop_request(
+        &mut self,
+        request: RequestId,
+        id: ServiceId,
+        force: bool,
+        with_dependents: bool,
+    ) {
         let shutting_down = self.shutdown.is_some();
         let Some(service) = self.services.get_mut(&id) else {
             return;
@@ -180,6 +196,9 @@ impl Supervisor {
         let force = force || service.stop_wanted.is_some_and(|wanted| wanted.force);
         if running && !force && !shutting_down && self.refuse_below_lingering(request, id) {
             return;
+        }
+        if with_dependents && !shutting_down {
+            self.put_dependents_down(id, force);
         }
         let Some(service) = self.services.get_mut(&id) else {
             return;
@@ -256,7 +275,7 @@ impl Supervisor {
         }
     }
 
-    fn put_down(&mut self, id: ServiceId) {
+    pub(super) fn put_down(&mut self, id: ServiceId) {
         self.out.timers.cancel_service(id);
         let down = |state: &State| matches!(state, State::Down);
         if self

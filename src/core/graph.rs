@@ -20,6 +20,8 @@ struct Node {
     after: Vec<ServiceId>,
     /// Who `requires` this name.
     required: Vec<ServiceId>,
+    /// A service of this name was forgotten: it may have been started before.
+    forgotten: bool,
 }
 
 /// The edges of one service.
@@ -116,8 +118,15 @@ impl Graph {
             node.ghosts.retain(|other| *other != id);
             if node.primary == Some(id) {
                 node.primary = None;
+                node.forgotten = true;
             }
         }
+    }
+
+    /// Whether an earlier service of the same name was taken out.
+    pub(super) fn was_forgotten(&self, id: ServiceId) -> bool {
+        let node = self.edges.get(&id).and_then(|edges| self.node(edges.name));
+        node.is_some_and(|node| node.forgotten)
     }
 
     fn forget_edges(&mut self, id: ServiceId) {

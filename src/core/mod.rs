@@ -17,7 +17,9 @@ mod graph;
 mod halt;
 mod lifecycle;
 pub mod machine;
+mod members;
 mod order;
+pub mod plan;
 mod readiness;
 pub mod receipt;
 pub mod request;
@@ -37,6 +39,7 @@ pub mod view;
 pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
 pub use machine::{Leftover, Settings, Supervisor};
+pub use plan::{Goal, Plan, Planned};
 pub use receipt::{
     Allotment, Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step,
     Survivor, Verdict,

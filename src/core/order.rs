@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ServiceId;
+use super::graph::NameId;
 use super::machine::Supervisor;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
@@ -33,12 +34,8 @@ impl Supervisor {
         if let Some(why) = self.unready_dependency(id) {
             return Some(why);
         }
-        if let Some(lost) = self.lost_requirement(id) {
-            let state = self
-                .services
-                .get(&lost)
-                .map_or("gone", |s| s.state.as_str());
-            let name = self.graph.name_of(lost);
+        if let Some((name, state)) = self.lost_requirement(id) {
+            let name = self.graph.name(name);
             return Some(format!(
                 "{name}, which what it requires requires, is {state}"
             ));
@@ -88,17 +85,24 @@ impl Supervisor {
 
     /// Something that the service requires, directly or through what is done, and that is not
     /// ready.
-    pub(super) fn lost_requirement(&self, id: ServiceId) -> Option<ServiceId> {
+    pub(super) fn lost_requirement(&self, id: ServiceId) -> Option<(NameId, &'static str)> {
         let mut seen = BTreeSet::from([id]);
         let mut open = vec![id];
         while let Some(at) = open.pop() {
             let names = self.graph.edges(at).into_iter().flat_map(|e| &e.requires);
-            for required in names.filter_map(|name| self.graph.primary(*name)) {
-                let Some(service) = self.services.get(&required) else {
-                    continue;
+            for name in names {
+                let required = self.graph.primary(*name);
+                let Some((required, service)) =
+                    required.and_then(|id| Some((id, self.services.get(&id)?)))
+                else {
+                    #[cfg(test)]
+                    if planted(Bug::ForgottenIsReady) {
+                        continue;
+                    }
+                    return Some((*name, "unknown"));
                 };
                 if !service.ready() {
-                    return Some(required);
+                    return Some((*name, service.state.as_str()));
                 }
                 #[cfg(test)]
                 if planted(Bug::DirectRequirementsOnly) {
@@ -166,7 +170,8 @@ impl Supervisor {
         // Nothing above it was going down, and nothing anywhere began to since.
         let clear = service.clear_since == Some(self.descents);
         // What never started holds no requirer that could be running.
-        let fresh = requires_only && service.starts == 0 && !service.ghost;
+        let fresh =
+            requires_only && service.starts == 0 && !service.ghost && !self.graph.was_forgotten(id);
         !clear && !fresh
     }
 }

@@ -2,6 +2,7 @@
 
 use super::effect::ShutdownKind;
 use super::receipt::Receipt;
+use super::spec::Spec;
 
 /// Names a request; the driver makes them, none is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,24 @@ pub enum Request {
         service: String,
         /// Go on to the service although a dependent lingers.
         force: bool,
+    },
+    /// Wants the service and everything that waits for it down, dependents first; replies with
+    /// the service's verdict.
+    StopWithDependents {
+        /// Its name.
+        service: String,
+        /// Go on to the service although a dependent lingers.
+        force: bool,
+    },
+    /// Takes in a service that was not there, wanted up.
+    Load {
+        /// What it is.
+        spec: Box<Spec>,
+    },
+    /// Takes out a service that is down and not wanted; whoever waits for its name waits on.
+    Forget {
+        /// Its name.
+        service: String,
     },
     /// Wants the service stopped and up again; replies as `Start` does.
     Restart {
@@ -73,6 +92,25 @@ pub enum RequestError {
     NotFound {
         /// The name asked for.
         service: String,
+    },
+    /// There is a service of this name.
+    AlreadyLoaded {
+        /// The name.
+        service: String,
+    },
+    /// It runs, or is wanted up.
+    IsUp {
+        /// Its name.
+        service: String,
+        /// The state it is in.
+        state: &'static str,
+    },
+    /// Taken in, it would close a dependency cycle.
+    Cycle {
+        /// Its name.
+        service: String,
+        /// The cycle: `a → b → a`.
+        cycle: String,
     },
     /// A shutdown is under way.
     ShuttingDown,

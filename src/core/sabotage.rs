@@ -16,6 +16,8 @@ pub enum Bug {
     NoDependencyGuard,
     /// A start looks at direct requirements alone, not at those behind what is done.
     DirectRequirementsOnly,
+    /// What is required by what is done and was forgotten since counts as ready.
+    ForgottenIsReady,
     /// A start does not wait for leftovers.
     StartBeforeLeftovers,
     /// The verdict falls after the scan; nobody removes the cgroup.
@@ -55,6 +57,7 @@ impl Bug {
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
         Bug::DirectRequirementsOnly,
+        Bug::ForgottenIsReady,
         Bug::StartBeforeLeftovers,
         Bug::VerifiedBeforeFence,
         Bug::HintIsProof,

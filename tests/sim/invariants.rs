@@ -332,17 +332,25 @@ impl Observer {
         let request = request.ok_or_else(|| format!("request {} was never made", id.0))?;
         use crate::core::Request;
         match (request, reply) {
-            (Request::Stop { service, .. }, Reply::AlreadyDown) => {
+            (
+                Request::Stop { service, .. }
+                | Request::StopWithDependents { service, .. }
+                | Request::Forget { service },
+                Reply::AlreadyDown | Reply::Accepted,
+            ) => {
                 for (r#gen, seen) in &self.gens {
                     let open = matches!(seen.verdict(), None | Some(Verdict::Lingering));
                     let alive = kernel.ours(*r#gen);
                     hold(seen.name != *service || !open, || {
-                        format!("{service} is called down, and {alive:?} live")
+                        format!("{service} is called down or forgotten, and {alive:?} live")
                     })?;
                 }
                 Ok(())
             }
-            (Request::Stop { service, .. }, Reply::Stopped(receipt)) => {
+            (
+                Request::Stop { service, .. } | Request::StopWithDependents { service, .. },
+                Reply::Stopped(receipt),
+            ) => {
                 let told = self.gens.get(&receipt.r#gen).and_then(|g| g.last.as_ref());
                 hold(
                     receipt.service == *service

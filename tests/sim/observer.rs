@@ -163,15 +163,8 @@ impl GenSeen {
 
 impl Observer {
     pub fn new(scenario: &Scenario) -> Self {
-        let services = scenario.specs.iter().map(|spec| {
-            let seen = ServiceSeen {
-                spec: spec.clone(),
-                gens: Vec::new(),
-                done: false,
-                stops: BTreeSet::new(),
-            };
-            (spec.name.clone(), seen)
-        });
+        let services = scenario.specs.iter();
+        let services = services.map(|spec| (spec.name.clone(), ServiceSeen::new(spec)));
         let leftovers_above = leftovers_above(scenario);
         let leftovers_ordered = scenario.leftovers.iter().all(|leftover| {
             let above = &leftovers_above[&leftover.spec.name];
@@ -275,7 +268,7 @@ impl Observer {
         match request {
             Request::Shutdown { .. } if self.shutdown_began.is_none() => self.on_shutdown(now),
             Request::Shutdown { .. } => {}
-            Request::Stop { service, .. } => {
+            Request::Stop { service, .. } | Request::StopWithDependents { service, .. } => {
                 if let Some(seen) = self.services.get_mut(service) {
                     seen.stops.insert(id);
                 }
@@ -290,7 +283,7 @@ impl Observer {
                     lingering.for_each(|seen| seen.accepted = true);
                 }
             }
-            Request::Restart { .. } => {}
+            Request::Restart { .. } | Request::Load { .. } | Request::Forget { .. } => {}
         }
     }
 
@@ -488,13 +481,49 @@ impl Observer {
 
     fn note_reply(&mut self, id: RequestId, reply: &Reply) {
         self.answered.insert(id);
-        if let Some(Request::Stop { service, .. }) = self.open.remove(&id)
-            && let Some(seen) = self.services.get_mut(&service)
-        {
-            seen.stops.remove(&id);
-            if matches!(reply, Reply::AlreadyDown) {
-                seen.done = false;
+        match self.open.remove(&id) {
+            Some(Request::Stop { service, .. } | Request::StopWithDependents { service, .. }) => {
+                if let Some(seen) = self.services.get_mut(&service) {
+                    seen.stops.remove(&id);
+                    if matches!(reply, Reply::AlreadyDown) {
+                        seen.done = false;
+                    }
+                }
             }
+            Some(Request::Load { spec }) if *reply == Reply::Accepted => {
+                self.situations.insert("a service is taken in");
+                self.services
+                    .insert(spec.name.clone(), ServiceSeen::new(&spec));
+                self.learn_orders();
+            }
+            Some(Request::Forget { service }) if *reply == Reply::Accepted => {
+                self.situations.insert("a service is taken out");
+                self.services.remove(&service);
+                self.learn_orders();
+            }
+            _ => {}
+        }
+    }
+
+    /// Who waits for whom, by the files there are now.
+    fn learn_orders(&mut self) {
+        let specs: Vec<&Spec> = self.services.values().map(|seen| &seen.spec).collect();
+        self.above = closure(&specs, |spec| spec.dependencies().collect());
+        self.requirers = closure(&specs, |spec| {
+            spec.requires.iter().map(String::as_str).collect()
+        });
+        // Their order was worked out from the files that there were.
+        self.leftovers_ordered = false;
+    }
+}
+
+impl ServiceSeen {
+    fn new(spec: &Spec) -> Self {
+        Self {
+            spec: spec.clone(),
+            gens: Vec::new(),
+            done: false,
+            stops: BTreeSet::new(),
         }
     }
 }

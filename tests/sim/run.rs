@@ -102,6 +102,20 @@ impl Run {
         })
     }
 
+    /// Runs until this moment of the world (ms).
+    pub fn until(&mut self, at_ms: u64) -> Result<(), String> {
+        self.observer.learn_ids(&self.core);
+        self.take_effects()?;
+        loop {
+            let timeout = self.core.poll_timeout().map(Time::as_nanos);
+            let next = timeout.into_iter().chain(self.world.next_at()).min();
+            if next.is_none_or(|next| next > at_ms * MS) {
+                return Ok(());
+            }
+            self.step()?;
+        }
+    }
+
     fn step(&mut self) -> Result<(), String> {
         self.disturb_clock()?;
         if self.observer.finished {

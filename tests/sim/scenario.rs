@@ -112,6 +112,9 @@ impl Scenario {
                 )
             });
         }
+        if dice.chance(200) {
+            draw_membership(dice, count, horizon, &mut outside);
+        }
         Self {
             settings,
             specs,
@@ -207,6 +210,38 @@ fn draw_leftovers(dice: &mut Dice, count: usize) -> Vec<Leftover> {
             }
         })
         .collect()
+}
+
+/// Services that are stopped, taken out, and taken in again, perhaps as others.
+fn draw_membership(dice: &mut Dice, count: usize, horizon: u64, outside: &mut Vec<(u64, Outside)>) {
+    for _ in 0..dice.between(1, 4) {
+        let most = u32::try_from(count + 1).unwrap();
+        let n = (dice.below(most) as usize).min(NAMES.len() - 1);
+        let service = NAMES[n].to_owned();
+        let mut at = dice.between(0, horizon);
+        let force = dice.chance(300);
+        let mut add = |at, request| outside.push((at, Outside::Request(request)));
+        if dice.chance(800) {
+            let service = service.clone();
+            add(
+                at,
+                if dice.chance(500) {
+                    Request::Stop { service, force }
+                } else {
+                    Request::StopWithDependents { service, force }
+                },
+            );
+            at += dice.pick(&[0, 1, 50, 12_000]);
+        }
+        if dice.chance(800) {
+            add(at, Request::Forget { service });
+            at += dice.pick(&[0, 1, 50]);
+        }
+        if dice.chance(700) {
+            let spec = Box::new(draw_spec(dice, n, count.max(n)));
+            add(at, Request::Load { spec });
+        }
+    }
 }
 
 fn draw_outside(dice: &mut Dice, count: usize) -> Outside {

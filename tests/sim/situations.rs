@@ -23,6 +23,8 @@ pub const EXPECTED: &[&str] = &[
     "a request comes after a shutdown began",
     "a request waits in vain",
     "a service is started again",
+    "a service is taken in",
+    "a service is taken out",
     "a start comes back too late",
     "a start fails",
     "a start is forced beside what lingers",
