@@ -11,6 +11,8 @@ use nought::{init, sys};
 const DEADLINE_CONTAINER: Duration = Duration::from_secs(25);
 /// And within this elsewhere.
 const DEADLINE_HOST: Duration = Duration::from_secs(90);
+/// Where Kubernetes looks for a container's last words (terminationMessagePath's default).
+const TERMINATION_LOG: &str = "/dev/termination-log";
 
 fn main() -> ExitCode {
     if let Some(code) = sys::selftest::run_if_probe() {
@@ -28,12 +30,15 @@ fn options(args: InitArgs) -> Options {
     } else {
         DEADLINE_HOST
     };
+    let kubernetes = args.container.then(|| TERMINATION_LOG.into());
     Options {
         config: args.config_dir,
         socket: args.socket,
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
         ring_lines: args.ring_lines,
+        http: args.http,
+        termination_log: args.termination_log.or(kubernetes),
         debug: args.debug,
     }
 }

@@ -6,8 +6,8 @@
 )]
 
 use nought::api::{
-    Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Incoming, Info, List, LogLines,
-    LogQuery, Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
+    Budget, Done, ErrorCode, Exit, Failure, ForeignProcess, GuaranteeWords, Incoming, Info, List,
+    LogLines, LogQuery, Named, Process, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
     ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Survivor,
     Verdict, ZinitStatus, incoming, millis_from_nanos,
 };
@@ -46,6 +46,11 @@ fn receipt() -> Receipt {
             signal: "SIGTERM".into(),
             number: 15,
             core: false,
+        }),
+        budget: Some(Budget {
+            wish_ms: 10_000.0,
+            planned_ms: 9_000.5,
+            ..Budget::default()
         }),
         rungs: vec![
             Rung {
@@ -241,6 +246,7 @@ fn the_receipts_names_are_stable() {
         "ended_at",
         "started_mono_ms",
         "began_mono_ms",
+        "budget",
         "ended_mono_ms",
         "elapsed_ms",
         "exit",

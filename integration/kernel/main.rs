@@ -32,6 +32,7 @@ mod habits;
 mod machine;
 mod order;
 mod output;
+mod pods;
 mod readiness;
 mod seed;
 mod signals;

@@ -18,12 +18,15 @@
 //! | `nought_log` | [`LogQuery`] | [`LogLines`] |
 
 mod frames;
+mod health;
 mod methods;
 mod receipt;
 mod rpc;
+mod termination;
 mod zinit;
 
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
+pub use health::{Unready, unready};
 pub use methods::{
     Done, Info, List, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart, ServiceState,
     ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, method,
@@ -36,4 +39,5 @@ pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
     Response, RpcError, incoming,
 };
+pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};
 pub use zinit::{ZinitStates, ZinitStatus};

@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,6 +99,12 @@ pub(super) enum ClientCommand {
     },
     /// Show the log lines that are kept
     Log(Log),
+    /// Exit with 0 when every wanted service is up or done (for exec probes), else with 1
+    Health {
+        /// Ask only whether the supervisor answers
+        #[arg(long)]
+        live: bool,
+    },
     /// Stop everything, then power off (as PID 1 of a machine) or exit
     Shutdown,
     /// Stop everything, then reboot (as PID 1 of a machine) or exit
@@ -151,6 +158,13 @@ struct Init {
     /// or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Serve /livez, /readyz, /startupz and /metrics on this address
+    #[arg(long, value_name = "ADDRESS:PORT", env = "NOUGHT_HTTP")]
+    http: Option<SocketAddr>,
+    /// Write the verdict on the whole, as JSON, into this file at the end, if it is there
+    /// [default: /dev/termination-log with --container]
+    #[arg(long, value_name = "FILE", env = "NOUGHT_TERMINATION_LOG")]
+    termination_log: Option<PathBuf>,
     /// Lines kept in memory for each service
     #[arg(short, long, value_name = "LINES", default_value_t = 2000)]
     buffer: u32,
@@ -171,6 +185,11 @@ pub struct InitArgs {
     pub state_dir: Option<PathBuf>,
     /// Lines kept in memory for each service.
     pub ring_lines: usize,
+    /// Where probes and metrics are served; none: nowhere.
+    pub http: Option<SocketAddr>,
+    /// Where the verdict on the whole is written at the end; none: nowhere, or with `container`
+    /// where Kubernetes reads it.
+    pub termination_log: Option<PathBuf>,
     /// Log more.
     pub debug: bool,
 }
@@ -200,6 +219,8 @@ impl Cli {
                 deadline: init.deadline,
                 state_dir: init.state_dir,
                 ring_lines: usize::try_from(init.buffer).unwrap_or(usize::MAX),
+                http: init.http,
+                termination_log: init.termination_log,
                 debug: self.debug,
             }),
             Command::Client(command) => {
@@ -270,7 +291,8 @@ mod tests {
 
     #[test]
     fn init_has_zinits_options_and_ours() {
-        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d -b 100 -d";
+        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d -b 100 -d \
+                     --http 127.0.0.1:9100 --termination-log /t";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -284,6 +306,8 @@ mod tests {
                 deadline: Some(Duration::from_secs(60)),
                 state_dir: Some("/d".into()),
                 ring_lines: 100,
+                http: Some(([127, 0, 0, 1], 9100).into()),
+                termination_log: Some("/t".into()),
                 debug: true,
             }
         );

@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{
-    Done, List, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart, ServiceState,
-    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
+    self, Done, Info, List, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart,
+    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict,
+    method,
 };
 use crate::config;
 
@@ -73,6 +74,7 @@ impl Session<'_> {
                 last,
             }),
             ClientCommand::Log(log) => self.log(log),
+            ClientCommand::Health { live } => self.health(live),
             ClientCommand::Shutdown => self.shutdown(ShutdownKind::PowerOff),
             ClientCommand::Reboot => self.shutdown(ShutdownKind::Reboot),
             ClientCommand::Check { config } => Ok(self.check(&config)),
@@ -142,6 +144,42 @@ impl Session<'_> {
             self.ask(&mut self.connect()?, method::STATUS, &Named { name })?;
         self.print(&raw, |style| render::status(&status, style));
         Ok(0)
+    }
+
+    /// What an exec probe asks: one line for each service that is not as it is wanted.
+    fn health(&mut self, live: bool) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        let (_, info): (_, Info) = self.ask(&mut client, method::INFO, &Value::Null)?;
+        let mut unready = Vec::new();
+        if !live {
+            let (_, list): (_, List) = self.ask(&mut client, method::LIST, &Value::Null)?;
+            unready = api::unready(&list.services);
+        }
+        let stopping = info.shutting_down && !live;
+        let ready = !stopping && unready.is_empty();
+        let names = unready
+            .iter()
+            .map(|unready| serde_json::json!({"service": unready.service, "why": unready.why}));
+        let raw = serde_json::json!({
+            "ready": ready,
+            "shutting_down": info.shutting_down,
+            "unready": names.collect::<Vec<_>>(),
+        });
+        self.print(&raw, |style| {
+            let mut text = String::new();
+            if ready {
+                text.push_str(&format!("{}\n", style.good("ok")));
+            }
+            if stopping {
+                text.push_str("the supervisor is shutting down\n");
+            }
+            for unready in &unready {
+                let (name, why) = (render::clean(&unready.service), render::clean(&unready.why));
+                text.push_str(&format!("{name}: {why}\n"));
+            }
+            text
+        });
+        Ok(if ready { 0 } else { EXIT_FAILED })
     }
 
     fn receipts(&mut self, query: ReceiptQuery) -> Result<u8, Error> {

@@ -9,12 +9,15 @@
 mod connection;
 mod describe;
 mod gauge;
+pub mod http;
 mod methods;
+mod metrics;
 mod refusal;
 
 pub use connection::serve;
 pub use describe::{Clocks, Seen, info, receipt, see};
 pub use gauge::Gauge;
+pub use metrics::Tally;
 
 use tokio::sync::oneshot;
 

@@ -1,7 +1,7 @@
 //! What the core wants done: the driver takes these with `poll_effect` and carries them out.
 
 use super::event::Failed;
-use super::receipt::{Receipt, Survivor};
+use super::receipt::{Receipt, Survivor, Verdict};
 use super::request::{Reply, RequestId};
 use super::signal::Signal;
 use super::spec::Reach;
@@ -143,6 +143,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What is proven of the whole.
+    pub fn verdict(&self) -> Verdict {
+        if !self.survivors.is_empty() || !self.lingering.is_empty() {
+            Verdict::Lingering
+        } else if self.sweep_error.is_some() || !self.unverified.is_empty() {
+            Verdict::Unverified
+        } else {
+            Verdict::Verified
+        }
+    }
+
     /// The exit code: 70 when anything lingers, 71 when the final sweep was unverified, else 0.
     pub fn exit_code(&self) -> u8 {
         if !self.survivors.is_empty() || !self.lingering.is_empty() {

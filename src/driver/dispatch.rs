@@ -15,8 +15,8 @@ use super::scans::Wanted;
 use super::store::chain;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Effect, Event, Failed, Fence, GenId, OpId, Reach, Receipt, ServiceId, Signal, Spec,
-    To, Verdict,
+    AuxKind, Effect, Event, Failed, Fence, GenId, Notice, OpId, Reach, Receipt, ServiceId, Signal,
+    Spec, To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
@@ -64,7 +64,7 @@ impl Driver {
                     let _ = answer.send(reply);
                 }
             }
-            Effect::Notice(notice) => report::notice(&self.core, &notice),
+            Effect::Notice(notice) => self.on_notice(&notice),
             Effect::Flush => self.flush(),
             Effect::Sweep => self.sweep(),
             Effect::Finish(outcome) => self.outcome = Some(outcome),
@@ -512,8 +512,18 @@ impl Driver {
         });
     }
 
+    fn on_notice(&self, notice: &Notice) {
+        if let Notice::State { service, state, .. } = notice
+            && let Some(spec) = self.core.spec(*service)
+        {
+            self.tally.state(&spec.name, state);
+        }
+        report::notice(&self.core, notice);
+    }
+
     fn on_receipt(&mut self, receipt: Box<Receipt>) {
         report::receipt(&receipt);
+        self.tally.receipt(&receipt);
         if receipt.verdict == Verdict::Lingering {
             self.watch(receipt.r#gen);
             let pids = receipt

@@ -13,6 +13,7 @@ mod dispatch;
 mod generation;
 mod intake;
 mod lane;
+mod last_words;
 mod leftovers;
 mod message;
 mod place;
@@ -25,6 +26,7 @@ mod threads;
 mod translate;
 
 use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +65,11 @@ pub struct Options {
     pub deadline: Duration,
     /// Lines kept in memory for each service.
     pub ring_lines: usize,
+    /// Where probes and metrics are served over HTTP; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// The file that the verdict on the whole is written to at the end, if it is there
+    /// (Kubernetes mounts /dev/termination-log); `None`: none.
+    pub termination_log: Option<PathBuf>,
     /// Log at debug level.
     pub debug: bool,
 }
@@ -115,6 +122,8 @@ async fn supervise(
         tracing::warn!("failed to {error}");
     }
     let dir = open_state(options)?;
+    // Before the socket, which would be left if this fails.
+    let http = options.http.map(listen_http).transpose()?;
     let listening = listen(&options.socket)
         .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
@@ -142,6 +151,9 @@ async fn supervise(
         .listener
         .try_clone()
         .context("failed to serve the socket")?;
+    let tally = control::Tally::default();
+    let http = http
+        .map(|listener| tokio::spawn(control::http::serve(listener, asks.clone(), tally.clone())));
     let server = tokio::spawn(control::serve(listener, asks, logs.clone(), gauge.clone()));
     let driver = Driver::new(Parts {
         core,
@@ -153,15 +165,22 @@ async fn supervise(
         asks: asked,
         logs,
         gauge,
+        tally,
         environment: environment(),
         open_files,
     })?;
     let outcome = driver.run(ends).await;
     server.abort();
+    if let Some(http) = http {
+        http.abort();
+    }
     if let Err(error) = listening.unlink() {
         tracing::warn!("failed to {error}");
     }
     report::outcome(&outcome, &place.guarantee().to_string());
+    if let Some(path) = &options.termination_log {
+        last_words::write(path, &outcome, &place.guarantee().to_string());
+    }
     Ok(outcome)
 }
 
@@ -176,6 +195,14 @@ async fn listen(path: &Path) -> Result<Listening, SocketError> {
         }
         tokio::time::sleep(LISTEN_PAUSE).await;
     }
+}
+
+fn listen_http(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| {
+        format!(
+            "failed to serve HTTP on {address}: give another address to --http, or leave it out"
+        )
+    })
 }
 
 fn open_state(options: &Options) -> anyhow::Result<state::StateDir> {

@@ -16,7 +16,7 @@ use super::place::Place;
 use super::scans::Wanted;
 use super::store::Store;
 use super::threads::Threads;
-use crate::control::{Ask, Gauge};
+use crate::control::{Ask, Gauge, Tally};
 use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, RequestId, Supervisor, Time};
 use crate::logs::Logs;
 use crate::state::Instance;
@@ -85,6 +85,8 @@ pub(super) struct Driver {
     pub(super) logs: Logs,
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
+    /// What is counted for the metrics.
+    pub(super) tally: Tally,
     pub(super) store: Store,
     pub(super) replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     pub(super) next_request: u64,
@@ -117,6 +119,7 @@ pub(super) struct Parts {
     pub(super) logs: Logs,
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
+    pub(super) tally: Tally,
     pub(super) store: Store,
     pub(super) threads: Threads,
     pub(super) environment: Vec<(OsString, OsString)>,
@@ -212,6 +215,7 @@ impl Driver {
             rereads: BTreeSet::new(),
             logs: parts.logs,
             gauge: parts.gauge,
+            tally: parts.tally,
             store: parts.store,
             replies: BTreeMap::new(),
             next_request: 0,

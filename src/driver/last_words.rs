@@ -1,0 +1,68 @@
+//! The verdict on the whole, left where the container engine reads it.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::api::{Termination, TerminationSurvivor};
+use crate::core::{Outcome, Survivor};
+
+/// The file is a mount of the node's: it must not keep us from ending.
+const BOUND: Duration = Duration::from_secs(1);
+/// More of a command line says no more.
+const COMMAND: usize = 200;
+
+/// Writes the verdict into `path`, if there is such a file; waits for it for a moment.
+pub(super) fn write(path: &Path, outcome: &Outcome, guarantee: &str) {
+    let text = termination(outcome, guarantee).to_json();
+    let path = path.to_owned();
+    let (done, wait) = mpsc::channel();
+    let job = move || {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path);
+        match file.and_then(|mut file| file.write_all(text.as_bytes())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("failed to write {}: {error}", path.display());
+            }
+            _ => {}
+        }
+        // Fails only when we did not wait.
+        let _ = done.send(());
+    };
+    let thread = std::thread::Builder::new().spawn(job);
+    if thread.is_ok() && wait.recv_timeout(BOUND).is_err() {
+        tracing::warn!("the termination log takes too long to be written: going on without it");
+    }
+}
+
+fn termination(outcome: &Outcome, guarantee: &str) -> Termination {
+    let verdict = outcome.verdict();
+    let reason = match (&outcome.sweep_error, outcome.deadline_hit) {
+        (Some(error), _) => Some(format!("the final sweep failed to {error}")),
+        (None, true) => Some("the shutdown's deadline came first".into()),
+        (None, false) => None,
+    };
+    Termination {
+        verdict: verdict.as_str().into(),
+        exit_code: outcome.exit_code(),
+        reason,
+        guarantee: guarantee.into(),
+        deadline_hit: outcome.deadline_hit,
+        lingering: outcome.lingering.clone(),
+        unverified: outcome.unverified.clone(),
+        survivors: outcome.survivors.iter().map(survivor).collect(),
+        omitted: 0,
+    }
+}
+
+fn survivor(survivor: &Survivor) -> TerminationSurvivor {
+    TerminationSurvivor {
+        pid: survivor.pid,
+        command: survivor.argv.join(" ").chars().take(COMMAND).collect(),
+        state: survivor.state.to_string(),
+        cgroup: survivor.cgroup.clone(),
+    }
+}
