@@ -7,11 +7,14 @@
 )]
 
 use std::fmt::Write as _;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use nought::config::{self, load_dir, parse};
-use nought::core::{LogMode, Reach, RestartPolicy, RestartWhen, Signal, Spec, Test};
+use nought::core::{
+    Check, HttpGet, LogMode, Reach, RestartPolicy, RestartWhen, Signal, Spec, Test,
+};
 
 const FULL: &str = r#"
 exec: sh -c 'exec "$0" --serve' /bin/web
@@ -64,10 +67,11 @@ fn every_key_reaches_the_spec() {
         words(&["sh", "-c", "exec \"$0\" --serve", "/bin/web"]),
     );
     spec.test = Some(Test {
-        exec: words(&["curl", "-f", "http://localhost/"]),
+        check: Check::Exec(words(&["curl", "-f", "http://localhost/"])),
         interval: Some(Duration::from_millis(100)),
         timeout: Duration::from_secs(3),
         retries: Some(5),
+        start_period: Duration::ZERO,
     });
     spec.after = words(&["net", "log-dir"]);
     spec.requires = words(&["db"]);
@@ -118,6 +122,72 @@ fn what_zinit_leaves_out_has_its_defaults() {
 }
 
 #[test]
+fn ready_looks_at_one_thing_of_many() {
+    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let http = |addresses: Vec<SocketAddr>, host: &str, path: &str| {
+        Check::Http(HttpGet {
+            addresses,
+            host: host.into(),
+            path: path.into(),
+        })
+    };
+    let six = |port: u16| SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    for (value, check) in [
+        ("exec: [true, a b]", Check::Exec(words(&["true", "a b"]))),
+        ("tcp: 80", Check::Tcp(vec![local(80)])),
+        ("tcp: '127.0.0.1:80'", Check::Tcp(vec![local(80)])),
+        ("tcp: 'localhost:80'", Check::Tcp(vec![local(80), six(80)])),
+        ("tcp: '[::1]:80'", Check::Tcp(vec![six(80)])),
+        ("unix: /run/x", Check::Unix("/run/x".into())),
+        ("file: /run/x", Check::File("/run/x".into())),
+        (
+            "http: 'http://127.0.0.1:8080/up?a=b#c'",
+            http(vec![local(8080)], "127.0.0.1:8080", "/up?a=b"),
+        ),
+        (
+            "http: http://localhost",
+            http(vec![local(80), six(80)], "localhost", "/"),
+        ),
+        (
+            "http: 'http://[::1]:81?x'",
+            http(vec![six(81)], "[::1]:81", "/?x"),
+        ),
+    ] {
+        let spec = good(&format!("exec: a\nready: {{{value}, start_period: 2m}}\n"));
+        let test = spec.test.unwrap();
+        assert_eq!(test.check, check, "{value}");
+        assert_eq!(test.start_period, Duration::from_secs(120));
+    }
+}
+
+#[test]
+fn ready_that_cannot_be_looked_at_is_refused_with_a_hint() {
+    for (ready, message) in [
+        ("{}", "`ready` says nothing to look at"),
+        ("{tcp: 1, file: /x}", "`ready` has tcp and file"),
+        ("pg_isready", "`ready` must be a mapping"),
+        ("{tcp: db:5432}", "`ready.tcp` is no address with a port"),
+        ("{tcp: 0}", "`ready.tcp` is no address with a port"),
+        ("{tcp: 127.0.0.1}", "`ready.tcp` is no address with a port"),
+        ("{http: 'https://x/'}", "`ready.http` is no URL"),
+        ("{http: 'http://a.b/'}", "`ready.http` is no URL"),
+        (
+            "{http: \"http://127.0.0.1/\\r\\nX: y\"}",
+            "`ready.http` is no URL",
+        ),
+        ("{http: 'http://127.0.0.1/ä'}", "`ready.http` is no URL"),
+        ("{file: ready}", "`ready.file` is no absolute path"),
+        ("{unix: ''}", "`ready.unix` is no absolute path"),
+        ("{tcpp: 1}", "did you mean `tcp`?"),
+    ] {
+        let told = bad(&format!("exec: a\nready: {ready}\n"));
+        assert!(told.contains(message) && told.contains("hint:"), "{told}");
+    }
+    let told = bad("exec: a\ntest: b\nready: {tcp: 1}\n");
+    assert!(told.contains("`ready` and `test` both"), "{told}");
+}
+
+#[test]
 fn the_log_can_be_null_in_every_spelling() {
     for (word, mode) in [
         ("ring", LogMode::Ring),
@@ -163,7 +233,7 @@ web.yaml:5:1: error: unknown key `depends_on`
 web.yaml:6:1: error: unknown key `zzz`
     zzz: 1
     ^^^
-    hint: the keys are exec, test, oneshot, after, requires, stop, signal, shutdown_timeout, \
+    hint: the keys are exec, test, ready, oneshot, after, requires, stop, signal, shutdown_timeout, \
 exit_grace, kill_timeout, start_timeout, restart, log, env, dir; one of your own may begin with `x-`
 "
     );

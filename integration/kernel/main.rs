@@ -34,6 +34,7 @@ mod order;
 mod output;
 mod pods;
 mod readiness;
+mod ready;
 mod seed;
 mod signals;
 mod socket;

@@ -101,19 +101,21 @@ fn a_program_that_cannot_be_executed_is_tried_again_after_a_pause() {
     world.end();
 }
 
-/// A world whose `dead` directory is a file system that answers nothing.
+/// A world whose `dead` directory is a file system that answers nothing; `hung` is to start in it.
 fn with_dead_file_system(manner: &str) -> (World, u32) {
+    with_dead_file_system_and(manner, |dead| {
+        format!("dir: {dead}\nshutdown_timeout: 200ms\nkill_timeout: 1s")
+    })
+}
+
+fn with_dead_file_system_and(manner: &str, lines: impl Fn(&str) -> String) -> (World, u32) {
     let mut world = World::new();
     let dead = world.dir.join("dead");
     std::fs::create_dir(&dead).unwrap();
     let server = world.tool("server", &["file-system", dead.to_str().unwrap(), manner]);
     world.number("server", "serving");
     world.launch.push(format!("mounts-of={server}"));
-    let lines = format!(
-        "dir: {}\nshutdown_timeout: 200ms\nkill_timeout: 1s",
-        dead.display()
-    );
-    world.fixture("hung", "stay", &lines);
+    world.fixture("hung", "stay", &lines(dead.to_str().unwrap()));
     world.fixture("neighbour", "stay", "");
     (world, server)
 }
@@ -138,6 +140,24 @@ fn a_start_that_hangs_is_ended_in_its_time_and_holds_nobody_up() {
     assert_eq!(world.status("hung")["state"], "starting");
     world.stop_verified("hung");
     neighbour_is_quick(&world);
+    world.end();
+}
+
+#[test]
+fn a_path_that_hangs_is_looked_for_once_and_keeps_nobody_waiting() {
+    let ready = "ready: {file: DEAD/ready, interval: 1ms, timeout: 20ms}";
+    let (mut world, server) = with_dead_file_system_and("mute", |dead| ready.replace("DEAD", dead));
+    world.init();
+    until("it is looked for again and again", || {
+        let status = world.status("hung");
+        let detail = status["detail"].as_str().unwrap();
+        (detail.contains("the last look at it has not come back")).then_some(())
+    });
+    neighbour_is_quick(&world);
+    let looks = world.said("server").into_iter();
+    assert_eq!(looks.filter(|line| line.starts_with("asked")).count(), 1);
+    world.stop_verified("hung");
+    world.end_tool(server);
     world.end();
 }
 

@@ -7,6 +7,7 @@ use super::yaml::{Kind, Mark, Node};
 pub(super) const SERVICE: &[&str] = &[
     "exec",
     "test",
+    "ready",
     "oneshot",
     "after",
     "requires",
@@ -23,6 +24,18 @@ pub(super) const SERVICE: &[&str] = &[
 ];
 /// Keys of `test`, when it is a mapping.
 pub(super) const TEST: &[&str] = &["exec", "interval", "timeout", "retries"];
+/// Keys of `ready`.
+pub(super) const READY: &[&str] = &[
+    "exec",
+    "tcp",
+    "http",
+    "unix",
+    "file",
+    "interval",
+    "timeout",
+    "retries",
+    "start_period",
+];
 /// Keys of `signal`.
 pub(super) const SIGNAL: &[&str] = &["stop", "to"];
 /// Keys of `restart`.
@@ -49,7 +62,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("workdir", "dir"),
     ("cwd", "dir"),
     ("healthcheck", "test"),
-    ("readiness", "test"),
+    ("readiness", "ready"),
     ("stop_signal", "signal: {stop: …}"),
     ("stop_command", "stop"),
     ("grace", "shutdown_timeout"),

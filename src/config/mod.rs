@@ -11,6 +11,7 @@ mod keys;
 mod load;
 mod problem;
 mod read;
+mod ready;
 mod values;
 mod words;
 mod yaml;

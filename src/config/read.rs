@@ -7,7 +7,7 @@ use super::keys::{self, Fields, unique};
 use super::problem::{Position, Problem, Severity};
 use super::yaml::{self, Kind, Mark, Node};
 use super::{Leniency, MAX_FILE_BYTES, bad_name};
-use crate::core::{LogMode, Reach, RestartPolicy, RestartWhen, Signal, Spec, Test};
+use crate::core::{LogMode, Reach, RestartPolicy, RestartWhen, Signal, Spec};
 
 /// More problems than this in one file are counted, not listed.
 const MAX_PROBLEMS: usize = 40;
@@ -156,9 +156,7 @@ impl Reader<'_> {
         let mut spec = Spec::new(name, exec);
         self.dependency_keys(&fields, &mut spec);
         self.stop_keys(&fields, &mut spec);
-        if let Some(node) = fields.get("test") {
-            spec.test = self.test(node);
-        }
+        self.readiness(&fields, &mut spec);
         if let Some(node) = fields.get("oneshot") {
             spec.oneshot = self.bool("oneshot", node).unwrap_or_default();
         }
@@ -231,37 +229,6 @@ impl Reader<'_> {
                 .positive("kill_timeout", node, hint)
                 .unwrap_or_default();
         }
-    }
-
-    fn test(&mut self, node: &Node) -> Option<Test> {
-        let pairs = match &node.kind {
-            Kind::Map(pairs) => pairs,
-            // zinit's default is an empty string.
-            Kind::Scalar { text, .. } if text.is_empty() => return None,
-            _ => return self.command("test", node).map(Test::new),
-        };
-        let fields = Fields::new(self, pairs, keys::TEST, Some("test"));
-        let Some(exec) = fields.get("exec") else {
-            let hint = Some("add `exec: COMMAND`, the command that tests".into());
-            self.error(node.mark, "`test` has no `exec`".into(), hint);
-            return None;
-        };
-        let mut test = Test::new(self.command("test.exec", exec).unwrap_or_default());
-        if let Some(node) = fields.get("interval") {
-            let hint = "the test would run without a pause: `100ms` is often";
-            test.interval = self.positive("test.interval", node, hint);
-        }
-        if let Some(node) = fields.get("timeout") {
-            let hint = "no run could pass";
-            test.timeout = self
-                .positive("test.timeout", node, hint)
-                .unwrap_or_default();
-        }
-        if let Some(node) = fields.get("retries") {
-            let hint = "leave the key out to try for ever; 1 gives up after the first failure";
-            test.retries = self.count("test.retries", node, hint);
-        }
-        Some(test)
     }
 
     fn signal(&mut self, node: &Node, spec: &mut Spec) {

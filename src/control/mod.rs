@@ -13,11 +13,13 @@ pub mod http;
 mod methods;
 mod metrics;
 mod refusal;
+mod termination;
 
 pub use connection::serve;
 pub use describe::{Clocks, Seen, info, receipt, see};
 pub use gauge::Gauge;
 pub use metrics::Tally;
+pub use termination::termination;
 
 use tokio::sync::oneshot;
 

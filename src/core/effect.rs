@@ -18,7 +18,8 @@ pub enum Effect {
         /// The service it is a start of.
         service: ServiceId,
     },
-    /// Run an auxiliary command in the generation's `control` cgroup.
+    /// Run an auxiliary command in the generation's `control` cgroup, or look at what a readiness
+    /// test that is no command looks at (exit code 0 is a pass).
     /// Answers: `AuxExited` or `AuxFailed`.
     RunAux {
         /// The generation it belongs to.
@@ -28,8 +29,8 @@ pub enum Effect {
         /// Which command.
         kind: AuxKind,
     },
-    /// End whatever is left of an auxiliary command, the command included; one that has not
-    /// begun yet does not begin any more. Answer: `AuxEnded`.
+    /// End whatever is left of an auxiliary command, the command included, or of a look; one that
+    /// has not begun yet does not begin any more. Answer: `AuxEnded`.
     EndAux {
         /// The generation it belongs to.
         r#gen: GenId,

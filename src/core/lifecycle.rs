@@ -9,6 +9,7 @@ use super::receipt::Cause;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted};
+use super::spec::Test;
 use super::stop::AuxState;
 use super::time::Timer;
 use super::{GenId, OpId, ServiceId};
@@ -117,7 +118,7 @@ impl Supervisor {
             return;
         }
         if service.spec.test.is_some() {
-            run.probe = Some(Probe::default());
+            run.probe = Some(Probe::new(self.out.now));
             self.run_test(id);
         } else {
             self.become_up(id);
@@ -240,13 +241,18 @@ impl Supervisor {
         {
             return;
         }
-        if let Err(error) = &result {
-            self.trouble(id, error);
-        }
-        if result.is_ok_and(Exit::success) {
-            self.become_up(id);
-        } else {
-            self.on_test_failed(id);
+        let runs_a_command = |test: &Test| test.check.command().is_some();
+        let runs_a_command = service.spec.test.as_ref().is_some_and(runs_a_command);
+        match result {
+            Ok(exit) if exit.success() => self.become_up(id),
+            Ok(exit) => self.on_test_failed(id, exit.to_string()),
+            Err(error) => {
+                // A command that cannot be run is trouble; what does not answer yet is not.
+                if runs_a_command {
+                    self.trouble(id, &error);
+                }
+                self.on_test_failed(id, format!("failed to {error}"));
+            }
         }
     }
 
@@ -267,10 +273,12 @@ impl Supervisor {
                 aux,
             });
         }
-        self.on_test_failed(id);
+        let timeout = service.spec.test.as_ref().map(|test| test.timeout);
+        let timeout = timeout.unwrap_or_default();
+        self.on_test_failed(id, format!("no answer within {timeout:?}"));
     }
 
-    fn on_test_failed(&mut self, id: ServiceId) {
+    fn on_test_failed(&mut self, id: ServiceId, why: String) {
         let now = self.out.now;
         self.out.timers.cancel(Timer::TestTimeout(id));
         let Some(service) = self.services.get_mut(&id) else {
@@ -280,7 +288,7 @@ impl Supervisor {
             return;
         };
         let Some(probe) = &mut run.probe else { return };
-        match probe.failed(test) {
+        match probe.failed(test, now, why) {
             AfterFailure::Again(pause) => self.out.timers.set(Timer::TestPause(id), now + pause),
             AfterFailure::GiveUp(pause) if service.stop_wanted.is_some() => {
                 // Should that stop be taken back, the test decides again.
@@ -288,7 +296,11 @@ impl Supervisor {
             }
             AfterFailure::GiveUp(_) => {
                 let failures = probe.failures();
-                self.fail_start(id, format!("its test failed {failures} times"));
+                let why = format!(
+                    "its test failed {failures} times, at last: {}",
+                    probe.last_failure()
+                );
+                self.fail_start(id, why);
             }
         }
     }

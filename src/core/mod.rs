@@ -10,6 +10,7 @@
 
 mod answers;
 mod asked;
+pub mod check;
 pub mod effect;
 mod ending;
 pub mod event;
@@ -36,6 +37,7 @@ mod stop;
 pub mod time;
 pub mod view;
 
+pub use check::{Check, HttpGet};
 pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
 pub use machine::{Leftover, Settings, Supervisor};

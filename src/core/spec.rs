@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::check::Check;
 use super::signal::Signal;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
@@ -77,27 +78,30 @@ impl Spec {
     }
 }
 
-/// A readiness test: a command that is run until it exits 0.
+/// A readiness test: looked at again and again until it passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
-    /// The command, one word per element; never empty.
-    pub exec: Vec<String>,
+    /// What is looked at.
+    pub check: Check,
     /// Pause between two runs; none: 50 ms, doubling to 1 s.
     pub interval: Option<Duration>,
     /// How long one run may take before it is ended and counts as failed.
     pub timeout: Duration,
-    /// After how many failed runs the start has failed; none: never.
+    /// The start has failed after more failed runs than this; none: never.
     pub retries: Option<u32>,
+    /// Runs that fail within this time of the first one do not count for `retries`.
+    pub start_period: Duration,
 }
 
 impl Test {
-    /// A test that runs `exec`, everything else at its default (10 s a run, for ever).
-    pub fn new(exec: Vec<String>) -> Self {
+    /// A test that looks at `check`, everything else at its default (10 s a run, for ever).
+    pub fn new(check: Check) -> Self {
         Self {
-            exec,
+            check,
             interval: None,
             timeout: Duration::from_secs(10),
             retries: None,
+            start_period: Duration::ZERO,
         }
     }
 }

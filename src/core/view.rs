@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::machine::Supervisor;
+use super::readiness::Probe;
 use super::receipt::{Guarantee, Receipt};
 use super::service::{Ended, Service, State, Target};
 use super::spec::Spec;
@@ -124,7 +125,8 @@ impl Supervisor {
                     let blocker = blocker.map_or("its dependents", |service| &service.spec.name);
                     detail = format!("{}: waits for {blocker} to stop", wanted.cause.as_str());
                 } else if matches!(service.state, State::Starting(_)) {
-                    detail = starting_detail(service, run.execed, test_failing);
+                    let failure = run.probe.as_ref().map_or("", Probe::last_failure);
+                    detail = starting_detail(service, run.execed, failure);
                 }
             }
             State::Stopping(ladder) | State::Lingering(ladder) => {
@@ -156,15 +158,14 @@ impl Supervisor {
     }
 }
 
-fn starting_detail(service: &Service, execed: bool, test_failing: bool) -> String {
-    let text = if !execed {
-        "about to execute"
+fn starting_detail(service: &Service, execed: bool, last_failure: &str) -> String {
+    if !execed {
+        "about to execute".into()
     } else if service.spec.oneshot {
-        "running"
-    } else if test_failing {
-        "its test has not passed yet"
+        "running".into()
+    } else if last_failure.is_empty() {
+        "its test runs".into()
     } else {
-        "its test runs"
-    };
-    text.into()
+        format!("its test has not passed yet: {last_failure}")
+    }
 }

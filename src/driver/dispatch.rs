@@ -15,8 +15,8 @@ use super::scans::Wanted;
 use super::store::chain;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Effect, Event, Failed, Fence, GenId, Notice, OpId, Reach, Receipt, ServiceId, Signal,
-    Spec, To, Verdict,
+    AuxKind, Check, Effect, Event, Failed, Fence, GenId, Notice, OpId, Reach, Receipt, ServiceId,
+    Signal, Spec, To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
@@ -201,10 +201,11 @@ impl Driver {
             return;
         };
         let (argv, command) = match kind {
-            AuxKind::Test => (
-                spec.test.as_ref().map(|test| test.exec.clone()),
-                Command::Test,
-            ),
+            AuxKind::Test => match spec.test.as_ref().map(|test| test.check.clone()) {
+                Some(Check::Exec(argv)) => (Some(argv), Command::Test),
+                Some(check) => return self.run_check(r#gen, aux, check),
+                None => (None, Command::Test),
+            },
             AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
         };
         let marker = generation.marker.clone();
@@ -220,6 +221,7 @@ impl Driver {
             output: outputs.pop(),
             ending: false,
             starting: stdio.is_ok(),
+            look: None,
         };
         if stdio.is_err() {
             run.dir = None;
@@ -274,6 +276,9 @@ impl Driver {
             return;
         }
         drop(run.output.take());
+        if let Some(look) = run.look.take() {
+            look.abort();
+        }
         let (dir, process) = (run.dir.clone(), run.process.clone());
         let place = Arc::clone(&self.place);
         self.off_loop(move || {
@@ -281,6 +286,7 @@ impl Driver {
                 (Some(dir), _) => end_cgroup(&place, &dir).err(),
                 // Without a cgroup its process group is all there is to go by.
                 (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
+                // Never born, or no command: then there was only the task that looks.
                 (None, None) => None,
             };
             Message::Event(Event::AuxEnded {

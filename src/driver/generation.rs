@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
@@ -41,6 +42,8 @@ pub(super) struct Generation {
     pub(super) watches: Vec<Watch>,
     pub(super) outputs: Vec<Output>,
     pub(super) auxes: BTreeMap<OpId, Aux>,
+    /// A thread looks for a path that its readiness test waits for.
+    pub(super) looking: Arc<AtomicBool>,
     /// Processes outside its cgroup that the last scan could not end.
     pub(super) alive: BTreeSet<u32>,
     /// Tasks that wait for the end of survivors outside its cgroup.
@@ -72,6 +75,31 @@ pub(super) struct Aux {
     pub(super) ending: bool,
     /// Its start has not come back yet.
     pub(super) starting: bool,
+    /// It is no command: the task that looks.
+    pub(super) look: Option<AbortHandle>,
+}
+
+impl Aux {
+    /// One that is no command, and so has nothing to end but the task that looks.
+    pub(super) fn look(kind: AuxKind, look: Option<AbortHandle>) -> Self {
+        Self {
+            kind,
+            dir: None,
+            process: None,
+            output: None,
+            ending: false,
+            starting: false,
+            look,
+        }
+    }
+}
+
+impl Drop for Aux {
+    fn drop(&mut self) {
+        if let Some(look) = &self.look {
+            look.abort();
+        }
+    }
 }
 
 impl Generation {
@@ -98,6 +126,7 @@ impl Generation {
             watches: Vec::new(),
             outputs: Vec::new(),
             auxes: BTreeMap::new(),
+            looking: Arc::default(),
             survivors: Vec::new(),
             rereads: None,
             reread_due: None,

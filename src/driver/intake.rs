@@ -270,9 +270,9 @@ impl Driver {
                 .map(|run| run.kind),
         };
         let argv = match aux {
-            None => Some(&spec.exec),
-            Some(AuxKind::Test) => spec.test.as_ref().map(|test| &test.exec),
-            Some(AuxKind::Stop) => spec.stop_command.as_ref(),
+            None => Some(spec.exec.as_slice()),
+            Some(AuxKind::Test) => spec.test.as_ref().and_then(|test| test.check.command()),
+            Some(AuxKind::Stop) => spec.stop_command.as_deref(),
         };
         (
             spec.dir.clone(),

@@ -5,17 +5,15 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::api::{Termination, TerminationSurvivor};
-use crate::core::{Outcome, Survivor};
+use crate::control;
+use crate::core::Outcome;
 
 /// The file is a mount of the node's: it must not keep us from ending.
 const BOUND: Duration = Duration::from_secs(1);
-/// More of a command line says no more.
-const COMMAND: usize = 200;
 
 /// Writes the verdict into `path`, if there is such a file; waits for it for a moment.
 pub(super) fn write(path: &Path, outcome: &Outcome, guarantee: &str) {
-    let text = termination(outcome, guarantee).to_json();
+    let text = control::termination(outcome, guarantee).to_json();
     let path = path.to_owned();
     let (done, wait) = mpsc::channel();
     let job = move || {
@@ -35,34 +33,5 @@ pub(super) fn write(path: &Path, outcome: &Outcome, guarantee: &str) {
     let thread = std::thread::Builder::new().spawn(job);
     if thread.is_ok() && wait.recv_timeout(BOUND).is_err() {
         tracing::warn!("the termination log takes too long to be written: going on without it");
-    }
-}
-
-fn termination(outcome: &Outcome, guarantee: &str) -> Termination {
-    let verdict = outcome.verdict();
-    let reason = match (&outcome.sweep_error, outcome.deadline_hit) {
-        (Some(error), _) => Some(format!("the final sweep failed to {error}")),
-        (None, true) => Some("the shutdown's deadline came first".into()),
-        (None, false) => None,
-    };
-    Termination {
-        verdict: verdict.as_str().into(),
-        exit_code: outcome.exit_code(),
-        reason,
-        guarantee: guarantee.into(),
-        deadline_hit: outcome.deadline_hit,
-        lingering: outcome.lingering.clone(),
-        unverified: outcome.unverified.clone(),
-        survivors: outcome.survivors.iter().map(survivor).collect(),
-        omitted: 0,
-    }
-}
-
-fn survivor(survivor: &Survivor) -> TerminationSurvivor {
-    TerminationSurvivor {
-        pid: survivor.pid,
-        command: survivor.argv.join(" ").chars().take(COMMAND).collect(),
-        state: survivor.state.to_string(),
-        cgroup: survivor.cgroup.clone(),
     }
 }

@@ -9,6 +9,7 @@
 //! scans, files) runs on blocking threads and comes back as a message.
 
 mod answers;
+mod check;
 mod dispatch;
 mod generation;
 mod intake;

@@ -1,8 +1,8 @@
 //! Requests that race, leftovers, shutdowns: one short story per situation.
 
 use crate::core::{
-    Cause, Effect, Event, Exit, GenId, Leftover, OpId, Reply, Request, RequestError, Spec, Test,
-    Verdict,
+    Cause, Check, Effect, Event, Exit, GenId, Leftover, OpId, Reply, Request, RequestError, Spec,
+    Test, Verdict,
 };
 use crate::hand::{Hand, failed, ms, oneshot, requires, shutdown, web_on_setup_on_db};
 use crate::scenario::{settings, spec};
@@ -354,7 +354,7 @@ fn a_clock_that_jumps_past_the_deadline_asks_everybody_before_the_end() {
 #[test]
 fn the_test_that_never_comes_back_keeps_a_stop_from_being_called_verified() {
     let mut a = spec("a");
-    a.test = Some(Test::new(vec!["test".into()]));
+    a.test = Some(Test::new(Check::Exec(vec!["test".into()])));
     let mut hand = Hand::new(vec![a]);
     hand.run("a");
     let r#gen = hand.r#gen("a");

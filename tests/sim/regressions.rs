@@ -1,6 +1,8 @@
 //! Each was wrong once, or is easily got wrong: one short story per situation.
 
-use crate::core::{Effect, Event, Exit, Fence, Reply, RequestError, ScanReport, Test, Verdict};
+use crate::core::{
+    Check, Effect, Event, Exit, Fence, Reply, RequestError, ScanReport, Test, Verdict,
+};
 use crate::hand::{Hand, failed, ms, oneshot, requires, shutdown, web_on_setup_on_db};
 use crate::scenario::spec;
 
@@ -9,7 +11,7 @@ use crate::scenario::spec;
 #[test]
 fn a_oneshot_is_ready_by_its_exit_and_not_by_a_test() {
     let mut setup = oneshot("setup", &[]);
-    setup.test = Some(Test::new(vec!["test".into()]));
+    setup.test = Some(Test::new(Check::Exec(vec!["test".into()])));
     let mut hand = Hand::new(vec![setup, requires("web", &["setup"])]);
     hand.run("setup");
     assert!(!hand.has(|effect| matches!(effect, Effect::RunAux { .. })));
@@ -40,7 +42,7 @@ fn a_start_waits_for_what_a_done_oneshot_requires() {
 #[test]
 fn a_start_timeout_that_met_a_pending_stop_comes_again_when_that_is_taken_back() {
     let mut db = spec("db");
-    db.test = Some(Test::new(vec!["test".into()]));
+    db.test = Some(Test::new(Check::Exec(vec!["test".into()])));
     let mut setup = oneshot("setup", &[]);
     setup.start_timeout = Some(ms(1_000));
     let mut hand = Hand::new(vec![setup, requires("web", &["setup"])]);

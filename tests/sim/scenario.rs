@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::{
-    Containment, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy, RestartWhen,
+    Check, Containment, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy, RestartWhen,
     ScanQuality, Settings, ShutdownKind, Spec, Test,
 };
 use crate::dice::Dice;
@@ -164,7 +164,7 @@ fn draw_spec(dice: &mut Dice, n: usize, count: usize) -> Spec {
     }
     spec.oneshot = dice.chance(250);
     if dice.chance(250) {
-        let mut test = Test::new(vec!["test".into()]);
+        let mut test = Test::new(Check::Exec(vec!["test".into()]));
         test.timeout = ms(dice.pick(&[100, 1_000, 10_000]));
         test.retries = dice.pick(&[None, None, Some(0), Some(3)]);
         test.interval = dice.pick(&[None, None, Some(ms(10))]);

@@ -1,0 +1,178 @@
+//! Readiness: `test`, as zinit has it, and `ready`, which can look at more than a command.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::keys::{self, Fields};
+use super::read::Reader;
+use super::yaml::{Kind, Node};
+use crate::core::{Check, HttpGet, Spec, Test};
+
+/// What `ready` can look at.
+const CHECKS: [&str; 5] = ["exec", "tcp", "http", "unix", "file"];
+const ADDRESS: &str = "write `127.0.0.1:5432`, `localhost:5432` or a port alone; \
+                       for other names, `exec` a command";
+const URL: &str = "write `http://127.0.0.1:8080/path`; for anything else, `exec` a command: \
+                   `curl -fsS https://…`";
+
+impl Reader<'_> {
+    /// The keys `test` and `ready`.
+    pub(super) fn readiness(&mut self, fields: &Fields<'_>, spec: &mut Spec) {
+        if let Some(node) = fields.get("test") {
+            spec.test = self.test(node);
+        }
+        let Some(node) = fields.get("ready") else {
+            return;
+        };
+        if spec.test.is_some() {
+            let message = "`ready` and `test` both say when it is ready".into();
+            let hint = Some("keep one of the two".into());
+            self.error(node.mark, message, hint);
+        }
+        spec.test = self.ready(node);
+    }
+
+    fn test(&mut self, node: &Node) -> Option<Test> {
+        let pairs = match &node.kind {
+            Kind::Map(pairs) => pairs,
+            // zinit's default is an empty string.
+            Kind::Scalar { text, .. } if text.is_empty() => return None,
+            _ => {
+                let argv = self.command("test", node)?;
+                return Some(Test::new(Check::Exec(argv)));
+            }
+        };
+        let fields = Fields::new(self, pairs, keys::TEST, Some("test"));
+        let Some(exec) = fields.get("exec") else {
+            let hint = Some("add `exec: COMMAND`, the command that tests".into());
+            self.error(node.mark, "`test` has no `exec`".into(), hint);
+            return None;
+        };
+        let argv = self.command("test.exec", exec).unwrap_or_default();
+        let mut test = Test::new(Check::Exec(argv));
+        self.pace("test", &fields, &mut test);
+        Some(test)
+    }
+
+    fn ready(&mut self, node: &Node) -> Option<Test> {
+        let Kind::Map(pairs) = &node.kind else {
+            let message = format!("`ready` must be a mapping, this is {}", node.describe());
+            let hint = "write `ready: {tcp: 5432}`; a command alone is `test: COMMAND`";
+            self.error(node.mark, message, Some(hint.into()));
+            return None;
+        };
+        let fields = Fields::new(self, pairs, keys::READY, Some("ready"));
+        let given: Vec<&str> = CHECKS
+            .into_iter()
+            .filter(|key| fields.get(key).is_some())
+            .collect();
+        let &[key] = given.as_slice() else {
+            let message = match given.as_slice() {
+                [] => "`ready` says nothing to look at".into(),
+                keys => format!("`ready` has {}", keys.join(" and ")),
+            };
+            let hint = format!("give one of {}", CHECKS.join(", "));
+            self.error(node.mark, message, Some(hint));
+            return None;
+        };
+        let value = fields.get(key)?;
+        let what = format!("ready.{key}");
+        let check = match key {
+            "exec" => self.command(&what, value).map(Check::Exec),
+            "tcp" => self.addresses(&what, value).map(Check::Tcp),
+            "http" => self.url(&what, value).map(Check::Http),
+            "unix" => self.path(&what, value).map(Check::Unix),
+            _ => self.path(&what, value).map(Check::File),
+        };
+        let mut test = Test::new(check?);
+        self.pace("ready", &fields, &mut test);
+        Some(test)
+    }
+
+    /// How often, how long and how many times.
+    fn pace(&mut self, what: &str, fields: &Fields<'_>, test: &mut Test) {
+        if let Some(node) = fields.get("interval") {
+            let hint = "the test would run without a pause: `100ms` is often";
+            test.interval = self.positive(&format!("{what}.interval"), node, hint);
+        }
+        if let Some(node) = fields.get("timeout") {
+            let hint = "no run could pass";
+            test.timeout = self
+                .positive(&format!("{what}.timeout"), node, hint)
+                .unwrap_or_default();
+        }
+        if let Some(node) = fields.get("retries") {
+            let hint = "leave the key out to try for ever; 1 gives up after the first failure";
+            test.retries = self.count(&format!("{what}.retries"), node, hint);
+        }
+        if let Some(node) = fields.get("start_period") {
+            let period = self.duration(&format!("{what}.start_period"), node);
+            test.start_period = period.unwrap_or(Duration::ZERO);
+        }
+    }
+
+    fn addresses(&mut self, what: &str, node: &Node) -> Option<Vec<SocketAddr>> {
+        let text = self.text(what, node)?;
+        let port = text.parse::<u16>().ok().filter(|port| *port > 0);
+        let found = match port {
+            Some(port) => Some(vec![(Ipv4Addr::LOCALHOST, port).into()]),
+            None => resolve(text),
+        };
+        self.or_problem(what, node, found, "no address with a port", ADDRESS)
+    }
+
+    fn url(&mut self, what: &str, node: &Node) -> Option<HttpGet> {
+        let text = self.text(what, node)?;
+        let is_plain = |c: char| c.is_ascii_graphic();
+        let found = text.strip_prefix("http://").and_then(|rest| {
+            let (host, path) = match rest.find(['/', '?']) {
+                Some(end) => rest.split_at(end),
+                None => (rest, "/"),
+            };
+            let addresses = resolve(host).or_else(|| resolve(&format!("{host}:80")))?;
+            let path = path.split('#').next().unwrap_or_default();
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            let path = format!("{slash}{path}");
+            path.chars().all(is_plain).then(|| HttpGet {
+                addresses,
+                host: host.to_owned(),
+                path,
+            })
+        });
+        self.or_problem(what, node, found, "no URL that can be asked here", URL)
+    }
+
+    fn path(&mut self, what: &str, node: &Node) -> Option<String> {
+        let text = self.text(what, node)?;
+        let found = text.starts_with('/').then(|| text.to_owned());
+        let hint = "give the whole path, from `/`";
+        self.or_problem(what, node, found, "no absolute path", hint)
+    }
+
+    fn or_problem<T>(
+        &mut self,
+        what: &str,
+        node: &Node,
+        found: Option<T>,
+        none: &str,
+        hint: &str,
+    ) -> Option<T> {
+        if found.is_none() {
+            let message = format!("`{what}` is {none}: {}", node.describe());
+            self.error(node.mark, message, Some(hint.into()));
+        }
+        found
+    }
+}
+
+/// The addresses of `HOST:PORT`; a name other than `localhost` has none that would stay true.
+fn resolve(text: &str) -> Option<Vec<SocketAddr>> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    if let Some(rest) = text.strip_prefix("localhost:") {
+        let port = port(rest)?;
+        let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Some(both.map(|ip| SocketAddr::new(ip, port)).to_vec());
+    }
+    let address: SocketAddr = text.parse().ok()?;
+    (address.port() > 0).then(|| vec![address])
+}
