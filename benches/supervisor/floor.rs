@@ -213,6 +213,7 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
         mark: true,
         join: None,
         new_session: true,
+        attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, SpawnMethod::Clone3Into).expect("prepare");
     spawn::spawn(&prepared, |_| Ok(())).expect("spawn")

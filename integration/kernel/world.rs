@@ -418,6 +418,24 @@ impl World {
         tool.wait().unwrap();
     }
 
+    /// Writes a program that a shell runs.
+    pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.dir.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// A directory that everybody may write to.
+    pub(crate) fn open_dir(&self) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.dir.join("open");
+        let _ = fs::create_dir(&path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        path
+    }
+
     // ---- the end ------------------------------------------------------------------------
 
     /// Shuts the supervisor down, which has to say that everything is gone, and checks that.

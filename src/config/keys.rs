@@ -1,5 +1,6 @@
 //! A mapping's keys: which are known, which occur twice, which were probably meant.
 
+use super::problem::Severity;
 use super::read::Reader;
 use super::yaml::{Kind, Mark, Node};
 
@@ -18,6 +19,31 @@ pub(super) const SERVICE: &[&str] = &[
     "kill_timeout",
     "start_timeout",
     "restart",
+    "remain",
+    "on_end",
+    "on_failure",
+    "essential",
+    "survivors",
+    "min_guarantee",
+    "log",
+    "env",
+    "env_file",
+    "dir",
+    "user",
+    "group",
+    "umask",
+    "limits",
+    "nice",
+    "oom_score_adj",
+];
+/// Those that zinit knows, too.
+pub(super) const ZINIT: &[&str] = &[
+    "exec",
+    "test",
+    "oneshot",
+    "after",
+    "shutdown_timeout",
+    "signal",
     "log",
     "env",
     "dir",
@@ -48,6 +74,11 @@ pub(super) const RESTART: &[&str] = &[
     "window",
 ];
 
+/// Keys of `survivors`.
+pub(super) const SURVIVORS: &[&str] = &["keep"];
+/// Keys of a limit, when it is a mapping.
+pub(super) const LIMIT: &[&str] = &["soft", "hard"];
+
 /// What other supervisors call it.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("command", "exec"),
@@ -71,6 +102,24 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("logging", "log"),
     ("stdout", "log"),
     ("once", "oneshot"),
+    ("remain_after_exit", "remain"),
+    ("remainafterexit", "remain"),
+    ("forking", "remain"),
+    ("environment_file", "env_file"),
+    ("environmentfile", "env_file"),
+    ("dotenv", "env_file"),
+    ("run_as", "user"),
+    ("runas", "user"),
+    ("uid", "user"),
+    ("gid", "group"),
+    ("rlimits", "limits"),
+    ("ulimit", "limits"),
+    ("ulimits", "limits"),
+    ("priority", "nice"),
+    ("oomscoreadjust", "oom_score_adj"),
+    ("exit_on_end", "on_end: stop_all"),
+    ("exit_on_failure", "on_failure: stop_all"),
+    ("critical", "essential"),
 ];
 
 /// The known keys of one mapping, each with its value.
@@ -89,7 +138,7 @@ impl<'t> Fields<'t> {
     ) -> Self {
         let mut fields = Fields { pairs: Vec::new() };
         let inside = what.map_or_else(String::new, |what| format!(" in `{what}`"));
-        for (key, value) in unique(reader, pairs) {
+        for (key, value) in unique(reader, pairs, Twice::Refused) {
             let known_key = known.iter().find(|known| **known == key.0);
             match known_key {
                 Some(_) => fields.pairs.push((key.0, key.1, value)),
@@ -122,13 +171,23 @@ impl<'t> Fields<'t> {
     }
 }
 
+/// What becomes of a key that occurs twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twice {
+    /// It is an error.
+    Refused,
+    /// The last one counts, with a warning.
+    LastCounts,
+}
+
 /// Every pair whose key is a scalar and has not occurred before; the others become problems.
 pub(super) fn unique<'t>(
     reader: &mut Reader<'_>,
     pairs: &'t [(Node, Node)],
+    twice: Twice,
 ) -> Vec<((&'t str, Mark), &'t Node)> {
     let mut seen = std::collections::BTreeMap::new();
-    let mut out = Vec::new();
+    let mut out: Vec<((&str, Mark), &Node)> = Vec::new();
     for (key, value) in pairs {
         let Kind::Scalar { text, .. } = &key.kind else {
             let message = format!("a key must be a word, this is {}", key.describe());
@@ -136,6 +195,14 @@ pub(super) fn unique<'t>(
             continue;
         };
         match seen.get(text.as_str()) {
+            Some(line) if twice == Twice::LastCounts => {
+                let name = text.escape_debug();
+                let message = format!("`{name}` occurs twice, first on line {line}");
+                let hint = Some("the last one counts, as in zinit: keep one of the two".into());
+                reader.problem(Severity::Warning, key.mark, message, hint);
+                out.retain(|((known, _), _)| *known != text.as_str());
+                out.push(((text.as_str(), key.mark), value));
+            }
             Some(line) => reader.error(
                 key.mark,
                 format!(

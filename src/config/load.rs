@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::graph::{self, File};
 use super::problem::{Position, Problem, Severity};
 use super::read::{self, Read};
-use super::{Leniency, MAX_FILE_BYTES};
+use super::{Dialect, MAX_FILE_BYTES};
 use crate::core::Spec;
 
 /// What a directory of service files gave.
@@ -31,22 +31,11 @@ impl Loaded {
 /// Reads every `*.yaml` of `dir`. Hidden files are skipped, `*.yml` gets a warning. It never
 /// fails as a whole: what cannot be read is a problem, the directory itself included.
 pub fn load_dir(dir: &Path) -> Loaded {
-    load_dir_with(dir, Leniency::Strict)
+    load_dir_as(Dialect::Nought, dir)
 }
 
-/// Reads the file of one service of `dir`.
-///
-/// # Errors
-/// Every problem that keeps it from being a service; one about the whole file when it cannot be
-/// read.
-pub fn load_one(dir: &Path, name: &str, leniency: Leniency) -> Result<Spec, Vec<Problem>> {
-    let path = dir.join(format!("{name}.yaml"));
-    let text = text(&path).map_err(|problem| vec![*problem])?;
-    super::parse_with(name, &text, &path, leniency)
-}
-
-/// The same as [`load_dir`] with a choice of leniency.
-pub fn load_dir_with(dir: &Path, leniency: Leniency) -> Loaded {
+/// The same for files of this dialect.
+pub fn load_dir_as(dialect: Dialect, dir: &Path) -> Loaded {
     let mut loaded = Loaded::default();
     let paths = match list(dir) {
         Ok(paths) => paths,
@@ -75,7 +64,7 @@ pub fn load_dir_with(dir: &Path, leniency: Leniency) -> Loaded {
             continue;
         };
         let read = match text(&path) {
-            Ok(text) => read::read(&name, &text, &path, leniency),
+            Ok(text) => read::read(dialect, &name, &text, &path),
             Err(problem) => Read {
                 spec: None,
                 problems: vec![*problem],

@@ -5,11 +5,13 @@
 //! together. One bad file never keeps the others from loading.
 
 mod duration;
+mod ends;
 mod environment;
 mod graph;
 mod keys;
 mod load;
 mod problem;
+mod process;
 mod read;
 mod ready;
 mod values;
@@ -22,20 +24,22 @@ use crate::core::Spec;
 
 pub use duration::parse as parse_duration;
 pub use environment::{BadLine, Environment, parse_environment};
-pub use load::{Loaded, load_dir, load_dir_with, load_one};
+pub use load::{Loaded, load_dir, load_dir_as};
 pub use problem::{Position, Problem, Severity};
 pub use words::{SplitError, split_words};
 
 /// A service file larger than this is refused (bytes).
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 
-/// What becomes of keys that mean nothing here.
+/// Whose service files they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Leniency {
-    /// They are refused: a typing error must not change what runs.
+pub enum Dialect {
+    /// Ours: what is unknown or cannot be is an error.
     #[default]
-    Strict,
-    /// They are warned of: zinit ignores them, and its directories load as they are.
+    Nought,
+    /// zinit's, for a supervisor that is called by its name: whatever zinit takes loads. Unknown
+    /// keys are warnings; so are bad values of keys that zinit does not know, which then have
+    /// no effect.
     Zinit,
 }
 
@@ -45,20 +49,20 @@ pub enum Leniency {
 /// Every problem of the file, when at least one of them keeps it from being a service. Warnings
 /// about a file that is one are what [`load_dir`] reports and this does not.
 pub fn parse(name: &str, text: &str, path: &Path) -> Result<Spec, Vec<Problem>> {
-    parse_with(name, text, path, Leniency::Strict)
+    parse_as(Dialect::Nought, name, text, path)
 }
 
-/// The same with a choice of leniency.
+/// The same for a file of this dialect.
 ///
 /// # Errors
-/// As [`parse`].
-pub fn parse_with(
+/// As for [`parse`].
+pub fn parse_as(
+    dialect: Dialect,
     name: &str,
     text: &str,
     path: &Path,
-    leniency: Leniency,
 ) -> Result<Spec, Vec<Problem>> {
-    let read = read::read(name, text, path, leniency);
+    let read = read::read(dialect, name, text, path);
     read.spec.ok_or(read.problems)
 }
 

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::environment::bad_key;
-use super::keys::{self, Fields, unique};
+use super::keys::{self, Fields};
 use super::problem::{Position, Problem, Severity};
 use super::yaml::{self, Kind, Mark, Node};
-use super::{Leniency, MAX_FILE_BYTES, bad_name};
-use crate::core::{LogMode, Reach, RestartPolicy, RestartWhen, Signal, Spec};
+use super::{Dialect, MAX_FILE_BYTES, bad_name};
+use crate::core::{LogMode, Reach, Signal, Spec};
 
 /// More problems than this in one file are counted, not listed.
 const MAX_PROBLEMS: usize = 40;
@@ -22,13 +21,15 @@ pub(super) struct Read {
     pub(super) dependencies: Vec<(String, Position)>,
 }
 
-pub(super) fn read(name: &str, text: &str, path: &Path, leniency: Leniency) -> Read {
+pub(super) fn read(dialect: Dialect, name: &str, text: &str, path: &Path) -> Read {
     let mut reader = Reader {
-        leniency,
+        dialect,
+        foreign_key: false,
         text,
         path,
         problems: Vec::new(),
         unlisted: 0,
+        errors: 0,
         dependencies: Vec::new(),
     };
     if let Some(why) = bad_name(name) {
@@ -49,26 +50,53 @@ pub(super) fn read(name: &str, text: &str, path: &Path, leniency: Leniency) -> R
 
 /// Collects problems while values are read.
 pub(super) struct Reader<'a> {
+    pub(super) dialect: Dialect,
+    /// What is being read is a key that zinit does not know, in a file of zinit's: nothing
+    /// about it keeps the service from running.
+    foreign_key: bool,
     text: &'a str,
     path: &'a Path,
-    leniency: Leniency,
     problems: Vec<Problem>,
     unlisted: usize,
+    errors: usize,
     pub(super) dependencies: Vec<(String, Mark)>,
 }
 
 impl Reader<'_> {
     pub(super) fn error(&mut self, mark: Mark, message: String, hint: Option<String>) {
-        self.problem(Severity::Error, mark, message, hint);
+        self.errors += 1;
+        if !self.foreign_key {
+            return self.problem(Severity::Error, mark, message, hint);
+        }
+        let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+        let hint = Some(format!("the key has no effect, as in zinit{hint}"));
+        self.problem(Severity::Warning, mark, message, hint);
     }
 
-    /// A key that means nothing here.
+    /// A key that nobody knows.
     pub(super) fn unknown(&mut self, mark: Mark, message: String, hint: Option<String>) {
-        let severity = match self.leniency {
-            Leniency::Strict => Severity::Error,
-            Leniency::Zinit => Severity::Warning,
+        let severity = match self.dialect {
+            Dialect::Nought => Severity::Error,
+            Dialect::Zinit => Severity::Warning,
         };
         self.problem(severity, mark, message, hint);
+    }
+
+    /// Reads `key`; when zinit does not know it and the file is zinit's, what is wrong with it
+    /// is a warning and the key has no effect.
+    pub(super) fn key<T>(
+        &mut self,
+        key: &str,
+        fields: &Fields<'_>,
+        read: impl FnOnce(&mut Self, &Node) -> Option<T>,
+    ) -> Option<T> {
+        let node = fields.get(key)?;
+        self.foreign_key = self.dialect == Dialect::Zinit && !keys::ZINIT.contains(&key);
+        let errors = self.errors;
+        let value = read(self, node);
+        let bad = self.errors > errors;
+        let ignored = std::mem::take(&mut self.foreign_key) && bad;
+        value.filter(|_| !ignored)
     }
 
     pub(super) fn problem(
@@ -156,31 +184,23 @@ impl Reader<'_> {
         let mut spec = Spec::new(name, exec);
         self.dependency_keys(&fields, &mut spec);
         self.stop_keys(&fields, &mut spec);
-        self.readiness(&fields, &mut spec);
-        if let Some(node) = fields.get("oneshot") {
-            spec.oneshot = self.bool("oneshot", node).unwrap_or_default();
-        }
-        if let Some(node) = fields.get("start_timeout") {
-            spec.start_timeout =
-                self.positive("start_timeout", node, "leave the key out to wait for ever");
-        }
-        if let Some(node) = fields.get("restart") {
-            spec.restart = self.restart(node);
-            if spec.oneshot {
-                let message = "`restart` has no effect on a oneshot".into();
-                self.problem(Severity::Warning, node.mark, message, None);
-            }
-        }
+        self.start_keys(&fields, &mut spec);
+        self.end_keys(&fields, &mut spec);
+        self.process_keys(&fields, &mut spec);
         if let Some(node) = fields.raw("log") {
             spec.log = self.log(node);
         }
-        if let Some(node) = fields.get("env") {
-            self.env(node, &mut spec);
-        }
-        if let Some(node) = fields.get("dir") {
-            spec.dir = self.dir(node);
-        }
         Some(spec)
+    }
+
+    fn start_keys(&mut self, fields: &Fields<'_>, spec: &mut Spec) {
+        if let Some(node) = fields.get("oneshot") {
+            spec.oneshot = self.bool("oneshot", node).unwrap_or_default();
+        }
+        self.readiness(fields, spec);
+        spec.start_timeout = self.key("start_timeout", fields, |reader, node| {
+            reader.positive("start_timeout", node, "leave the key out to wait for ever")
+        });
     }
 
     fn exec(&mut self, fields: &Fields<'_>, root: Mark) -> Vec<String> {
@@ -199,9 +219,10 @@ impl Reader<'_> {
         if let Some(node) = fields.get("after") {
             spec.after = self.names("after", node);
         }
-        if let Some(node) = fields.get("requires") {
-            spec.requires = self.names("requires", node);
-        }
+        let requires = self.key("requires", fields, |reader, node| {
+            Some(reader.names("requires", node))
+        });
+        spec.requires = requires.unwrap_or_default();
         let both = spec.after.iter().find(|name| spec.requires.contains(name));
         if let (Some(name), Some(mark)) = (both, fields.key_mark("after")) {
             let message = format!("`{name}` is in `after` and in `requires`");
@@ -211,24 +232,23 @@ impl Reader<'_> {
     }
 
     fn stop_keys(&mut self, fields: &Fields<'_>, spec: &mut Spec) {
-        if let Some(node) = fields.get("stop") {
-            spec.stop_command = self.command("stop", node);
-        }
+        spec.stop_command = self.key("stop", fields, |reader, node| reader.command("stop", node));
         if let Some(node) = fields.get("signal") {
             self.signal(node, spec);
         }
         if let Some(node) = fields.get("shutdown_timeout") {
-            spec.grace = self.duration("shutdown_timeout", node).unwrap_or_default();
+            let grace = self.duration("shutdown_timeout", node);
+            spec.grace = grace.unwrap_or(spec.grace);
         }
-        if let Some(node) = fields.get("exit_grace") {
-            spec.exit_grace = self.duration("exit_grace", node).unwrap_or_default();
-        }
-        if let Some(node) = fields.get("kill_timeout") {
+        let exit_grace = self.key("exit_grace", fields, |reader, node| {
+            reader.duration("exit_grace", node)
+        });
+        spec.exit_grace = exit_grace.unwrap_or(spec.exit_grace);
+        let kill_timeout = self.key("kill_timeout", fields, |reader, node| {
             let hint = "every stop that has to kill would end lingering";
-            spec.kill_timeout = self
-                .positive("kill_timeout", node, hint)
-                .unwrap_or_default();
-        }
+            reader.positive("kill_timeout", node, hint)
+        });
+        spec.kill_timeout = kill_timeout.unwrap_or(spec.kill_timeout);
     }
 
     fn signal(&mut self, node: &Node, spec: &mut Spec) {
@@ -251,64 +271,15 @@ impl Reader<'_> {
                 }
             }
         }
-        if let Some(node) = fields.get("to") {
+        let to = self.key("to", &fields, |reader, node| {
             let choices = [
                 ("main", Reach::Main),
                 ("group", Reach::Group),
                 ("all", Reach::All),
             ];
-            if let Some(reach) = self.choice("signal.to", node, &choices) {
-                spec.signal_to = reach;
-            }
-        }
-    }
-
-    fn restart(&mut self, node: &Node) -> RestartPolicy {
-        const POLICIES: [(&str, RestartWhen); 3] = [
-            ("always", RestartWhen::Always),
-            ("on-failure", RestartWhen::OnFailure),
-            ("never", RestartWhen::Never),
-        ];
-        let mut restart = RestartPolicy::default();
-        let Kind::Map(pairs) = &node.kind else {
-            restart.when = self
-                .choice("restart", node, &POLICIES)
-                .unwrap_or(restart.when);
-            return restart;
-        };
-        let fields = Fields::new(self, pairs, keys::RESTART, Some("restart"));
-        if let Some(node) = fields.get("policy") {
-            restart.when = self
-                .choice("restart.policy", node, &POLICIES)
-                .unwrap_or(restart.when);
-        }
-        let no_pause = "a service that fails at once would be restarted without a pause";
-        let durations = [
-            ("delay", &mut restart.delay),
-            ("max_delay", &mut restart.max_delay),
-            ("stable_after", &mut restart.stable_after),
-            ("window", &mut restart.window),
-        ];
-        for (key, value) in durations {
-            if let Some(node) = fields.get(key) {
-                let what = format!("restart.{key}");
-                *value = self.positive(&what, node, no_pause).unwrap_or(*value);
-            }
-        }
-        if let Some(node) = fields.get("burst") {
-            restart.burst = self.count("restart.burst", node, "write `policy: never` instead");
-        }
-        if restart.max_delay < restart.delay {
-            match fields.get("max_delay") {
-                Some(node) => self.error(
-                    node.mark,
-                    "`restart.max_delay` is shorter than `restart.delay`".into(),
-                    None,
-                ),
-                None => restart.max_delay = restart.delay,
-            }
-        }
-        restart
+            reader.choice("signal.to", node, &choices)
+        });
+        spec.signal_to = to.unwrap_or(spec.signal_to);
     }
 
     fn log(&mut self, node: &Node) -> LogMode {
@@ -322,37 +293,6 @@ impl Reader<'_> {
             ("null", LogMode::None),
         ];
         self.choice("log", node, &choices).unwrap_or_default()
-    }
-
-    fn env(&mut self, node: &Node, spec: &mut Spec) {
-        let Kind::Map(pairs) = &node.kind else {
-            let message = format!("`env` must be a mapping, this is {}", node.describe());
-            self.error(
-                node.mark,
-                message,
-                Some("write `env: {NAME: value}`".into()),
-            );
-            return;
-        };
-        for ((key, mark), value) in unique(self, pairs) {
-            if let Some(why) = bad_key(key) {
-                self.error(mark, format!("in `env`, {why}"), None);
-            } else if let Some(value) = self.text(&format!("env.{key}"), value) {
-                spec.env.insert(key.to_string(), value.to_string());
-            }
-        }
-    }
-
-    fn dir(&mut self, node: &Node) -> String {
-        let Some(dir) = self.text("dir", node).filter(|dir| !dir.is_empty()) else {
-            return "/".into();
-        };
-        if !dir.starts_with('/') {
-            let message = "`dir` is relative to wherever the supervisor was started".into();
-            let hint = Some("give the whole path, from `/`".into());
-            self.problem(Severity::Warning, node.mark, message, hint);
-        }
-        dir.to_string()
     }
 }
 

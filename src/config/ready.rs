@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::keys::{self, Fields};
+use super::problem::Severity;
 use super::read::Reader;
 use super::yaml::{Kind, Node};
 use crate::core::{Check, HttpGet, Spec, Test};
@@ -20,16 +21,30 @@ impl Reader<'_> {
     pub(super) fn readiness(&mut self, fields: &Fields<'_>, spec: &mut Spec) {
         if let Some(node) = fields.get("test") {
             spec.test = self.test(node);
+            self.needless("test", node, spec);
         }
-        let Some(node) = fields.get("ready") else {
-            return;
-        };
-        if spec.test.is_some() {
-            let message = "`ready` and `test` both say when it is ready".into();
-            let hint = Some("keep one of the two".into());
-            self.error(node.mark, message, hint);
+        let tested = spec.test.is_some();
+        let ready = self.key("ready", fields, |reader, node| {
+            if tested {
+                let message = "`ready` and `test` both say when it is ready".into();
+                let hint = Some("keep one of the two".into());
+                reader.error(node.mark, message, hint);
+            }
+            reader.ready(node)
+        });
+        if let (Some(ready), Some(node)) = (ready, fields.get("ready")) {
+            spec.test = Some(ready);
+            self.needless("ready", node, spec);
         }
-        spec.test = self.ready(node);
+    }
+
+    /// A oneshot's readiness is its exit.
+    fn needless(&mut self, key: &str, node: &Node, spec: &Spec) {
+        if spec.oneshot && spec.test.is_some() {
+            let message = format!("`{key}` has no effect on a oneshot");
+            let hint = Some("a oneshot is ready when it has exited 0".into());
+            self.problem(Severity::Warning, node.mark, message, hint);
+        }
     }
 
     fn test(&mut self, node: &Node) -> Option<Test> {

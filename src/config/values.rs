@@ -7,7 +7,7 @@ use super::keys::nearest;
 use super::problem::Severity;
 use super::read::Reader;
 use super::yaml::{Kind, Node};
-use super::{bad_name, duration, words};
+use super::{Dialect, bad_name, duration, words};
 
 impl Reader<'_> {
     /// The text of a scalar without NUL bytes, which no path, word or variable can hold.
@@ -99,7 +99,8 @@ impl Reader<'_> {
             let Some(name) = self.text(what, item) else {
                 continue;
             };
-            if let Some(why) = bad_name(name) {
+            let bad = bad_name(name).filter(|_| self.dialect == Dialect::Nought);
+            if let Some(why) = bad {
                 let hint = Some("the name of another service's file, without `.yaml`".into());
                 self.error(item.mark, why, hint);
             } else if names.iter().any(|known| known == name) {
@@ -144,6 +145,42 @@ impl Reader<'_> {
             self.error(node.mark, message, Some(duration::EXAMPLES.into()));
         }
         parsed
+    }
+
+    /// A whole number within bounds; `meaning` says what it is.
+    pub(super) fn within(
+        &mut self,
+        what: &str,
+        node: &Node,
+        (least, most): (i32, i32),
+        meaning: &str,
+    ) -> Option<i32> {
+        let number = match &node.kind {
+            Kind::Scalar { text, .. } => text.parse().ok(),
+            Kind::List(_) | Kind::Map(_) => None,
+        };
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let message = format!(
+                "`{what}` must be a whole number from {least} to {most}, this is {}",
+                node.describe()
+            );
+            self.error(node.mark, message, Some(meaning.into()));
+        }
+        number
+    }
+
+    /// One text, or a list of them.
+    pub(super) fn texts<'t>(&mut self, what: &str, node: &'t Node) -> Vec<(&'t str, &'t Node)> {
+        let items = match &node.kind {
+            Kind::List(items) => items.as_slice(),
+            Kind::Scalar { .. } | Kind::Map(_) => std::slice::from_ref(node),
+        };
+        let texts = items.iter().filter_map(|item| {
+            let text = self.text(what, item)?;
+            Some((text, item))
+        });
+        texts.collect()
     }
 
     /// A duration that may not be zero; `zero` says what it would mean.

@@ -103,18 +103,17 @@ impl Supervisor {
         self.wait_for_start(request, id, wait);
     }
 
-    /// A service on a cycle can never start.
+    /// A service on a cycle can never start, nor one that asks for more than this place can
+    /// promise.
     fn unstartable(&self, id: ServiceId) -> Option<RequestError> {
         let cycle = self.graph.cycle_through(id);
-        if cycle.is_empty() {
-            return None;
-        }
-        let cycle = self.graph.cycle_text(&cycle);
+        let why = if cycle.is_empty() {
+            self.below_guarantee(id)?
+        } else {
+            format!("dependency cycle: {}", self.graph.cycle_text(&cycle))
+        };
         let service = self.services.get(&id)?.spec.name.clone();
-        Some(RequestError::Refused {
-            service,
-            why: format!("dependency cycle: {cycle}"),
-        })
+        Some(RequestError::Refused { service, why })
     }
 
     /// Whatever of it lingers now no longer keeps it from starting, this time or later.

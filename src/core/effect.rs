@@ -137,6 +137,10 @@ pub struct Outcome {
     pub lingering: Vec<String>,
     /// Services whose last verdict is unverified.
     pub unverified: Vec<String>,
+    /// The service whose end stopped everything; `None`: somebody asked for it.
+    pub because: Option<EndedAll>,
+    /// Whether the final sweep could tell, and has told, what lives.
+    pub sure: bool,
     /// Whether the final sweep was sure.
     pub sweep_error: Option<Failed>,
     /// Whether the deadline came before the final sweep was over.
@@ -144,27 +148,39 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What is proven of the whole.
+    /// What is proven of the whole. A sure sweep outweighs what was not proven earlier.
     pub fn verdict(&self) -> Verdict {
         if !self.survivors.is_empty() || !self.lingering.is_empty() {
             Verdict::Lingering
-        } else if self.sweep_error.is_some() || !self.unverified.is_empty() {
+        } else if self.sweep_error.is_some() || (!self.sure && !self.unverified.is_empty()) {
             Verdict::Unverified
         } else {
             Verdict::Verified
         }
     }
 
-    /// The exit code: 70 when anything lingers, 71 when the final sweep was unverified, else 0.
+    /// The exit code: that of the service whose end stopped everything, if it is not 0; 70 when
+    /// anything lingers; 71 when the final sweep was unverified; else 0. A sure sweep outweighs
+    /// what was not proven earlier.
     pub fn exit_code(&self) -> u8 {
-        if !self.survivors.is_empty() || !self.lingering.is_empty() {
-            70
-        } else if self.sweep_error.is_some() || !self.unverified.is_empty() {
-            71
-        } else {
-            0
+        let code = self.because.as_ref().map_or(0, |because| because.code);
+        match self.verdict() {
+            _ if code != 0 => code,
+            Verdict::Lingering => 70,
+            Verdict::Unverified => 71,
+            Verdict::Verified => 0,
         }
     }
+}
+
+/// A service whose end stopped everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedAll {
+    /// Its name.
+    pub service: String,
+    /// The exit code that the supervisor takes from it; 0 for none. 128 and the signal's number
+    /// for one that a signal ended, 125 for one that did not come to run or has no code.
+    pub code: u8,
 }
 
 /// A line for the log.
@@ -192,6 +208,15 @@ pub enum Notice {
         kind: ShutdownKind,
         /// How many services run.
         running: usize,
+    },
+    /// A service has ended, and its file says that everything stops then.
+    StopsAll {
+        /// The service.
+        service: ServiceId,
+        /// Which key says so.
+        key: &'static str,
+        /// How it ended.
+        how: String,
     },
     /// Every grace is cut short.
     Hurry,

@@ -2,13 +2,12 @@
 
 use super::ServiceId;
 use super::effect::Effect;
-use super::event::{Event, Exit};
+use super::event::Event;
 use super::lifecycle::starting_again;
 use super::machine::{Out, Supervisor};
 use super::receipt::{Cause, Verdict};
 use super::request::{Reply, RequestError};
 use super::service::{Ended, Service, State, Target};
-use super::spec::RestartWhen;
 use super::stop::Ladder;
 use super::time::Timer;
 
@@ -70,7 +69,11 @@ impl Supervisor {
             self.out.push(Effect::Reply { id, reply });
         }
         if verdict == Verdict::Lingering {
+            let cause = ladder.cause;
             self.set_state(id, State::Lingering(ladder));
+            if first {
+                self.on_lingers(id, cause);
+            }
             if first && self.shutdown.is_none() {
                 self.cascade(id, true);
                 self.halt_stops_below(id, &receipt);
@@ -116,7 +119,12 @@ impl Supervisor {
             self.out.timers.set(Timer::Backoff(id), until);
         }
         let failed = matches!(next, State::Failed { .. });
+        let ended = matches!(cause, Cause::Ended | Cause::StartFailed) && !down;
+        let for_good = ended && (failed || matches!(next, State::Done));
         self.set_state(id, next);
+        if for_good {
+            self.on_ended_for_good(id, !failed);
+        }
         if failed {
             // Those that require it may run although it was not ready: a oneshot's second run.
             self.cascade(id, true);
@@ -145,20 +153,14 @@ impl Supervisor {
             return State::Down;
         };
         let exit = service.last.as_ref().and_then(|last| last.exit);
-        let success = cause == Cause::Ended && exit.is_some_and(Exit::success);
+        let success = service.succeeded(cause);
         let why = match (&service.failure, exit) {
             (Some(failure), _) => failure.clone(),
             (None, Some(exit)) => exit.to_string(),
             (None, None) => "ended".into(),
         };
         let policy = &service.spec.restart;
-        let again = !service.spec.oneshot
-            && match policy.when {
-                RestartWhen::Always => true,
-                RestartWhen::OnFailure => !success,
-                RestartWhen::Never => false,
-            };
-        if !again {
+        if !service.restarts_after(success) {
             return if success {
                 State::Done
             } else {

@@ -59,10 +59,15 @@ impl Supervisor {
             }
             Event::MainExited { exit, .. } => self.on_main_exited(id, exit),
             Event::Cgroup { main, whole, .. } => {
+                let mut gone = false;
                 self.with_run(id, |run| {
                     run.main_populated = Some(main);
                     run.populated = Some(whole);
+                    gone = run.remains && !main;
                 });
+                if gone {
+                    self.on_remains_ended(id);
+                }
             }
             Event::AuxExited { aux, exit, .. } => self.on_aux_exited(id, aux, Ok(exit)),
             Event::AuxFailed { aux, error, .. } => self.on_aux_exited(id, aux, Err(error)),
@@ -113,11 +118,21 @@ impl Supervisor {
         if std::mem::replace(&mut run.execed, true) {
             return;
         }
-        // A oneshot's readiness is its exit.
-        if service.spec.oneshot {
+        // The readiness of these begins with their main process's exit.
+        if service.spec.oneshot || service.spec.remain {
             return;
         }
-        if service.spec.test.is_some() {
+        self.begin_readiness(id);
+    }
+
+    fn begin_readiness(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let State::Starting(run) = &mut service.state else {
+            return;
+        };
+        if service.spec.test.is_some() && !service.spec.oneshot {
             run.probe = Some(Probe::new(self.out.now));
             self.run_test(id);
         } else {
@@ -148,8 +163,23 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
+        if let State::Starting(run) | State::Up(run) = &service.state
+            && run.remains
+        {
+            // Heard again.
+            return;
+        }
         let failed = service.failure.is_some();
         let oneshot = service.spec.oneshot;
+        if let State::Starting(run) = &mut service.state
+            && service.spec.remain
+            && exit.success()
+            && run.main_populated != Some(false)
+        {
+            run.main = Main::Gone(exit);
+            run.remains = true;
+            return self.begin_readiness(id);
+        }
         // A oneshot that got done before its dependency took it along is done.
         let done = oneshot && !failed && exit.success();
         let cause = service
@@ -166,6 +196,28 @@ impl Supervisor {
             Cause::Ended
         };
         self.begin_ladder(id, cause.unwrap_or(ended));
+    }
+
+    /// Nobody is left of what the main process left running, and nobody asked for that.
+    fn on_remains_ended(&mut self, id: ServiceId) {
+        #[cfg(test)]
+        if planted(Bug::RemainsUnwatched) {
+            return;
+        }
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let wanted = service.stop_wanted.map(|wanted| wanted.cause);
+        if service.spec.oneshot {
+            // Its work was done before.
+            let cause = wanted.filter(|cause| *cause != Cause::Dependency);
+            return self.begin_ladder(id, cause.unwrap_or(Cause::Ended));
+        }
+        if wanted.is_none() {
+            service.failure = Some("what it left running has ended".into());
+        }
+        self.cascade(id, true);
+        self.begin_ladder(id, wanted.unwrap_or(Cause::Ended));
     }
 
     pub(super) fn on_start_timeout(&mut self, id: ServiceId) {
@@ -316,8 +368,31 @@ impl Supervisor {
             }
         });
         if clear {
-            self.run_test(id);
+            return self.run_test(id);
         }
+        let kill_timeout = self.services.get(&id).map(|s| s.spec.kill_timeout);
+        let ends = self.out.now + kill_timeout.unwrap_or_default();
+        self.out.timers.set(Timer::TestClear(id), ends);
+    }
+
+    /// The last test cannot be ended, so that there will not be another.
+    pub(super) fn on_test_clear_timeout(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
+        let timeout = service.spec.kill_timeout;
+        if !matches!(service.state, State::Starting(_)) {
+            return;
+        }
+        if service.stop_wanted.is_some() {
+            // Should that stop be taken back, this goes on.
+            let again = self.out.now + timeout;
+            return self.out.timers.set(Timer::TestClear(id), again);
+        }
+        self.fail_start(
+            id,
+            format!("its test could not be ended within {timeout:?}"),
+        );
     }
 
     fn on_aux_ended(&mut self, id: ServiceId, aux: OpId, error: Option<Failed>) {
@@ -330,6 +405,7 @@ impl Supervisor {
             self.trouble(id, &error);
         }
         if due {
+            self.out.timers.cancel(Timer::TestClear(id));
             self.run_test(id);
         }
     }

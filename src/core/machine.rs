@@ -27,6 +27,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// What this place allows us to promise, found by doing.
     pub guarantee: Guarantee,
+    /// Why that is not more, in words; empty when there is no more.
+    pub shortfall: String,
     /// Seeds the jitter of restarts.
     pub seed: u64,
     /// The first generation's number: above every one that a leftover has.
@@ -235,6 +237,7 @@ impl Supervisor {
             Timer::StartTimeout(id) => self.on_start_timeout(id),
             Timer::TestTimeout(id) => self.on_test_timeout(id),
             Timer::TestPause(id) => self.on_test_pause(id),
+            Timer::TestClear(id) => self.on_test_clear_timeout(id),
             Timer::Backoff(id) => self.on_backoff_over(id),
             Timer::Rung(id) => self.on_ladder(id, |ladder, out| ladder.on_rung_timeout(out, id)),
             Timer::Retry(id) => self.on_ladder(id, |ladder, out| {
@@ -418,6 +421,8 @@ impl Supervisor {
         let outcome = Outcome {
             kind: shutdown.kind,
             survivors,
+            because: shutdown.because.clone(),
+            sure: report.error.is_none() && self.settings.guarantee.can_verify(),
             lingering: self.with_verdict(Verdict::Lingering),
             unverified: self.with_verdict(Verdict::Unverified),
             sweep_error: report.error,

@@ -14,6 +14,7 @@ pub mod check;
 pub mod effect;
 mod ending;
 pub mod event;
+mod for_good;
 mod graph;
 mod halt;
 mod lifecycle;
@@ -38,7 +39,7 @@ pub mod time;
 pub mod view;
 
 pub use check::{Check, HttpGet};
-pub use effect::{AuxKind, Effect, Notice, Outcome, ShutdownKind, To};
+pub use effect::{AuxKind, Effect, EndedAll, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use plan::{Goal, Plan, Planned};
@@ -49,7 +50,9 @@ pub use receipt::{
 pub use request::{Reply, Request, RequestError, RequestId};
 pub use service::{Ended, Target};
 pub use signal::Signal;
-pub use spec::{LogMode, Reach, RestartPolicy, RestartWhen, Spec, Test};
+pub use spec::{
+    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Spec, Test,
+};
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;
 

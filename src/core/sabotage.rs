@@ -48,11 +48,15 @@ pub enum Bug {
     HintLost,
     /// In a shutdown each takes what it wishes, and those after it what is left.
     GreedyShares,
+    /// The end of what a main process left running is not noticed.
+    RemainsUnwatched,
+    /// An essential service ends, and everything goes on.
+    EndIgnored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 22] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
@@ -73,6 +77,8 @@ impl Bug {
         Bug::ReleasedTwice,
         Bug::HintLost,
         Bug::GreedyShares,
+        Bug::RemainsUnwatched,
+        Bug::EndIgnored,
     ];
 }
 

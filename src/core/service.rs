@@ -63,6 +63,8 @@ pub(super) struct Run {
     /// `None`: another supervisor started it.
     pub(super) started: Option<Time>,
     pub(super) execed: bool,
+    /// The main process has exited 0, and what it left running is the service now.
+    pub(super) remains: bool,
     pub(super) main_populated: Option<bool>,
     pub(super) populated: Option<bool>,
     pub(super) auxes: BTreeMap<OpId, AuxState>,
@@ -76,6 +78,7 @@ impl Run {
             main,
             started,
             execed: false,
+            remains: false,
             main_populated: None,
             populated: None,
             auxes: BTreeMap::new(),

@@ -62,6 +62,9 @@ impl Supervisor {
     }
 
     fn start(&mut self, id: ServiceId) {
+        if let Some(why) = self.below_guarantee(id) {
+            return self.refuse_start(id, why);
+        }
         let r#gen = self.new_gen(id);
         let now = self.out.now;
         let Some(service) = self.services.get_mut(&id) else {
@@ -114,7 +117,8 @@ impl Supervisor {
             }
         };
         let spec = &service.spec;
-        let asked = matches!(run.main, Main::Alive(_) | Main::Spawning | Main::Unknown);
+        let remains = run.remains && run.main_populated != Some(false);
+        let asked = remains || matches!(run.main, Main::Alive(_) | Main::Spawning | Main::Unknown);
         let grace = if asked { spec.grace } else { spec.exit_grace };
         let (budget, allotment) = match &self.shutdown {
             Some(shutdown) => {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ServiceId;
-use super::effect::ShutdownKind;
+use super::effect::{EndedAll, ShutdownKind};
 use super::machine::Supervisor;
 use super::receipt::Allotment;
 use super::request::RequestId;
@@ -40,6 +40,8 @@ pub(super) struct Shutdown {
     pub(super) waits: Vec<RequestId>,
     /// Every grace is cut short.
     pub(super) hurried: bool,
+    /// The service whose end began it.
+    pub(super) because: Option<EndedAll>,
 }
 
 /// How far a shutdown is.
@@ -68,6 +70,7 @@ impl Shutdown {
             stops_end: now + total.saturating_sub(end_reserve(total)),
             waits: Vec::new(),
             hurried: false,
+            because: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::Check;
+use super::receipt::Guarantee;
 use super::signal::Signal;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
@@ -44,8 +45,35 @@ pub struct Spec {
     pub log: LogMode,
     /// Added to the supervisor's environment.
     pub env: BTreeMap<String, String>,
+    /// Files of `KEY=value` lines, read at each start: added before `env`.
+    pub env_files: Vec<EnvFile>,
     /// Working directory.
     pub dir: String,
+    /// What its main process leaves running belongs to it until it is stopped: it is ready when
+    /// that process has exited 0, and has ended when nobody of it is left.
+    pub remain: bool,
+    /// Command names (`*` and `?` stand for anything) of processes that a stop lets live.
+    pub keep: Vec<String>,
+    /// It is not started where less than this can be promised.
+    pub min_guarantee: Option<Guarantee>,
+    /// What its end means to everything else, when it is not started again.
+    pub on_end: EndAction,
+    /// What its failure means, likewise.
+    pub on_failure: EndAction,
+    /// Everything stops when it has ended for good, with its exit code.
+    pub essential: bool,
+    /// Whom its processes run as: a name or a number; none: whoever the supervisor is.
+    pub user: Option<String>,
+    /// Their group, a name or a number; none: the user's own.
+    pub group: Option<String>,
+    /// Their file mode creation mask; none: the supervisor's.
+    pub umask: Option<u32>,
+    /// Their resource limits, where they differ from the supervisor's.
+    pub limits: BTreeMap<Resource, Limit>,
+    /// Their nice value; none: the supervisor's.
+    pub nice: Option<i32>,
+    /// Their oom_score_adj; none: the supervisor's.
+    pub oom_score_adj: Option<i32>,
 }
 
 impl Spec {
@@ -68,7 +96,20 @@ impl Spec {
             restart: RestartPolicy::default(),
             log: LogMode::default(),
             env: BTreeMap::new(),
+            env_files: Vec::new(),
             dir: "/".into(),
+            remain: false,
+            keep: Vec::new(),
+            min_guarantee: None,
+            on_end: EndAction::Ignore,
+            on_failure: EndAction::Ignore,
+            essential: false,
+            user: None,
+            group: None,
+            umask: None,
+            limits: BTreeMap::new(),
+            nice: None,
+            oom_score_adj: None,
         }
     }
 
@@ -168,4 +209,65 @@ pub enum RestartWhen {
     OnFailure,
     /// None.
     Never,
+}
+
+/// What the end of a service means to everything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndAction {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// Everything stops: the supervisor shuts down.
+    StopAll,
+}
+
+/// A file of environment variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvFile {
+    /// An absolute path.
+    pub path: String,
+    /// Whether the service starts all the same when there is no such file.
+    pub optional: bool,
+}
+
+/// A resource that setrlimit(2) limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// Address space, in bytes.
+    AddressSpace,
+    /// Size of a core dump, in bytes.
+    Core,
+    /// Processor time, in seconds.
+    Cpu,
+    /// Data segment, in bytes.
+    Data,
+    /// Size of a file written, in bytes.
+    FileSize,
+    /// Memory locked, in bytes.
+    LockedMemory,
+    /// POSIX message queues, in bytes.
+    MessageQueues,
+    /// How far the nice value may be lowered, as 20 minus it.
+    Nice,
+    /// Descriptors.
+    OpenFiles,
+    /// Processes and threads of the user.
+    Processes,
+    /// Realtime priority.
+    RealtimePriority,
+    /// Processor time without a rest under realtime scheduling, in microseconds.
+    RealtimeCpu,
+    /// Signals queued.
+    PendingSignals,
+    /// Stack of the main thread, in bytes.
+    Stack,
+}
+
+/// A resource limit; `None`: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What is in force.
+    pub soft: Option<u64>,
+    /// How far the process may raise it.
+    pub hard: Option<u64>,
 }

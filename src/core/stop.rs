@@ -86,6 +86,8 @@ pub(super) struct Ladder {
     signal: Signal,
     reach: Reach,
     main: Main,
+    /// What its main process left running is the service.
+    remains: bool,
     main_populated: Option<bool>,
     populated: Option<bool>,
     auxes: BTreeMap<OpId, AuxState>,
@@ -157,6 +159,7 @@ impl Ladder {
             signal: spec.stop_signal,
             reach,
             main: run.main,
+            remains: run.remains,
             main_populated: run.main_populated,
             populated: run.populated,
             auxes: run.auxes,

@@ -53,6 +53,8 @@ pub enum Timer {
     TestTimeout(ServiceId),
     /// The pause between two readiness tests is over: run the next.
     TestPause(ServiceId),
+    /// The last run of the readiness test should be cleared away by now: the start has failed.
+    TestClear(ServiceId),
     /// The back-off is over: start again.
     Backoff(ServiceId),
     /// The current rung of the stop ladder (start awaited, stop command, grace, inspection) is
@@ -141,11 +143,12 @@ impl Timers {
 }
 
 impl Timer {
-    fn of_service(id: ServiceId) -> [Timer; 7] {
+    fn of_service(id: ServiceId) -> [Timer; 8] {
         [
             Timer::StartTimeout(id),
             Timer::TestTimeout(id),
             Timer::TestPause(id),
+            Timer::TestClear(id),
             Timer::Backoff(id),
             Timer::Rung(id),
             Timer::Retry(id),
@@ -159,6 +162,7 @@ impl Timer {
             Timer::StartTimeout(id)
             | Timer::TestTimeout(id)
             | Timer::TestPause(id)
+            | Timer::TestClear(id)
             | Timer::Backoff(id)
             | Timer::Rung(id)
             | Timer::Retry(id)

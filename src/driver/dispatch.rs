@@ -1,22 +1,24 @@
 //! From effects to system calls. What may block runs off the loop, and its answer comes back as
 //! a message.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::generation::{Aux, Generation};
+use super::keep::Keeping;
 use super::message::{AuxBorn, Message};
 use super::place::Place;
 use super::report;
+use super::resolve::{self, Resolved};
 use super::run::{Driver, Owner, now};
 use super::scans::Wanted;
 use super::store::chain;
 use super::translate::{self, failed};
 use crate::core::{
-    AuxKind, Check, Effect, Event, Failed, Fence, GenId, Notice, OpId, Reach, Receipt, ServiceId,
-    Signal, Spec, To, Verdict,
+    AuxKind, Check, Effect, Event, Failed, Fence, GenId, Notice, OpId, Reach, Receipt, ScanQuality,
+    ServiceId, Signal, Spec, To, Verdict,
 };
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
@@ -80,9 +82,15 @@ impl Driver {
         let dir = self.place.generation_dir(&spec.name, r#gen);
         let marker = self.place.marker(&spec.name, r#gen);
         let generation = Generation::new(service, spec.name.clone(), dir, marker);
+        let spec = resolve::is_needed(spec).then(|| spec.clone());
         self.gens.insert(r#gen, Box::new(generation));
-        self.waiting_starts.push_back(r#gen);
-        self.start_waiting();
+        match spec {
+            Some(spec) => self.resolve(r#gen, spec),
+            None => {
+                self.waiting_starts.push_back(r#gen);
+                self.start_waiting();
+            }
+        }
     }
 
     /// Begins as many of the starts that wait as are to be under way: every one under way has
@@ -124,7 +132,7 @@ impl Driver {
         self.starting += 1;
         self.mains_starting += 1;
         self.starts_since_tidy += 1;
-        let program = self.program();
+        let program = self.program(r#gen);
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
         self.starts.push(self.reported(move || {
             let record = place.record(&spec, r#gen, dir.clone(), &marker);
@@ -142,6 +150,7 @@ impl Driver {
                 let prepared =
                     Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 spawn::spawn(&prepared, |born| {
+                    must_be_marked(&spec, born)?;
                     if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
                         let (service, why) = (&record.service, chain(&error));
                         tracing::warn!("{service}: its start is not recorded: {why}");
@@ -159,14 +168,17 @@ impl Driver {
         command: Command,
         outputs: &mut Vec<crate::logs::Output>,
     ) -> Result<[OwnedFd; 3], Failed> {
-        let null = std::fs::File::open("/dev/null")
-            .map(OwnedFd::from)
-            .map_err(|error| Failed {
-                doing: "open".into(),
-                what: "/dev/null".into(),
-                errno: error.raw_os_error().unwrap_or(0),
-                why: error.to_string(),
-            })?;
+        let null = match &self.null {
+            Some(null) => null.try_clone(),
+            // There was none when we began.
+            None => std::fs::File::open("/dev/null"),
+        };
+        let null = null.map(OwnedFd::from).map_err(|error| Failed {
+            doing: "open".into(),
+            what: "/dev/null".into(),
+            errno: error.raw_os_error().unwrap_or(0),
+            why: error.to_string(),
+        })?;
         let mode = match spec.log {
             crate::core::LogMode::Ring => Mode::Ring,
             crate::core::LogMode::Stdout => Mode::Stdout,
@@ -185,8 +197,12 @@ impl Driver {
         Ok([null, stdout, stderr])
     }
 
-    fn program(&self) -> Program {
+    fn program(&self, r#gen: GenId) -> Program {
+        let generation = self.gens.get(&r#gen);
         Program {
+            resolved: generation
+                .map(|g| Arc::clone(&g.resolved))
+                .unwrap_or_default(),
             environment: Arc::clone(&self.environment),
             open_files: self.open_files,
             mark: self.place.marks(),
@@ -238,7 +254,7 @@ impl Driver {
             }
         };
         self.starting += 1;
-        let program = self.program();
+        let program = self.program(r#gen);
         let place = Arc::clone(&self.place);
         self.starts.push(self.reported(move || {
             let argv = argv.unwrap_or_default();
@@ -373,7 +389,9 @@ impl Driver {
         but_group: Option<u32>,
     ) {
         let mark = self.held_mark(r#gen);
+        let keeping = self.gens.get(&r#gen).and_then(|g| self.keeping(g));
         self.off_loop(move || {
+            set_aside(keeping.as_ref());
             let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok());
             let sent = signal::send_members(&dir, number, &|stat| {
                 Some(stat.pid) != but
@@ -446,7 +464,9 @@ impl Driver {
             self.take_census(r#gen);
         }
         let mark = self.held_mark(r#gen);
+        let keeping = self.gens.get(&r#gen).and_then(|g| self.keeping(g));
         self.off_loop(move || {
+            set_aside(keeping.as_ref());
             // Looked at before: the dead cannot be told any more. Where that fails they are
             // named among the killed, as they would be without a mark.
             let moved_in = mark.and_then(|mark| MovedIn::new(mark).ok()?.among(&dir).ok());
@@ -542,6 +562,9 @@ impl Driver {
             self.read_again(receipt.r#gen);
         }
         let r#gen = receipt.r#gen;
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.kept = receipt.kept.iter().map(|kept| kept.pid).collect();
+        }
         self.store.receipt(receipt, report::clocks());
         if self.leftovers.remove(&r#gen) {
             self.succeed_previous();
@@ -565,12 +588,14 @@ impl Driver {
                 tracing::debug!("{}: somebody still holds its output", generation.name);
             }
         }
+        self.keep(r#gen, generation);
     }
 }
 
 /// What every process is started with.
 struct Program {
     environment: Arc<[(OsString, OsString)]>,
+    resolved: Arc<Resolved>,
     open_files: Option<OpenFiles>,
     mark: bool,
 }
@@ -586,13 +611,15 @@ impl Program {
         cgroup: Option<PathBuf>,
     ) -> spawn::Spec {
         let mut env = self.environment.to_vec();
-        let own = spec
-            .env
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        for (key, value) in own.chain([(MARKER, marker)]) {
+        env.retain(|(key, _)| self.resolved.without.iter().all(|without| key != without));
+        let own = spec.env.iter();
+        let own = own.map(|(key, value)| (OsStr::new(key), OsStr::new(value)));
+        let read = self.resolved.vars.iter();
+        let read = read.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
+        let marker = [(OsStr::new(MARKER), OsStr::new(marker))];
+        for (key, value) in read.chain(own).chain(marker) {
             env.retain(|(known, _)| known != key);
-            env.push((OsString::from(key), OsString::from(value)));
+            env.push((key.to_owned(), value.to_owned()));
         }
         spawn::Spec {
             program: OsString::from(argv.first().map_or("", String::as_str)),
@@ -605,7 +632,23 @@ impl Program {
             mark: self.mark,
             join: None,
             new_session: true,
+            attributes: resolve::attributes(spec, &self.resolved.run_as),
         }
+    }
+}
+
+/// A service that asks for a mark does not run without one.
+fn must_be_marked(spec: &Spec, born: &Born) -> Result<(), SysError> {
+    let asked = spec
+        .min_guarantee
+        .is_some_and(|least| least.scan == ScanQuality::Marked);
+    match &born.unmarked {
+        Some(unmarked) if asked => Err(SysError::because(
+            "give what its min_guarantee asks for to",
+            spec.name.clone(),
+            format!("it would run without a mark: failed to {unmarked}"),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -638,6 +681,12 @@ fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
         tracing::warn!("failed to start a thread that reads command lines: {error}");
     }
     complete.recv_timeout(ARGV_BOUND).unwrap_or(found)
+}
+
+fn set_aside(keeping: Option<&Keeping>) {
+    if let Some(Err(error)) = keeping.map(Keeping::set_aside) {
+        tracing::warn!("what is to be kept cannot be set aside: failed to {error}");
+    }
 }
 
 /// Ends and removes the cgroup of an auxiliary command.

@@ -8,12 +8,16 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
+use super::resolve::Resolved;
 use crate::core::{AuxKind, Foreigner, OpId, ServiceId, Time};
 use crate::logs::Output;
 use crate::sys::notify::Watch;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::ProcId;
 use crate::sys::spawn::Mark;
+
+/// Begins the name of a cgroup beside a generation's, for what is kept of it.
+const KEPT: &str = "kept-";
 
 /// What is held for one start of one service, from its spawn to its last verdict.
 #[derive(Debug)]
@@ -54,6 +58,11 @@ pub(super) struct Generation {
     pub(super) reread_due: Option<Time>,
     /// On its way down: only then is it looked at again and again where nothing notifies us.
     pub(super) stopping: bool,
+    /// What its start needs is being read from files; and what was read.
+    pub(super) resolving: bool,
+    pub(super) resolved: Arc<Resolved>,
+    /// Its processes that are kept because its service's file says so, as the receipt has them.
+    pub(super) kept: BTreeSet<u32>,
 }
 
 /// A process of ours that is not reaped yet.
@@ -131,11 +140,21 @@ impl Generation {
             rereads: None,
             reread_due: None,
             stopping: false,
+            resolving: false,
+            resolved: Arc::default(),
+            kept: BTreeSet::new(),
         }
     }
 }
 
 impl Generation {
+    /// Where those of its processes go that its service's file wants kept.
+    pub(super) fn kept_dir(&self) -> Option<PathBuf> {
+        let dir = self.dir.as_ref()?;
+        let number = dir.file_name()?.to_str()?;
+        Some(dir.with_file_name(format!("{KEPT}{number}")))
+    }
+
     /// The mark, for another process of this start to bear.
     pub(super) fn mark_to_join(&self) -> Option<OwnedFd> {
         self.mark_held.as_ref()?.fd.try_clone().ok()

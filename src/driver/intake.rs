@@ -24,6 +24,7 @@ impl Driver {
     pub(super) fn on_message(&mut self, message: Message) {
         match message {
             Message::Event(event) => self.on_event(event),
+            Message::Resolved { r#gen, result } => self.on_resolved(r#gen, result),
             Message::Started { r#gen, result } => self.on_started(r#gen, result),
             Message::AuxStarted { r#gen, aux, result } => self.on_aux_started(r#gen, aux, result),
             Message::ExecReady { pid } => self.on_exec_ready(pid),
@@ -243,6 +244,7 @@ impl Driver {
         let (dir, program) = self.program_of(owner);
         let what = match stage {
             Stage::Directory => dir,
+            Stage::Credentials => self.account_of(owner),
             _ => program,
         };
         let (doing, why) = (stage.doing().into(), errno.desc().into());
@@ -252,6 +254,17 @@ impl Driver {
             errno: errno as i32,
             why,
         }
+    }
+
+    /// Whom a process was to run as.
+    fn account_of(&self, owner: Owner) -> String {
+        let (Owner::Main(r#gen) | Owner::Aux(r#gen, _)) = owner;
+        let service = self.core.service_of(r#gen);
+        let spec = service.and_then(|service| self.core.spec(service));
+        let user = spec.and_then(|spec| Some(format!("user {}", spec.user.as_ref()?)));
+        let group = spec.and_then(|spec| Some(format!("group {}", spec.group.as_ref()?)));
+        let words: Vec<String> = user.into_iter().chain(group).collect();
+        words.join(" and ")
     }
 
     /// The working directory and the program that a process was to have.

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::resolve::Resolved;
 use super::scans::Wanted;
 use crate::core::{Event, Foreigner, GenId, KillReport, OpId};
+use crate::sys::SysError;
 use crate::sys::scan::PassResult;
 use crate::sys::spawn::{Born, SpawnError};
 
@@ -11,6 +13,11 @@ use crate::sys::spawn::{Born, SpawnError};
 pub(super) enum Message {
     /// Something the core waits for.
     Event(Event),
+    /// What a start needs from files is there, or cannot be had.
+    Resolved {
+        r#gen: GenId,
+        result: Result<Resolved, SysError>,
+    },
     /// The main process of a generation exists, or does not.
     Started {
         r#gen: GenId,

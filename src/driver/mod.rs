@@ -13,12 +13,14 @@ mod check;
 mod dispatch;
 mod generation;
 mod intake;
+mod keep;
 mod lane;
 mod last_words;
 mod leftovers;
 mod message;
 mod place;
 mod report;
+mod resolve;
 mod run;
 mod scans;
 mod store;
@@ -135,6 +137,7 @@ async fn supervise(
     let settings = Settings {
         deadline: options.deadline,
         guarantee: place.guarantee(),
+        shortfall: place.notes.join("; "),
         seed: clock::boot_now(),
         first_gen: GenId(dir.next_generation_hint().0.max(1)),
     };

@@ -49,6 +49,9 @@ pub(super) fn notice(core: &Supervisor, notice: &Notice) {
             };
             tracing::info!("{what}: stopping {running} service(s)");
         }
+        Notice::StopsAll { service, key, how } => {
+            tracing::warn!("{}: {how}: everything stops ({key})", name(*service));
+        }
         Notice::Hurry => tracing::warn!("shutdown: asked again, so every grace ends now"),
     }
 }
@@ -138,7 +141,15 @@ pub(super) fn outcome(outcome: &Outcome, core_guarantee: &str) {
         tracing::error!("the shutdown's deadline came before everything had its verdict");
     }
     let (lingering, unverified) = (&outcome.lingering, &outcome.unverified);
-    match outcome.exit_code() {
+    if let Some(because) = &outcome.because {
+        let (service, code) = (&because.service, because.code);
+        tracing::info!("everything was stopped because {service} ended; its exit code: {code}");
+    }
+    let proven = Outcome {
+        because: None,
+        ..outcome.clone()
+    };
+    match proven.exit_code() {
         0 => tracing::info!("verified: every service is gone, nothing is left ({core_guarantee})"),
         70 => tracing::error!(
             "lingering: {}: {} process(es) are left",

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::fs::File;
 use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
@@ -13,6 +14,7 @@ use super::generation::Generation;
 use super::lane::Lane;
 use super::message::Message;
 use super::place::Place;
+use super::resolve::Readings;
 use super::scans::Wanted;
 use super::store::Store;
 use super::threads::Threads;
@@ -73,6 +75,12 @@ pub(super) struct Driver {
     pub(super) starts_since_tidy: usize,
     /// Generations whose start waits for others to come back.
     pub(super) waiting_starts: VecDeque<GenId>,
+    /// Files that are being read for starts.
+    pub(super) readings: Readings,
+    /// Generations with their last verdict of which somebody lives on purpose.
+    pub(super) kept: BTreeMap<GenId, Box<Generation>>,
+    /// For the standard input of everything that is started.
+    pub(super) null: Option<File>,
     pub(super) inbox: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -206,6 +214,9 @@ impl Driver {
             mains_starting: 0,
             starts_since_tidy: 0,
             waiting_starts: VecDeque::new(),
+            readings: Readings::default(),
+            kept: BTreeMap::new(),
+            null: File::open("/dev/null").ok(),
             messages,
             asks: parts.asks,
             notify,

@@ -117,7 +117,7 @@ impl Driver {
                 }
                 Wanted::Count => {
                     let error = result.error.filter(|_| !result.doubtful);
-                    self.on_members(r#gen, result.kept.len(), error);
+                    self.on_members(r#gen, result.spared.len(), error);
                 }
                 Wanted::Signal {
                     number,
@@ -125,7 +125,7 @@ impl Driver {
                     but_group,
                 } => {
                     let among = result
-                        .kept
+                        .spared
                         .iter()
                         .filter(|stat| Some(stat.pid) != but && Some(stat.pgrp) != but_group);
                     self.signal_each(r#gen, number, among.map(ProcStat::id).collect());
@@ -144,11 +144,14 @@ impl Driver {
         self.look_closely(r#gen);
     }
 
-    /// What the final sweep looks for of a generation that has no last verdict.
+    /// What the final sweep looks for, and ends, of a generation that has no last verdict or of
+    /// which somebody was kept.
     pub(super) fn final_target(&self, generation: &Generation) -> ScanTarget {
         ScanTarget {
             cgroup: None,
             cgroup_path: None,
+            keep: None,
+            spare: false,
             ..self.scan_target(generation, Wanted::Count)
         }
     }
@@ -170,9 +173,13 @@ impl Driver {
             recorded,
             main: generation.main_id,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),
-            keep: wanted
-                .spares()
-                .then(|| -> scan::Keep { Box::new(|_| true) }),
+            keep: self
+                .keeping(generation)
+                .map(|keeping| -> scan::Keep { Box::new(move |process| keeping.names(process)) }),
+            kept_path: generation
+                .kept_dir()
+                .and_then(|dir| self.place.path_in_proc(&dir)),
+            spare: wanted.spares(),
         }
     }
 
@@ -193,6 +200,7 @@ impl Driver {
                 .and_then(|leaf| self.place.path_in_proc(&leaf)),
             orphans: self.orphans(),
             known_marks: others()
+                .chain(&self.kept)
                 .filter_map(|(_, generation)| generation.mark)
                 .collect(),
             known_children: self
@@ -201,6 +209,11 @@ impl Driver {
                 .filter(|(_, Owner::Main(r#gen) | Owner::Aux(r#gen, _))| !targets.contains(r#gen))
                 .map(|(pid, _)| *pid)
                 .chain(self.inherited.iter().copied())
+                .chain(
+                    self.kept
+                        .values()
+                        .flat_map(|kept| kept.kept.iter().copied()),
+                )
                 .collect(),
             orphan_reaper: self.orphan_reaper,
             ..ScanContext::with_own_mark(self.place.own_mark)

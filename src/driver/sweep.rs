@@ -33,8 +33,10 @@ impl Driver {
     /// Looks once more for everything that was ever ours: the generations that have no final
     /// verdict, the cgroups that stand, our children.
     pub(super) fn sweep(&mut self) {
-        let targets: Vec<ScanTarget> = self.gens.values().map(|g| self.final_target(g)).collect();
-        // Whatever is in whichever cgroup is looked for now.
+        let all = self.gens.values().chain(self.kept.values());
+        let targets: Vec<ScanTarget> = all.map(|g| self.final_target(g)).collect();
+        // Nobody is kept any more, and whatever is in whichever cgroup is looked for now.
+        self.kept.values_mut().for_each(|kept| kept.kept.clear());
         let context = ScanContext {
             tree: None,
             ..self.scan_context(self.gens.keys().copied().collect())

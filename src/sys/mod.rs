@@ -10,6 +10,7 @@
 //!  learn of it    reap, notify, clock    the rest    socket, rlimit, power
 //! ```
 
+pub mod accounts;
 pub mod cgroup;
 pub mod clock;
 mod error;

@@ -1,6 +1,8 @@
-//! The limit on open files: the supervisor raises its own, its children get the old one back.
+//! Resource limits. The supervisor raises its own on open files; its children get the old one
+//! back, or what their service's file says.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+pub use nix::sys::resource::Resource;
+use nix::sys::resource::{getrlimit, setrlimit};
 
 use super::SysError;
 
@@ -12,6 +14,20 @@ pub struct OpenFiles {
     /// How far an ordinary user may raise `soft`.
     pub hard: u64,
 }
+
+/// A limit to start a process with, as in setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited.
+    pub resource: Resource,
+    /// The limit in force; [`UNLIMITED`] for none.
+    pub soft: u64,
+    /// How far an ordinary user may raise `soft`.
+    pub hard: u64,
+}
+
+/// No limit.
+pub const UNLIMITED: u64 = libc::RLIM_INFINITY;
 
 /// The limit in force now.
 pub fn open_files() -> Result<OpenFiles, SysError> {

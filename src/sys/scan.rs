@@ -61,8 +61,13 @@ pub struct ScanTarget {
     pub main: Option<ProcId>,
     /// A variable, name and value, that was in its environment alone. Can be erased: a hint.
     pub env_marker: Option<(String, String)>,
-    /// Escapees to leave alone.
+    /// Escapees to leave alone, and what descends from them.
     pub keep: Option<Keep>,
+    /// A cgroup, as /proc/PID/cgroup names it, where those of its processes are that are to be
+    /// left alone whatever they are called.
+    pub kept_path: Option<String>,
+    /// Nobody is to be killed: whoever would be goes to `spared`.
+    pub spare: bool,
 }
 
 /// What a pass has to know about us.
@@ -205,6 +210,8 @@ pub struct PassResult {
     pub foreign: Vec<Stranger>,
     /// Whom it found and left alone because the target's `keep` said so.
     pub kept: Vec<ProcStat>,
+    /// Whom it found and left alone because the target said `spare`.
+    pub spared: Vec<ProcStat>,
     /// Whether it missed nothing: nothing was forked meanwhile, every process could be told,
     /// and nobody was found.
     pub conclusive: bool,
@@ -294,14 +301,17 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
     result.foreign = found.foreign;
     result.doubtful = found.error.is_none() && found.doubt.is_some();
     result.error = found.error.or(found.doubt);
-    let mut to_end = Vec::new();
-    for escapee in found.ours {
-        match &target.keep {
-            Some(keep) if keep(&escapee.process) => result.kept.push(escapee.process),
-            _ => to_end.push(escapee),
-        }
+    let kept = whole.kept_of(target, &found.ours);
+    let (kept, others): (Vec<Escapee>, Vec<Escapee>) = found
+        .ours
+        .into_iter()
+        .partition(|escapee| kept.contains(&escapee.process.pid));
+    result.kept = kept.into_iter().map(|escapee| escapee.process).collect();
+    if target.spare {
+        result.spared = others.into_iter().map(|escapee| escapee.process).collect();
+    } else {
+        end::end_all(whole, target, others, result);
     }
-    end::end_all(whole, target, to_end, result);
     result.conclusive = !found.missed
         && result.error.is_none()
         && result.escaped.is_empty()

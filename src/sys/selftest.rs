@@ -282,6 +282,7 @@ fn start(
         mark: true,
         join: None,
         new_session: true,
+        attributes: spawn::Attributes::default(),
     };
     let prepared = Prepared::new(spec, method).map_err(spawn::SpawnError::NotBorn)?;
     let born = spawn::spawn(&prepared, |_| Ok(()))?;

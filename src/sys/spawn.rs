@@ -26,7 +26,7 @@ mod child;
 mod outcome;
 mod prepare;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -39,7 +39,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{pipe2, write};
 
 pub use outcome::{ExecOutcome, Stage, read_exec_outcome};
-pub use prepare::{Prepared, SpawnMethod, Spec};
+pub use prepare::{Attributes, Prepared, RunAs, SpawnMethod, Spec};
 
 use super::pidfd::PidFd;
 use super::procfs::{self, Proc, ProcId};
@@ -122,6 +122,9 @@ struct CloneArgs {
     cgroup: u64,
 }
 
+/// What runs a program that is neither a binary nor begins with `#!`, as in execvp(3).
+const SHELL: &CStr = c"/bin/sh";
+
 /// One spawn at a time: a child that is born while another's pipe is open here inherits that
 /// pipe for a moment, and one born into a *frozen* cgroup would keep it open until thawed.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -203,10 +206,15 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         pointers(&prepared.argv),
         pointers(&prepared.env),
     );
+    let mut shell_argv = vec![SHELL.as_ptr(), std::ptr::null()];
+    shell_argv.extend(argv.iter().skip(1));
+    let limits: Vec<(u32, libc::rlimit)> = prepared.limits().collect();
+    let attributes = &prepared.attributes;
     let writes_itself = prepared.method != SpawnMethod::Clone3Into;
     let plan = child::Plan {
         candidates: candidates.as_ptr(),
         argv: argv.as_ptr(),
+        shell_argv: shell_argv.as_mut_ptr(),
         env: env.as_ptr(),
         dir: prepared.dir.as_ptr(),
         stdio: prepared.stdio.each_ref().map(AsRawFd::as_raw_fd),
@@ -219,10 +227,20 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
             .map(AsRawFd::as_raw_fd),
         unshare_time: prepared.mark && prepared.method == SpawnMethod::ForkThenWrite,
         join_time: prepared.join.as_ref().map(AsRawFd::as_raw_fd),
-        open_files: prepared.open_files.map(|limit| libc::rlimit {
-            rlim_cur: limit.soft,
-            rlim_max: limit.hard,
-        }),
+        limits: (limits.as_ptr(), limits.len()),
+        nice: attributes.nice,
+        oom_score_adj: prepared
+            .oom_score_adj
+            .as_ref()
+            .map(|adj| (adj.as_ptr(), adj.count_bytes())),
+        umask: attributes.umask,
+        uid: attributes.run_as.uid,
+        gid: attributes.run_as.gid,
+        groups: attributes
+            .run_as
+            .groups
+            .as_ref()
+            .map(|groups| (groups.as_ptr(), groups.len())),
         new_session: prepared.new_session,
         say_placed: writes_itself,
     };

@@ -4,6 +4,25 @@ use serde_json::Value;
 
 use crate::fake::{check, directory, output, program};
 
+/// Files that have every problem there is, and files that have none. After a change, look at
+/// what `cargo run -- check -c tests/cli/check/bad` says and put it into bad.out.
+#[test]
+fn a_table_of_good_and_bad_files() {
+    let run = |what: &str| {
+        let mut command = program();
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/check/");
+        command.current_dir(dir).args(["check", "-c", what]);
+        output(command, std::path::Path::new("SOCKET"))
+    };
+    check(
+        &run("good"),
+        0,
+        "good: 6 services, 0 errors, 0 warnings\n",
+        "",
+    );
+    check(&run("bad"), 1, include_str!("check/bad.out"), "");
+}
+
 #[test]
 fn check_lists_every_problem_of_every_file() {
     let dir = directory();

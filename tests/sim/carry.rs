@@ -1,7 +1,7 @@
 //! Effects, carried out: what the driver and the kernel make of each.
 
 use crate::core::{
-    AuxKind, Effect, Event, Exit, Fence, Foreigner, GenId, KillReport, OpId, ScanQuality,
+    AuxKind, Effect, Event, Exit, Fence, Foreigner, GenId, KillReport, OpId, Reach, ScanQuality,
     ScanReport, Signal, Survivor, SweepReport, To,
 };
 use crate::kernel::{Cgroup, Gen, KILLED, MS, Mortality, Place, described};
@@ -92,6 +92,7 @@ impl World {
         main.main = true;
         main.in_group = true;
         main.follows = false;
+        main.kept = false;
         let pid = self.kernel.add(main);
         if let Some(found) = self.kernel.gens.get_mut(&r#gen) {
             found.main = Some(pid);
@@ -117,15 +118,21 @@ impl World {
         let Some(found) = self.kernel.gens.get(&r#gen) else {
             return;
         };
-        let oneshot = found.spec.oneshot;
+        let (oneshot, remain) = (found.spec.oneshot, found.spec.remain);
         let Some(main) = found.main.filter(|p| self.kernel.processes.contains_key(p)) else {
             return;
         };
         self.tell(Event::Execed { r#gen }, Some(Channel::Main(r#gen)));
         let dice = &mut self.dice;
         let early = dice.chance(faults.early_exit);
-        if early || oneshot {
-            let delay = dice.between(0, if early { 4_000 } else { 300 }) * MS;
+        if early || oneshot || remain {
+            let most = match (early, remain) {
+                (true, _) => 4_000,
+                // Within the shortest start_timeout.
+                (false, true) => 60,
+                (false, false) => 300,
+            };
+            let delay = dice.between(0, most) * MS;
             let exit = if early {
                 dice.pick(&[Exit::Code(1), Exit::Code(0), KILLED])
             } else {
@@ -133,6 +140,18 @@ impl World {
             };
             let deed = Deed::Exit(exit);
             self.after(delay, What::Process { pid: main, deed }, None);
+        }
+        if remain && !self.dice.chance(faults.early_exit) {
+            for _ in 0..1 + self.dice.between(0, 1) {
+                let mut daemon = self.process(r#gen, Place::Main);
+                daemon.follows = false;
+                daemon.kept = false;
+                let daemon = self.kernel.add(daemon);
+                if self.dice.chance(faults.early_exit) {
+                    self.later(daemon, Deed::Exit(Exit::Code(0)));
+                }
+                self.deeds(daemon);
+            }
         }
         if self.dice.chance(faults.main_escapes) {
             self.later(main, Deed::Escape);
@@ -242,6 +261,10 @@ impl World {
     }
 
     fn signal(&mut self, r#gen: GenId, signal: Signal, to: To) {
+        if !matches!(to, To::Reach(Reach::Main | Reach::Group)) {
+            self.kernel.set_aside(r#gen);
+            self.changed(r#gen);
+        }
         let fails = self.faults.signal_fails;
         if self.dice.chance(fails) {
             let error = failed("signal a process of");
@@ -268,6 +291,7 @@ impl World {
     }
 
     fn kill_all(&mut self, r#gen: GenId, op: OpId) {
+        self.kernel.set_aside(r#gen);
         let fails = self.faults.op_fails;
         let mut report = KillReport::default();
         if self.dice.chance(fails) {
@@ -301,7 +325,10 @@ impl World {
         }
         if self.dice.chance(faults.op_fails) {
             report.error = Some(failed("read /proc for"));
-            if self.dice.chance(300) {
+            if report.populated == Some(false) && self.dice.chance(400) {
+                // It came some way before it failed.
+                self.pass(r#gen, &mut report);
+            } else if self.dice.chance(300) {
                 report.populated = None;
             }
         } else if report.populated == Some(false) {
@@ -319,6 +346,9 @@ impl World {
     fn pass(&mut self, r#gen: GenId, report: &mut ScanReport) {
         let exists = |found: &Gen| found.cgroup == Cgroup::Exists;
         let exists = self.kernel.gens.get(&r#gen).is_some_and(exists);
+        let kept = self.kernel.of(r#gen);
+        let kept = kept.filter(|(_, p)| p.kept && p.place == Place::Outside);
+        report.kept.extend(kept.map(|(pid, _)| described(pid)));
         for pid in self.kernel.ours(r#gen) {
             let Some(process) = self.kernel.processes.get_mut(&pid) else {
                 continue;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::{
-    AuxKind, Effect, GenId, Notice, Outcome, Receipt, Reply, RequestId, ServiceId, Supervisor,
-    Timer, Verdict,
+    AuxKind, Effect, EndAction, Exit, GenId, Notice, Outcome, Receipt, Reply, RequestId, ServiceId,
+    Spec, Supervisor, Timer, Verdict,
 };
 use crate::kernel::Kernel;
 use crate::observer::{GenSeen, Main, Observer, SECOND, nanos};
@@ -57,7 +57,15 @@ impl Observer {
             Effect::Notice(Notice::State { service, state, .. }) if *state == "stopping" => {
                 self.check_going_down(*service)?;
             }
-            Effect::Finish(outcome) => self.check_finish(kernel, outcome)?,
+            Effect::Notice(Notice::StopsAll { key, .. }) => {
+                hold(self.shutdown_began.is_none(), || {
+                    format!("everything stops ({key}) while everything stops")
+                })?;
+            }
+            Effect::Finish(outcome) => {
+                self.check_finish(kernel, outcome)?;
+                self.check_code(outcome)?;
+            }
             _ => {}
         }
         Ok(())
@@ -87,6 +95,13 @@ impl Observer {
                 let service = self.services.get(required).filter(|s| s.spec.oneshot);
                 through.extend(service.map(|service| &service.spec));
             }
+        }
+        if let Some(least) = spec.min_guarantee {
+            let here = core.guarantee();
+            let met = here.containment <= least.containment && here.scan <= least.scan;
+            hold(met, || {
+                format!("{name} was started below its min_guarantee")
+            })?;
         }
         let left = self.gens.values().find(|g| g.leftover && g.last.is_none());
         hold(left.is_none(), || {
@@ -126,10 +141,11 @@ impl Observer {
             });
         }
         let above = &self.above;
-        if !seen.main_lives() || above[name].contains(name) {
+        if !seen.lives() || above[name].contains(name) {
             return Ok(());
         }
-        let was_up = seen.execed && !seen.spec.oneshot && (seen.spec.test.is_none() || seen.passed);
+        let ran = seen.execed && (!seen.spec.remain || seen.remains());
+        let was_up = ran && !seen.spec.oneshot && (seen.spec.test.is_none() || seen.passed);
         for above in &above[name] {
             for (_, other) in self.active(above) {
                 let requires = self.requirers.get(name).is_some_and(|r| r.contains(above));
@@ -155,7 +171,7 @@ impl Observer {
         if seen.spawned_late || seen.kills > 0 || seen.last.is_some() || seen.fence_busy {
             return Ok(());
         }
-        let lived = matches!(seen.main, Main::Spawned | Main::Unknown);
+        let lived = matches!(seen.main, Main::Spawned | Main::Unknown) || seen.remained;
         if lived && seen.last_main_reading != Some(false) {
             hold(
                 seen.signalled.is_some() || seen.stop_command.is_some(),
@@ -165,7 +181,8 @@ impl Observer {
         if seen.last_main_reading == Some(false) || seen.main == Main::Never || self.hurried {
             return Ok(());
         }
-        let grace = if seen.signalled_alive || seen.stop_command.is_some() {
+        let politely = seen.signalled_alive || seen.remained || seen.stop_command.is_some();
+        let grace = if politely {
             seen.spec.grace
         } else {
             seen.spec.exit_grace
@@ -290,6 +307,13 @@ impl Observer {
                 seen.escaped
             )
         })?;
+        let kept: BTreeSet<u32> = receipt.kept.iter().map(|p| p.pid).collect();
+        hold(kept == seen.kept, || {
+            format!(
+                "{name}'s receipt has {kept:?} as kept, reported {:?}",
+                seen.kept
+            )
+        })?;
         let mut at = receipt.began;
         for step in &receipt.steps {
             hold(step.at >= at && step.at <= receipt.ended, || {
@@ -393,7 +417,7 @@ impl Observer {
             )?;
             let asked = seen.signalled.is_some()
                 || seen.stop_command.is_some()
-                || !matches!(seen.main, Main::Spawned | Main::Unknown)
+                || !(matches!(seen.main, Main::Spawned | Main::Unknown) || seen.remained)
                 || seen.spawned_late
                 || seen.last_main_reading == Some(false);
             hold(asked || !self.running_at_shutdown.contains(id), || {
@@ -423,6 +447,70 @@ impl Observer {
         Ok(())
     }
 
+    /// Whose end stopped everything, and what that says for the exit code.
+    fn check_code(&self, outcome: &Outcome) -> Check {
+        let Some(because) = &outcome.because else {
+            return Ok(());
+        };
+        let name = &because.service;
+        let service = &self.services[name];
+        let seen = service.gens.last().map(|id| &self.gens[id]);
+        let exit = self.stopper_exit;
+        let refused = seen.is_none() && service.spec.min_guarantee.is_some();
+        hold(
+            refused || seen.is_some_and(|seen| seen.stopping.is_some()),
+            || format!("{name} stopped everything, and has not ended"),
+        )?;
+        let own = service.spec.essential || service.spec.on_failure == EndAction::StopAll;
+        let failed = seen.is_none_or(|seen| exit != Some(Exit::Code(0)) || seen.was_remaining);
+        let fits = match exit {
+            _ if !own => because.code == 0,
+            Some(Exit::Code(0)) => matches!(because.code, 0 | 125),
+            Some(Exit::Code(code)) => i32::from(because.code) == code,
+            Some(Exit::Signal { signal, .. }) => i32::from(because.code) == 128 + signal,
+            None => !failed || because.code == 125,
+        };
+        hold(fits, || {
+            format!(
+                "{name} ended with {exit:?}, and the code is {}",
+                because.code
+            )
+        })?;
+        hold(
+            because.code == 0 || outcome.exit_code() == because.code,
+            || format!("the exit code is not {name}'s"),
+        )
+    }
+
+    /// The end of whoever says so has stopped everything.
+    fn check_ends(&self, core: &Supervisor) -> Check {
+        let stops = |spec: &&Spec| {
+            spec.essential
+                || spec.on_end == EndAction::StopAll
+                || spec.on_failure == EndAction::StopAll
+        };
+        let stops = self
+            .services
+            .values()
+            .map(|service| &service.spec)
+            .filter(stops);
+        for spec in stops {
+            let Some(view) = core.view(&spec.name) else {
+                continue;
+            };
+            let on_success = spec.essential || spec.on_end == EndAction::StopAll;
+            let ended = match view.state {
+                "done" => on_success,
+                "failed" => !view.detail.starts_with("dependency cycle"),
+                _ => false,
+            };
+            hold(!ended, || {
+                format!("{} is {} and everything goes on", spec.name, view.state)
+            })?;
+        }
+        Ok(())
+    }
+
     /// After the effects of a step were taken.
     pub fn check_rest(&self, core: &Supervisor, kernel: &Kernel, now: u64) -> Check {
         for (timer, _) in core.timers() {
@@ -431,9 +519,10 @@ impl Observer {
             };
             let state = core.state(id);
             let fits = match timer {
-                Timer::StartTimeout(_) | Timer::TestTimeout(_) | Timer::TestPause(_) => {
-                    state == Some("starting")
-                }
+                Timer::StartTimeout(_)
+                | Timer::TestTimeout(_)
+                | Timer::TestPause(_)
+                | Timer::TestClear(_) => state == Some("starting"),
                 Timer::Backoff(_) => state == Some("backoff"),
                 Timer::Rung(_) | Timer::Retry(_) | Timer::Proof(_) => {
                     matches!(state, Some("stopping" | "lingering"))
@@ -443,6 +532,9 @@ impl Observer {
             hold(fits || self.finished, || {
                 format!("{timer:?} runs while the service is {state:?}")
             })?;
+        }
+        if self.shutdown_began.is_none() {
+            self.check_ends(core)?;
         }
         if let Some(began) = self.shutdown_began {
             let ends = began + nanos(self.deadline);
@@ -469,7 +561,11 @@ impl Observer {
             views.iter().any(|v| {
                 v.spec.name == name
                     && !v.ghost
-                    && matches!((v.state, v.spec.oneshot), ("up", false) | ("done", true))
+                    && match v.state {
+                        "up" => !v.spec.oneshot || v.spec.remain,
+                        "done" => v.spec.oneshot,
+                        _ => false,
+                    }
             })
         };
         for view in &views {

@@ -45,6 +45,8 @@ pub struct Process {
     pub watched: bool,
     /// Somebody else's, moved into the cgroup.
     pub foreign: bool,
+    /// Its service's file says that it is to be kept.
+    pub kept: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +127,11 @@ impl Kernel {
             .map(|(pid, process)| (*pid, process))
     }
 
-    /// Who of a generation lives and is ours.
+    /// Who of a generation lives, is ours, and is not kept on purpose.
     pub fn ours(&self, r#gen: GenId) -> Vec<u32> {
         self.of(r#gen)
             .filter(|(_, process)| !process.foreign)
+            .filter(|(_, process)| !process.kept || process.place != Place::Outside)
             .map(|(pid, _)| pid)
             .collect()
     }
@@ -147,6 +150,14 @@ impl Kernel {
             })
             .map(|(pid, _)| pid)
             .collect()
+    }
+
+    /// Whoever is to be kept leaves the generation's cgroup, before it is signalled or killed.
+    pub fn set_aside(&mut self, r#gen: GenId) {
+        let of = self.processes.values_mut().filter(|p| p.r#gen == r#gen);
+        for process in of.filter(|p| p.kept && p.place == Place::Main) {
+            process.place = Place::Outside;
+        }
     }
 
     /// A process ends.

@@ -14,6 +14,7 @@ pub use nought::core;
 
 mod carry;
 mod dice;
+mod ends;
 mod exhaustive;
 mod faults;
 mod hand;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::{
-    AuxKind, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request, RequestId,
-    ServiceId, Spec, Supervisor, Verdict,
+    AuxKind, Cause, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request,
+    RequestId, ServiceId, Spec, Supervisor, Verdict,
 };
 use crate::orders::{closure, gen_of, leftovers_above};
 use crate::scenario::Scenario;
@@ -63,6 +63,11 @@ pub struct GenSeen {
     pub alive_outside: bool,
     pub killed: BTreeSet<u32>,
     pub escaped: BTreeSet<u32>,
+    pub kept: BTreeSet<u32>,
+    /// When it began to go down, what its main process had left running was the service.
+    pub remained: bool,
+    /// Once it was.
+    pub was_remaining: bool,
     pub receipts: u32,
     pub last: Option<Receipt>,
     pub released: bool,
@@ -91,6 +96,8 @@ pub struct Observer {
     pub answered: BTreeSet<RequestId>,
     pub shutdown_began: Option<u64>,
     pub hurried: bool,
+    /// How the main process ended of whose end stopped everything, as the receipt had it.
+    pub stopper_exit: Option<Exit>,
     pub running_at_shutdown: BTreeSet<GenId>,
     pub finished: bool,
     /// How far the core's clock may lag behind.
@@ -136,6 +143,9 @@ impl GenSeen {
             alive_outside: false,
             killed: BTreeSet::new(),
             escaped: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            remained: false,
+            was_remaining: false,
             receipts: 0,
             last: None,
             released: false,
@@ -152,10 +162,25 @@ impl GenSeen {
         self.last.as_ref().map(|receipt| receipt.verdict)
     }
 
+    /// What its main process left running is the service, as far as anybody was told.
+    pub fn remains(&self) -> bool {
+        self.spec.remain
+            && self.main == Main::Exited(Exit::Code(0))
+            && self.last_main_reading != Some(false)
+    }
+
+    /// Somebody lives who has to be asked to go.
+    pub fn lives(&self) -> bool {
+        self.main_lives() || self.remains()
+    }
+
     fn ready(&self) -> bool {
-        self.main == Main::Spawned
-            && self.execed
-            && (self.spec.test.is_none() || self.passed)
+        let runs = if self.spec.remain {
+            self.remains()
+        } else {
+            self.main == Main::Spawned && self.execed
+        };
+        runs && (self.spec.test.is_none() || self.spec.oneshot || self.passed)
             && self.stopping.is_none()
             && self.last.is_none()
     }
@@ -184,6 +209,7 @@ impl Observer {
             answered: BTreeSet::new(),
             shutdown_began: None,
             hurried: false,
+            stopper_exit: None,
             running_at_shutdown: BTreeSet::new(),
             finished: false,
             requirers: closure(&specs, |spec| {
@@ -238,7 +264,7 @@ impl Observer {
         let Some(service) = self.services.get(name) else {
             return false;
         };
-        if service.spec.oneshot {
+        if service.spec.oneshot && (service.done || !service.spec.remain) {
             return service.done;
         }
         service.stops.is_empty()
@@ -292,7 +318,7 @@ impl Observer {
         let running = self
             .gens
             .iter()
-            .filter(|(_, seen)| seen.last.is_none() && seen.main_lives());
+            .filter(|(_, seen)| seen.last.is_none() && seen.lives());
         self.running_at_shutdown = running.map(|(id, _)| *id).collect();
     }
 
@@ -316,6 +342,7 @@ impl Observer {
             Event::Execed { .. } => seen.execed = true,
             Event::MainExited { exit, .. } if seen.main_lives() => {
                 seen.main = Main::Exited(*exit);
+                seen.was_remaining = seen.remains() && seen.stopping.is_none();
             }
             Event::Cgroup { main, .. } => seen.last_main_reading = Some(*main),
             Event::AuxExited { aux, exit, .. } => {
@@ -331,6 +358,7 @@ impl Observer {
             }
             Event::Scanned { op, report, .. } => {
                 seen.escaped.extend(report.escaped.iter().map(|p| p.pid));
+                seen.kept.extend(report.kept.iter().map(|p| p.pid));
                 if !report.escaped.is_empty() {
                     seen.forget_proof();
                 }
@@ -426,7 +454,22 @@ impl Observer {
             Effect::Notice(Notice::State { service, state, .. }) if *state == "stopping" => {
                 if let Some(seen) = self.ids.get(service).and_then(|id| self.gens.get_mut(id)) {
                     seen.stopping = Some(now);
+                    seen.remained = seen.remains();
+                    if seen.remained {
+                        self.situations.insert("what remains is stopped");
+                    } else if seen.spec.remain && seen.was_remaining {
+                        self.situations.insert("what remained ends by itself");
+                    }
                 }
+            }
+            Effect::Notice(Notice::StopsAll { service, .. }) => {
+                let receipt = self
+                    .ids
+                    .get(service)
+                    .and_then(|id| self.gens[id].last.as_ref());
+                self.stopper_exit = receipt.and_then(|receipt| receipt.exit);
+                self.situations.insert("an end stops everything");
+                self.on_shutdown(now);
             }
             Effect::Finish(_) => self.finished = true,
             Effect::EndAux { .. } | Effect::Notice(_) | Effect::Flush | Effect::Sweep => {}
@@ -472,6 +515,7 @@ impl Observer {
             && !seen.leftover
             && let Some(service) = self.services.get_mut(&seen.name)
             && service.spec.oneshot
+            && (!seen.was_remaining || receipt.cause == Cause::Ended)
             && service.gens.last() == Some(&receipt.r#gen)
         {
             service.done = true;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::core::{
-    Check, Containment, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy, RestartWhen,
-    ScanQuality, Settings, ShutdownKind, Spec, Test,
+    Check, Containment, EndAction, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy,
+    RestartWhen, ScanQuality, Settings, ShutdownKind, Spec, Test,
 };
 use crate::dice::Dice;
 use crate::faults::Faults;
@@ -64,6 +64,7 @@ pub fn settings(deadline: Duration) -> Settings {
     Settings {
         deadline,
         guarantee: Guarantee::default(),
+        shortfall: String::new(),
         seed: 7,
         first_gen: GenId(100),
     }
@@ -104,7 +105,13 @@ impl Scenario {
         if end != End::HealThenProgress && dice.chance(80) {
             outside.push((end_at_ms + dice.between(0, 3_000), Outside::Terminate));
         }
+        let mut specs = specs;
         if end == End::HealThenProgress {
+            for spec in &mut specs {
+                spec.essential = false;
+                spec.on_end = EndAction::Ignore;
+                spec.on_failure = EndAction::Ignore;
+            }
             outside.retain(|(_, what)| {
                 !matches!(
                     what,
@@ -163,6 +170,26 @@ fn draw_spec(dice: &mut Dice, n: usize, count: usize) -> Spec {
         spec.after.push("nobody".into());
     }
     spec.oneshot = dice.chance(250);
+    spec.remain = dice.chance(150);
+    if dice.chance(120) {
+        spec.keep.push("kept".into());
+    }
+    let stop_all = |dice: &mut Dice| {
+        if dice.chance(60) {
+            EndAction::StopAll
+        } else {
+            EndAction::Ignore
+        }
+    };
+    spec.on_end = stop_all(dice);
+    spec.on_failure = stop_all(dice);
+    spec.essential = dice.chance(60);
+    if dice.chance(40) {
+        spec.min_guarantee = Some(Guarantee {
+            containment: Containment::Subreaper,
+            scan: dice.pick(&[ScanQuality::Marked, ScanQuality::Descent]),
+        });
+    }
     if dice.chance(250) {
         let mut test = Test::new(Check::Exec(vec!["test".into()]));
         test.timeout = ms(dice.pick(&[100, 1_000, 10_000]));

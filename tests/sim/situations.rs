@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::{Cause, Effect, Event, Fence, Receipt, Reply, RequestError, Rung, Verdict};
+use crate::core::{
+    Cause, Effect, Event, Fence, Notice, Receipt, Reply, RequestError, Rung, Verdict,
+};
 use crate::observer::Observer;
 
 pub type Situations = BTreeSet<&'static str>;
@@ -19,23 +21,27 @@ pub const EXPECTED: &[&str] = &[
     "a lingering generation turns verified",
     "a oneshot is done",
     "a pass fails",
+    "a pass that fails knows of somebody",
     "a pass is inconclusive",
     "a request comes after a shutdown began",
     "a request waits in vain",
     "a service is started again",
     "a service is taken in",
     "a service is taken out",
+    "a start asks for more than there is",
     "a start comes back too late",
     "a start fails",
     "a start is forced beside what lingers",
     "a stop command is run",
     "a stop is taken back",
     "a test fails and is run again",
+    "an end stops everything",
     "an escapee is killed",
     "an escapee lives on after the pass",
     "an operation comes back after the verdict",
     "every grace is cut short",
     "everything is verified at Finish",
+    "somebody is kept",
     "something comes back before the fence",
     "something is unverified at Finish",
     "something lingers at Finish",
@@ -43,12 +49,20 @@ pub const EXPECTED: &[&str] = &[
     "the rest is signalled",
     "the sweep fails",
     "three inconclusive passes stand for one",
+    "what remained ends by itself",
+    "what remains is stopped",
 ];
 
 impl Observer {
     pub fn witness_event(&mut self, event: &Event) {
         let situation = match event {
-            Event::Scanned { report, .. } if report.error.is_some() => "a pass fails",
+            Event::Scanned { report, .. } if report.error.is_some() => {
+                if !report.alive.is_empty() {
+                    self.situations
+                        .insert("a pass that fails knows of somebody");
+                }
+                "a pass fails"
+            }
             Event::Scanned { report, .. } if !report.alive.is_empty() => {
                 "an escapee lives on after the pass"
             }
@@ -69,6 +83,12 @@ impl Observer {
     pub fn witness_effect(&mut self, effect: &Effect) {
         let situation = match effect {
             Effect::Receipt(receipt) => return self.witness_receipt(receipt),
+            Effect::Notice(Notice::State { state, detail, .. }) if *state == "failed" => {
+                if !detail.contains("min_guarantee") {
+                    return;
+                }
+                "a start asks for more than there is"
+            }
             Effect::Reply { reply, .. } => match reply {
                 Reply::Error(RequestError::DependentLingers(_)) => {
                     "a dependent lingers: the stop below halts"
@@ -103,6 +123,9 @@ impl Observer {
                 (Verdict::Unverified, true) => "a lingering generation turns unverified",
                 (Verdict::Lingering, _) => "a generation is lingering",
             });
+        if !receipt.kept.is_empty() {
+            self.situations.insert("somebody is kept");
+        }
         match receipt.cause {
             Cause::Leftover => drop(self.situations.insert("a leftover is ended")),
             Cause::StartFailed => drop(self.situations.insert("a start fails")),

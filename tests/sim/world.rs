@@ -228,8 +228,11 @@ impl World {
     /// A process with everything that may be wrong with it.
     pub fn process(&mut self, r#gen: GenId, place: Place) -> Process {
         let faults = self.faults.clone();
+        let keeps = |found: &Gen| !found.leftover && !found.spec.keep.is_empty();
+        let keeps = self.kernel.gens.get(&r#gen).is_some_and(keeps);
         let dice = &mut self.dice;
         Process {
+            kept: keeps && place == Place::Main && dice.chance(400),
             r#gen,
             place,
             main: false,
@@ -335,7 +338,7 @@ impl World {
         let Some(process) = self.kernel.processes.get(&pid) else {
             return;
         };
-        let (r#gen, place) = (process.r#gen, process.place);
+        let (r#gen, place, kept) = (process.r#gen, process.place, process.kept);
         let stuck = process.mortality == Mortality::Never && process.killed;
         match deed {
             // What SIGKILL is pending for does nothing any more.
@@ -343,7 +346,8 @@ impl World {
             Deed::Fork { .. } | Deed::Escape if process.killed => {}
             Deed::Exit(exit) => self.die(pid, exit),
             Deed::Fork { more } => {
-                let child = self.process(r#gen, place);
+                let mut child = self.process(r#gen, place);
+                child.kept |= kept;
                 let child = self.kernel.add(child);
                 self.trace
                     .say(self.now, || format!("  process {pid} forks {child}"));

@@ -17,7 +17,8 @@ use nought::sys::kill::{KillHow, kill_tree};
 use nought::sys::mount::{CgroupBase, find_base, path_in_proc};
 use nought::sys::rlimit::OpenFiles;
 use nought::sys::spawn::{
-    Born, ExecOutcome, Prepared, SpawnError, SpawnMethod, Spec, read_exec_outcome, spawn,
+    Attributes, Born, ExecOutcome, Prepared, SpawnError, SpawnMethod, Spec, read_exec_outcome,
+    spawn,
 };
 use nought::sys::{clock, reap};
 
@@ -124,6 +125,7 @@ impl Start {
             mark: false,
             join: None,
             new_session: true,
+            attributes: Attributes::default(),
         };
         Self {
             spec,

@@ -24,6 +24,7 @@ impl Ladder {
             }
             Main::None => self.prove(out, id),
             Main::Gone(_) if self.main_populated == Some(false) => self.prove(out, id),
+            Main::Gone(_) if self.remains && stop_command => self.run_stop_command(out, id),
             Main::Gone(_) => self.ask(out, id),
             Main::Alive(_) | Main::Unknown if stop_command => self.run_stop_command(out, id),
             Main::Alive(_) | Main::Unknown => self.ask(out, id),

@@ -201,6 +201,10 @@ impl Ladder {
             },
         );
         if let Some(error) = report.error.or_else(|| self.unread(report.populated)) {
+            if !report.alive.is_empty() {
+                // It proves nothing, and knows of somebody all the same.
+                self.note_outside(&report.alive);
+            }
             return self.on_scan_failed(out, id, error);
         }
         self.note_outside(&report.alive);

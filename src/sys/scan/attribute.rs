@@ -292,6 +292,8 @@ impl Whole<'_> {
         };
         Ok(if below(&target.cgroup_path) {
             Side::Target
+        } else if below(&target.kept_path) {
+            Side::Neutral
         } else if below(&self.context.tree) && !below(&self.context.leaf) {
             Side::Another(name.path)
         } else {
@@ -480,6 +482,37 @@ impl Whole<'_> {
     /// Whether a mark is a generation's of ours.
     fn is_known(&self, mark: u64) -> bool {
         self.context.known_marks.contains(&mark) || self.wanted.contains(&mark)
+    }
+
+    /// Those of `ours` to be left alone: by name, by their cgroup, or because an ancestor is. One
+    /// that cannot be told is not.
+    pub(super) fn kept_of(&self, target: &ScanTarget, ours: &[Escapee]) -> BTreeSet<u32> {
+        let Some(keep) = &target.keep else {
+            return BTreeSet::new();
+        };
+        let in_kept_cgroup = |pid: u32| {
+            let prefix = target.kept_path.as_deref();
+            let name = prefix.and_then(|_| self.proc.cgroup(pid).ok().flatten());
+            prefix
+                .zip(name)
+                .is_some_and(|(prefix, name)| is_at_or_below(&name.path, prefix))
+        };
+        let processes = || ours.iter().map(|escapee| &escapee.process);
+        let named = processes().filter(|process| keep(process) || in_kept_cgroup(process.pid));
+        let mut kept: BTreeSet<u32> = named.map(|process| process.pid).collect();
+        let main = target.main.map(|main| main.pid);
+        loop {
+            let before = kept.len();
+            let below = processes().filter(|process| Some(process.pid) != main);
+            let below: Vec<u32> = below
+                .filter(|process| kept.contains(&process.ppid))
+                .map(|process| process.pid)
+                .collect();
+            kept.extend(below);
+            if kept.len() == before {
+                return kept;
+            }
+        }
     }
 
     /// A live process, as it is now, that may be signalled at all.

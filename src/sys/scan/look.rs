@@ -201,6 +201,9 @@ impl<'a> Whole<'a> {
         if self.held.contains_key(&pid)
             || self.held.len() >= HELD_BOUND
             || self.context.own_mark == target.mark
+            // Whom it keeps shows when all of its processes are known.
+            || target.keep.is_some()
+            || target.spare
         {
             return Ok(());
         }
@@ -247,7 +250,6 @@ impl<'a> Whole<'a> {
             .info()
             .is_some_and(|info| info.ppid == self.context.own_pid);
         if orphan
-            && target.keep.is_none()
             && !self.context.known_children.contains(&pid)
             && !matches!(self.side(pid, target)?, Side::Another(_))
         {
@@ -257,8 +259,7 @@ impl<'a> Whole<'a> {
             return Ok(false);
         };
         let judgement = self.judge_bearer(&process, target, &mut BTreeMap::new())?;
-        let keeps = || target.keep.as_ref().is_some_and(|keep| keep(&process));
-        Ok(matches!(judgement, Judgement::Ours) && !keeps())
+        Ok(matches!(judgement, Judgement::Ours))
     }
 
     /// A handle on exactly the process that was found; `None` if it has ended since.

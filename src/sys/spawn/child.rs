@@ -13,6 +13,8 @@ pub(super) struct Plan {
     pub(super) candidates: *const *const c_char,
     /// Ended by null.
     pub(super) argv: *const *const c_char,
+    /// The same behind the shell's name and a place for the program's path; ended by null.
+    pub(super) shell_argv: *mut *const c_char,
     /// Ended by null.
     pub(super) env: *const *const c_char,
     pub(super) dir: *const c_char,
@@ -24,7 +26,16 @@ pub(super) struct Plan {
     pub(super) unshare_time: bool,
     /// A time namespace to enter.
     pub(super) join_time: Option<c_int>,
-    pub(super) open_files: Option<libc::rlimit>,
+    /// Resource limits, and how many.
+    pub(super) limits: (*const (u32, libc::rlimit), usize),
+    pub(super) nice: Option<c_int>,
+    /// The text, and its length.
+    pub(super) oom_score_adj: Option<(*const c_char, usize)>,
+    pub(super) umask: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    /// Group ids, and how many.
+    pub(super) groups: Option<(*const u32, usize)>,
     pub(super) new_session: bool,
     pub(super) say_placed: bool,
 }
@@ -52,14 +63,12 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
         if plan.new_session && libc::setsid() < 0 {
             fail(EXEC_PIPE, Stage::Session, errno());
         }
-        if let Some(limit) = &plan.open_files
-            && libc::setrlimit(libc::RLIMIT_NOFILE, limit) < 0
-        {
-            fail(EXEC_PIPE, Stage::Limits, errno());
-        }
+        set_attributes(plan);
         await_go();
         // Before what may hang: signals act from here on, with their default actions.
         reset_signals();
+        // After the parent has looked at it, before what is done as that user.
+        become_user(plan);
         if libc::chdir(plan.dir) < 0 {
             fail(EXEC_PIPE, Stage::Directory, errno());
         }
@@ -152,6 +161,71 @@ unsafe fn close_one_by_one() {
     }
 }
 
+/// Limits last: with few descriptors allowed nothing more can be opened.
+unsafe fn set_attributes(plan: &Plan) {
+    // SAFETY: raw system calls on memory that the parent prepared.
+    unsafe {
+        if let Some((text, len)) = plan.oom_score_adj {
+            let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+            if fd < 0 || libc::write(fd, text.cast(), len) < 0 {
+                fail(EXEC_PIPE, Stage::OomScore, errno());
+            }
+            libc::close(fd);
+        }
+        if let Some(nice) = plan.nice
+            && libc::setpriority(libc::PRIO_PROCESS, 0, nice) < 0
+        {
+            fail(EXEC_PIPE, Stage::Nice, errno());
+        }
+        if let Some(umask) = plan.umask {
+            libc::umask(umask);
+        }
+        let (limits, count) = plan.limits;
+        for n in 0..count {
+            let (resource, limit) = &*limits.add(n);
+            // Not libc's own, whose resource has another type in each C library.
+            let no_old = std::ptr::null_mut::<c_void>();
+            let limit = &raw const *limit;
+            if libc::syscall(libc::SYS_prlimit64, 0, *resource, limit, no_old) < 0 {
+                fail(EXEC_PIPE, Stage::Limits, errno());
+            }
+        }
+    }
+}
+
+/// The groups first: whoever is another user already may not change them.
+///
+/// Raw calls: those of the C library tell every thread that it knows of, and the copy of its
+/// list in this process names threads that did not come along.
+unsafe fn become_user(plan: &Plan) {
+    #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+    use libc::{
+        SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid as SETRESUID,
+    };
+    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
+    use libc::{
+        SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID, SYS_setresuid32 as SETRESUID,
+    };
+    // SAFETY: raw system calls on memory that the parent prepared.
+    unsafe {
+        if let Some((groups, count)) = plan.groups
+            && libc::syscall(SETGROUPS, count, groups) < 0
+        {
+            fail(EXEC_PIPE, Stage::Credentials, errno());
+        }
+        if let Some(gid) = plan.gid
+            && libc::syscall(SETRESGID, gid, gid, gid) < 0
+        {
+            fail(EXEC_PIPE, Stage::Credentials, errno());
+        }
+        if let Some(uid) = plan.uid
+            && libc::syscall(SETRESUID, uid, uid, uid) < 0
+        {
+            fail(EXEC_PIPE, Stage::Credentials, errno());
+        }
+    }
+}
+
 /// Waits until the parent lets us go. If it dies, or decides against us, the pipe ends.
 unsafe fn await_go() {
     let mut byte = 0_u8;
@@ -218,6 +292,12 @@ unsafe fn execute(plan: &Plan) -> ! {
                 libc::ENOENT | libc::ENOTDIR => {}
                 // A directory of PATH on a dead network mount: execvp goes on, too.
                 libc::ENODEV | libc::ETIMEDOUT | libc::ESTALE => {}
+                // Neither a binary nor with `#!`: a shell's script, as for execvp(3).
+                libc::ENOEXEC => {
+                    *plan.shell_argv.add(1) = *next;
+                    libc::execve(*plan.shell_argv, plan.shell_argv.cast_const(), plan.env);
+                    fail(EXEC_PIPE, Stage::Exec, errno());
+                }
                 other => fail(EXEC_PIPE, Stage::Exec, other),
             }
             next = next.add(1);

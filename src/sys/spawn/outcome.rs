@@ -29,6 +29,12 @@ pub enum Stage {
     Exec = 7,
     /// Joining a mark.
     Mark = 8,
+    /// Becoming another user or group.
+    Credentials = 9,
+    /// Setting its nice value.
+    Nice = 10,
+    /// Setting its oom_score_adj.
+    OomScore = 11,
 }
 
 impl Stage {
@@ -43,6 +49,9 @@ impl Stage {
             Stage::Directory => "change to its working directory",
             Stage::Exec => "execute",
             Stage::Mark => "join the mark of its service for",
+            Stage::Credentials => "become",
+            Stage::Nice => "set the nice value of",
+            Stage::OomScore => "set the oom_score_adj of",
         }
     }
 
@@ -57,6 +66,9 @@ impl Stage {
             Directory,
             Exec,
             Mark,
+            Credentials,
+            Nice,
+            OomScore,
         ]
         .into_iter()
         .find(|&stage| stage as u8 == byte)

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Uid, fchown};
 
-use crate::sys::rlimit::OpenFiles;
+use crate::sys::rlimit::{Limit, OpenFiles, Resource};
 use crate::sys::{SysError, procfs};
 
 /// How a process gets into its cgroup; found once by the start-up test.
@@ -57,6 +58,34 @@ pub struct Spec {
     pub join: Option<OwnedFd>,
     /// Whether it leads a session of its own.
     pub new_session: bool,
+    /// What else it runs with.
+    pub attributes: Attributes,
+}
+
+/// What a process runs with; nothing said leaves what we have.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    /// Whom it runs as.
+    pub run_as: RunAs,
+    /// Its resource limits, `open_files` of [`Spec`] apart.
+    pub limits: Vec<Limit>,
+    /// Its file mode creation mask.
+    pub umask: Option<u32>,
+    /// Its nice value.
+    pub nice: Option<i32>,
+    /// Its oom_score_adj.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Whom a process runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunAs {
+    /// Its user, for all of the three ids that decide.
+    pub uid: Option<u32>,
+    /// Its group, likewise.
+    pub gid: Option<u32>,
+    /// Its supplementary groups.
+    pub groups: Option<Vec<u32>>,
 }
 
 /// A [`Spec`] with everything that can fail or allocate behind it.
@@ -74,6 +103,9 @@ pub struct Prepared {
     pub(super) mark: bool,
     pub(super) join: Option<OwnedFd>,
     pub(super) new_session: bool,
+    pub(super) attributes: Attributes,
+    /// The value of oom_score_adj as the kernel reads it.
+    pub(super) oom_score_adj: Option<CString>,
 }
 
 /// Where programs are looked for when the environment has no PATH, as execvp(3) does.
@@ -102,6 +134,10 @@ impl Prepared {
             open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(|e| SysError::at("open the cgroup", &path, e))
         };
+        if let Some(uid) = spec.attributes.run_as.uid {
+            give_pipes_to(&spec.stdio, uid)?;
+        }
+        let oom_score_adj = spec.attributes.oom_score_adj.map(|adj| adj.to_string());
         Ok(Self {
             candidates: candidates(&spec.program, &spec.env)?,
             argv: spec
@@ -118,8 +154,47 @@ impl Prepared {
             mark: spec.mark && spec.join.is_none(),
             join: spec.join,
             new_session: spec.new_session,
+            attributes: spec.attributes,
+            oom_score_adj: oom_score_adj
+                .map(|adj| c_string(adj.as_ref()))
+                .transpose()?,
         })
     }
+}
+
+impl Prepared {
+    /// Every resource limit, as the child sets them: the one on open files, unless the
+    /// attributes have another.
+    pub(super) fn limits(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
+        let open_files = self.open_files.map(|limit| Limit {
+            resource: Resource::RLIMIT_NOFILE,
+            soft: limit.soft,
+            hard: limit.hard,
+        });
+        let limits = open_files
+            .into_iter()
+            .chain(self.attributes.limits.iter().copied());
+        limits.map(|limit| {
+            let limits = libc::rlimit {
+                rlim_cur: limit.soft,
+                rlim_max: limit.hard,
+            };
+            (limit.resource as u32, limits)
+        })
+    }
+}
+
+/// So that another user can open /dev/stdout and /dev/stderr, which opens the pipe anew, as
+/// container engines do it.
+fn give_pipes_to(stdio: &[OwnedFd; 3], uid: u32) -> Result<(), SysError> {
+    for fd in stdio {
+        let failed = |e| SysError::new("give the output pipe to", format!("user {uid}"), e);
+        let mode = SFlag::from_bits_truncate(fstat(fd).map_err(failed)?.st_mode);
+        if mode & SFlag::S_IFMT == SFlag::S_IFIFO {
+            fchown(fd, Some(Uid::from_raw(uid)), None).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn c_string(text: &OsStr) -> Result<CString, SysError> {

@@ -1,0 +1,217 @@
+//! Services that are what their main process leaves running, and processes kept on purpose.
+
+use serde_json::{Value, json};
+
+use crate::look::{self, until};
+use crate::receipt::{assert_verified, pids, rungs};
+use crate::world::World;
+
+fn state(world: &World, name: &str) -> Value {
+    world.status(name)["state"].clone()
+}
+
+#[test]
+fn a_daemon_that_forks_is_up_until_it_is_stopped() {
+    let mut world = World::new();
+    world
+        .fixture("daemon", "daemon", "remain: true")
+        .fixture("web", "stay", "requires: [daemon]")
+        .init();
+    world.reach("web", "up");
+    let daemon = world.pid("daemon", "daemon");
+    assert_eq!(state(&world, "daemon"), "up");
+    assert_eq!(world.status("daemon")["pid"], 0, "its main process is gone");
+    let receipt = world.stop("daemon");
+    assert_verified(&receipt);
+    assert!(look::alive(daemon).is_none());
+    assert_eq!(receipt["cause"], "stop");
+    assert_eq!(receipt["exit"]["code"], 0);
+    let signal = &receipt["rungs"][0];
+    assert_eq!(
+        (&signal["rung"], &signal["to"]),
+        (&json!("signal"), &json!("rest"))
+    );
+    assert_eq!(signal["grace_ms"], 10_000.0, "{receipt:#}");
+    assert_eq!(
+        state(&world, "web"),
+        "blocked",
+        "its requirer went before it"
+    );
+    world.start("web").unwrap_err();
+    world.start("daemon").unwrap();
+    world.reach("web", "up");
+    world.end();
+}
+
+#[test]
+fn a_daemon_that_dies_is_started_again() {
+    let mut world = World::new();
+    world.fixture("daemon", "daemon", "remain: true").init();
+    let first = world.numbers("daemon", "daemon", 1)[0];
+    world.reach("daemon", "up");
+    look::signal(u32::try_from(first).unwrap(), libc::SIGKILL);
+    world.numbers("daemon", "daemon", 2);
+    let status = world.reach("daemon", "up");
+    assert_eq!(status["restarts"], 1, "{status}");
+    let receipt = world.receipt("daemon");
+    assert_verified(&receipt);
+    assert_eq!(receipt["cause"], "ended");
+    world.log_with("daemon: up");
+    world.end();
+}
+
+#[test]
+fn a_oneshot_keeps_what_it_left_running_and_is_done_when_that_has_ended() {
+    let mut world = World::new();
+    world
+        .fixture("setup", "daemon", "oneshot: true\nremain: true")
+        .fixture("web", "stay", "requires: [setup]")
+        .init();
+    world.reach("web", "up");
+    let daemon = world.pid("setup", "daemon");
+    assert_eq!(state(&world, "setup"), "up");
+    look::signal(daemon, libc::SIGKILL);
+    world.reach("setup", "done");
+    assert_eq!(world.receipt("setup")["cause"], "ended");
+    assert_eq!(state(&world, "web"), "up", "its work is done");
+    world.end();
+}
+
+#[test]
+fn one_that_leaves_nothing_is_done_and_one_that_fails_keeps_nothing() {
+    let mut world = World::new();
+    world
+        .fixture("nothing", "exit 0", "oneshot: true\nremain: true")
+        .fixture("failed", "leave-child 3", "oneshot: true\nremain: true")
+        .init();
+    world.reach("nothing", "done");
+    world.reach("failed", "failed");
+    let child = world.pid("failed", "child");
+    assert!(look::alive(child).is_none());
+    world.end();
+}
+
+#[test]
+fn its_stop_command_is_run_and_its_test_decides_when_it_is_up() {
+    let mut world = World::new();
+    let dir = world.dir.display().to_string();
+    let lines = format!(
+        "remain: true\ntest: test -e {dir}/ready\n\
+         stop: [sh, -c, 'kill $(sed -n \"s/^daemon //p\" {dir}/daemon.said); echo stopped > {dir}/stopped']"
+    );
+    world.fixture("daemon", "daemon", &lines).init();
+    world.pid("daemon", "daemon");
+    assert_eq!(state(&world, "daemon"), "starting");
+    std::fs::write(world.dir.join("ready"), "").unwrap();
+    world.reach("daemon", "up");
+    let receipt = world.stop("daemon");
+    assert_verified(&receipt);
+    assert_eq!(rungs(&receipt)[0], "stop-command", "{receipt:#}");
+    assert!(world.dir.join("stopped").exists());
+    assert_eq!(receipt["killed"], json!([]));
+    world.end();
+}
+
+// ---- kept --------------------------------------------------------------------------------------
+
+/// A service whose main process has two sessions beside it, each with a child of its own, of
+/// which one has left the cgroup: who they are.
+fn sessions(world: &mut World, more: &str) -> Vec<u32> {
+    let said = world.dir.join("sessions.said");
+    let session = format!(
+        "#!/bin/sh\nif [ -n \"$1\" ]; then echo 0 > \"$1/cgroup.procs\"; fi\n\
+         sleep 1000 &\necho \"session $$\" >> {0}\necho \"session $!\" >> {0}\nwait\n",
+        said.display()
+    );
+    let session = world.program("my-session", &session).display().to_string();
+    let outside = world.foreign_cgroup().display().to_string();
+    let text = format!(
+        "exec: [sh, -c, 'setsid {session} & setsid {session} {outside} & exec sleep 1000']\n\
+         survivors: {{keep: ['my-sess*']}}\n{more}\n"
+    );
+    world.service("sshd", &text);
+    world.fixture("neighbour", "stay", "");
+    world.init();
+    let sessions = world.numbers("sessions", "session", 4);
+    world.census();
+    sessions
+        .iter()
+        .map(|pid| u32::try_from(*pid).unwrap())
+        .collect()
+}
+
+#[test]
+fn sessions_outlive_a_restart_are_on_the_receipt_and_end_with_everything() {
+    let mut world = World::new();
+    let sessions = sessions(&mut world, "shutdown_timeout: 1s");
+    world.reach("sshd", "up");
+    world
+        .call("nought_restart", json!({"name": "sshd"}))
+        .unwrap();
+    let receipt = world.receipt("sshd");
+    assert_verified(&receipt);
+    let kept = pids(&receipt, "kept");
+    for session in &sessions {
+        assert!(
+            kept.contains(session),
+            "{session} of {sessions:?}: {receipt:#}"
+        );
+        assert!(look::alive(*session).is_some(), "{session}: {receipt:#}");
+    }
+    assert_eq!(
+        (&receipt["killed"], &receipt["escaped"]),
+        (&json!([]), &json!([]))
+    );
+    // They keep nobody else from being verified, nor the next stop.
+    world.stop_verified("neighbour");
+    world.start("neighbour").unwrap();
+    let receipt = world.stop("sshd");
+    assert_verified(&receipt);
+    let said = world.cli(&["receipt", "sshd"]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(
+        said.contains("kept") && said.contains("my-session"),
+        "{said}"
+    );
+    for session in &sessions {
+        assert!(look::alive(*session).is_some());
+    }
+    world.stop_verified("neighbour");
+    world.end();
+    for session in &sessions {
+        assert!(look::alive(*session).is_none(), "{session}");
+    }
+}
+
+#[test]
+fn sessions_outlive_a_main_process_that_is_killed() {
+    let mut world = World::new();
+    let sessions = sessions(&mut world, "");
+    let status = world.reach("sshd", "up");
+    look::signal(
+        u32::try_from(status["pid"].as_u64().unwrap()).unwrap(),
+        libc::SIGKILL,
+    );
+    until("it is up again", || {
+        let status = world.status("sshd");
+        (status["state"] == "up" && status["restarts"] == 1).then_some(())
+    });
+    for session in &sessions {
+        assert!(look::alive(*session).is_some(), "{session}");
+    }
+    assert_verified(&world.receipt("sshd"));
+    world.end();
+}
+
+#[test]
+fn the_main_process_is_never_kept() {
+    let mut world = World::new();
+    world
+        .service("web", "exec: sleep 1000\nsurvivors: {keep: [sleep]}\n")
+        .init();
+    let pid = u32::try_from(world.reach("web", "up")["pid"].as_u64().unwrap()).unwrap();
+    let receipt = world.stop_verified("web");
+    assert_eq!(receipt["kept"], json!([]));
+    assert!(look::alive(pid).is_none());
+    world.end();
+}

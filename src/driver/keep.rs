@@ -1,0 +1,203 @@
+//! Survivors that a service's file wants kept: the sessions of a restarted sshd, the containers
+//! of an engine.
+//!
+//! Before anything but the main process and its group is signalled or killed, whoever matches a
+//! pattern goes, with all that descends from it, from the generation's cgroup to one beside it,
+//! which no kill of the generation reaches. What left the cgroup by itself is told by the scan.
+//! Both are on the receipt, and the final sweep of a shutdown ends them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::generation::Generation;
+use super::run::Driver;
+use crate::core::GenId;
+use crate::sys::procfs::{Proc, ProcStat};
+use crate::sys::{SysError, cgroup};
+
+/// Who is to be kept of one generation.
+#[derive(Clone, Debug)]
+pub(super) struct Keeping {
+    patterns: Vec<String>,
+    /// Its main process, which never is.
+    main: Option<u32>,
+    /// The generation's own cgroup, and where those to be kept go.
+    dirs: Option<(PathBuf, PathBuf)>,
+}
+
+/// How often the cgroup is listed again because somebody was found to be moved: what is kept
+/// may fork meanwhile.
+const ROUNDS: usize = 16;
+
+impl Keeping {
+    /// Whether a process is kept for what it is called.
+    pub(super) fn names(&self, process: &ProcStat) -> bool {
+        let mut patterns = self.patterns.iter();
+        Some(process.pid) != self.main && patterns.any(|pattern| matches(pattern, &process.comm))
+    }
+
+    /// Moves whoever is to be kept out of the generation's cgroup. **Blocks** for a file of /proc
+    /// for each member.
+    pub(super) fn set_aside(&self) -> Result<(), SysError> {
+        let Some((from, to)) = &self.dirs else {
+            return Ok(());
+        };
+        let proc = Proc::open()?;
+        let mut moved = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let mut members = Vec::new();
+            for pid in cgroup::procs_recursive(from)? {
+                members.extend(proc.stat(pid)?);
+            }
+            let chosen = self.choose(&members, &moved);
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            if moved.is_empty() {
+                make_dir(to)?;
+            }
+            for pid in chosen {
+                // One that has ended since needs no moving.
+                match cgroup::move_process(to, pid) {
+                    Err(error) if error.is(nix::errno::Errno::ESRCH) => {}
+                    other => other?,
+                }
+                moved.insert(pid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of `members` that match or descend from one that does, or from one in `moved`.
+    fn choose(&self, members: &[ProcStat], moved: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let named = members.iter().filter(|process| self.names(process));
+        let mut chosen: BTreeSet<u32> = named.map(|process| process.pid).collect();
+        loop {
+            let before = chosen.len();
+            for process in members {
+                let below = chosen.contains(&process.ppid) || moved.contains(&process.ppid);
+                if below && Some(process.pid) != self.main {
+                    chosen.insert(process.pid);
+                }
+            }
+            if chosen.len() == before {
+                return chosen;
+            }
+        }
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), SysError> {
+    match cgroup::make_dir(dir) {
+        Err(error) if error.is(nix::errno::Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+impl Driver {
+    /// Who is to be kept of a generation; `None` for nobody. What a killed supervisor left is
+    /// ended whole.
+    pub(super) fn keeping(&self, generation: &Generation) -> Option<Keeping> {
+        let spec = self.core.spec(generation.service)?;
+        if spec.keep.is_empty() {
+            return None;
+        }
+        let dir = generation.dir.clone();
+        Some(Keeping {
+            patterns: spec.keep.clone(),
+            main: generation.leader,
+            dirs: dir.zip(generation.kept_dir()),
+        })
+    }
+
+    /// Takes in a generation with its last verdict: while somebody of it lives on purpose it is
+    /// known, and its mark is nobody else's.
+    pub(super) fn keep(&mut self, r#gen: GenId, mut generation: Box<Generation>) {
+        if generation.kept.is_empty() {
+            return;
+        }
+        generation.auxes.clear();
+        self.kept.insert(r#gen, generation);
+        let proc = Proc::open();
+        let lives = |pid: &u32| match &proc {
+            Ok(proc) => !matches!(proc.stat(*pid), Ok(None)),
+            Err(_) => true,
+        };
+        let gone: Vec<GenId> = self
+            .kept
+            .iter()
+            .filter(|(_, kept)| {
+                let dir = kept.kept_dir();
+                let populated = dir.is_some_and(|dir| cgroup::is_populated(&dir).unwrap_or(true));
+                !populated && !kept.kept.iter().any(lives)
+            })
+            .map(|(r#gen, _)| *r#gen)
+            .collect();
+        for r#gen in gone {
+            let dir = self.kept.remove(&r#gen).and_then(|kept| kept.kept_dir());
+            self.fences.push(move || {
+                // What stays is found by the final sweep.
+                dir.map(|dir| cgroup::remove_tree(&dir));
+            });
+        }
+    }
+}
+
+/// Whether a command's name matches a pattern in which `*` stands for anything and `?` for one
+/// character.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where to go on when what follows the last star did not match: the star takes one more.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || name.get(n) == Some(c) => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else {
+                    return false;
+                };
+                star = Some((at, taken + 1));
+                p = at + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern.iter().skip(p).all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_name_with_wildcards() {
+        for (pattern, name) in [
+            ("sshd", "sshd"),
+            ("sshd*", "sshd"),
+            ("sshd*", "sshd-session"),
+            ("*shim*", "containerd-shim"),
+            ("ssh?", "sshd"),
+            ("*a*b", "aab"),
+            ("a**b", "ab"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("sshd", "sshd-session"),
+            ("ssh?", "ssh"),
+            ("*b", "abc"),
+            ("", "a"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+}
