@@ -13,7 +13,7 @@ use super::restart::Rng;
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted, Target};
 use super::shutdown::{Phase, Shutdown, polite_times};
-use super::spec::Spec;
+use super::spec::{Role, Spec};
 use super::time::{Time, Timer, Timers};
 use super::{GenId, OpId, ServiceId};
 
@@ -129,7 +129,7 @@ impl Supervisor {
     /// Takes in the configured services, all wanted up, and what a killed supervisor left
     /// behind, which is ended, in order and politely, before anything starts. Members of a
     /// dependency cycle fail at once, naming it.
-    pub fn load(&mut self, now: Time, specs: Vec<Spec>, leftovers: Vec<Leftover>) {
+    pub fn load(&mut self, now: Time, mut specs: Vec<Spec>, leftovers: Vec<Leftover>) {
         self.out.now = self.out.now.max(now);
         for leftover in leftovers {
             let id = self.add(leftover.spec, true);
@@ -146,11 +146,13 @@ impl Supervisor {
         if planted(Bug::StartBeforeLeftovers) {
             self.leftovers = 0;
         }
+        super::imply_order(&mut specs);
         for spec in specs {
             self.add(spec, false);
         }
         let unordered = self.graph.unordered();
         self.graph.forget_ghosts_on_cycles(&unordered);
+        self.drop_stop_cycles();
         for id in unordered {
             let failed = |service: &Service| matches!(service.state, State::Failed { .. });
             if self.services.get(&id).is_some_and(failed) {
@@ -172,6 +174,9 @@ impl Supervisor {
         self.descents += 1;
         self.graph
             .add(id, &spec.name, &spec.after, &spec.requires, ghost);
+        if !spec.stop_after.is_empty() && !ghost {
+            self.graph.set_stop_after(id, &spec.stop_after);
+        }
         self.services
             .insert(id, Service::new(spec, ghost, self.out.now));
         self.dirty.insert(id);
@@ -310,6 +315,8 @@ impl Supervisor {
                     ladder.note_allotment(allotment);
                     ladder.tighten(&mut self.out, id, budget);
                 }
+                // Somebody may need it until the end: its pause goes on.
+                State::Backoff { .. } if service.spec.role == Some(Role::Sidecar) => {}
                 State::Blocked { .. } | State::Backoff { .. } => {
                     self.out.timers.cancel_service(id);
                     self.set_state(id, State::Down);
@@ -344,6 +351,17 @@ impl Supervisor {
             return;
         }
         shutdown.phase = Phase::Flushing;
+        let pausing = |(id, service): (&ServiceId, &Service)| {
+            matches!(service.state, State::Backoff { .. }).then_some(*id)
+        };
+        // A sidecar that was to come back, and is needed no more.
+        for id in self.services.iter().filter_map(pausing).collect::<Vec<_>>() {
+            self.out.timers.cancel_service(id);
+            self.set_state(id, State::Down);
+        }
+        let Some(shutdown) = &self.shutdown else {
+            return;
+        };
         self.out.timers.cancel(Timer::StopsEnd);
         let left = shutdown.deadline.since(self.out.now);
         self.out

@@ -26,6 +26,7 @@ mod readiness;
 pub mod receipt;
 pub mod request;
 mod restart;
+mod roles;
 #[cfg(test)]
 pub mod sabotage;
 pub mod service;
@@ -48,10 +49,12 @@ pub use receipt::{
     Survivor, Verdict,
 };
 pub use request::{Reply, Request, RequestError, RequestId};
+pub use roles::imply_order;
 pub use service::{Ended, Target};
 pub use signal::Signal;
 pub use spec::{
-    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Spec, Test,
+    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Role, Spec,
+    Test,
 };
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;

@@ -168,7 +168,7 @@ impl Supervisor {
         let mut open = vec![id];
         let mut found = Vec::new();
         while let Some(at) = open.pop() {
-            for dependent in self.graph.dependents(at) {
+            for dependent in self.graph.stopped_before(at) {
                 if !seen.insert(dependent) {
                     continue;
                 }

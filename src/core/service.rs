@@ -206,6 +206,8 @@ pub(super) struct Service {
     pub(super) accepted: bool,
     /// When the current or last generation became ready.
     pub(super) up_since: Option<Time>,
+    /// When a main ended for good, and with which code.
+    pub(super) main_end: Option<(Time, u8)>,
     /// Its share of a shutdown's deadline; set when that begins.
     pub(super) share: Share,
 }
@@ -231,6 +233,7 @@ impl Service {
             stop_waits: Vec::new(),
             accepted: false,
             up_since: None,
+            main_end: None,
             share: Share::default(),
         }
     }

@@ -73,6 +73,7 @@ impl Supervisor {
         service.starts += 1;
         service.again = false;
         service.failure = None;
+        service.main_end = None;
         service.up_since = None;
         if let Some(timeout) = service.spec.start_timeout {
             self.out.timers.set(Timer::StartTimeout(id), now + timeout);

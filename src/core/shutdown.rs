@@ -128,8 +128,7 @@ impl Supervisor {
             .enumerate()
             .map(|(at, id)| (*id, at))
             .collect();
-        let need = |(id, service): (&ServiceId, &Service)| {
-            let below = self.graph.dependencies(*id);
+        let need = |service: &Service| {
             let (wish, proof) = match &service.state {
                 State::Starting(_) | State::Up(_) => {
                     (Some(service.spec.grace), service.spec.kill_timeout)
@@ -148,10 +147,18 @@ impl Supervisor {
             Need {
                 wish: wish.map(|wish| wish.saturating_mul(polite_times(service))),
                 proof,
-                below: below.filter_map(|id| place.get(&id).copied()).collect(),
+                below: Vec::new(),
             }
         };
-        let needs: Vec<Need> = self.services.iter().map(need).collect();
+        let mut needs: Vec<Need> = self.services.values().map(need).collect();
+        for (at, id) in self.services.keys().enumerate() {
+            for before in self.graph.stopped_before(*id) {
+                let before = place.get(&before).and_then(|before| needs.get_mut(*before));
+                if let Some(need) = before {
+                    need.below.push(at);
+                }
+            }
+        }
         let shares = share_out(&needs, total);
         self.services.keys().copied().zip(shares).collect()
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::{
-    AuxKind, Effect, EndAction, Exit, GenId, Notice, Outcome, Receipt, Reply, RequestId, ServiceId,
-    Spec, Supervisor, Timer, Verdict,
+    AuxKind, Effect, EndAction, Exit, GenId, Notice, Outcome, Receipt, Reply, RequestId, Role,
+    ServiceId, Spec, Supervisor, Timer, Verdict,
 };
 use crate::kernel::Kernel;
 use crate::observer::{GenSeen, Main, Observer, SECOND, nanos};
@@ -74,21 +74,31 @@ impl Observer {
     fn check_spawn(&mut self, core: &Supervisor, r#gen: GenId, id: ServiceId) -> Check {
         let spec = core.spec(id).ok_or("a spawn of nothing")?.clone();
         let name = &spec.name;
-        hold(self.shutdown_began.is_none(), || {
+        let needed = || {
+            let above = self.above.get(name).into_iter().flatten();
+            spec.role == Some(Role::Sidecar)
+                && !self.hurried
+                && above.flat_map(|above| self.active(above)).next().is_some()
+        };
+        let in_shutdown = self.shutdown_began.is_some();
+        hold(!in_shutdown || needed(), || {
             format!("{name} was started in a shutdown")
         })?;
         hold(!self.gens.contains_key(&r#gen), || {
             format!("generation {} was used twice", r#gen.0)
         })?;
         for dependency in spec.dependencies() {
-            hold(self.ready(dependency), || {
+            // A sidecar comes back beside what goes down with it.
+            let there = |d: &str| self.active(d).any(|(_, seen)| seen.stopping.is_none());
+            let ready = self.ready(dependency) || in_shutdown && there(dependency);
+            hold(ready, || {
                 format!("{name} was started before its dependency {dependency} is ready")
             })?;
         }
         let mut through = vec![&spec];
         while let Some(spec) = through.pop() {
             for required in &spec.requires {
-                hold(self.ready(required), || {
+                hold(self.ready(required) || in_shutdown, || {
                     let of = &spec.name;
                     format!("{name} was started while {required}, required by {of}, is not ready")
                 })?;
@@ -238,7 +248,10 @@ impl Observer {
             if depth > self.services.len() {
                 return None;
             }
-            for below in service.spec.dependencies() {
+            let later = self.services.values().map(|other| &other.spec);
+            let later = later.filter(|other| other.stop_after.iter().any(|name| name == at));
+            let later = later.map(|other| other.name.as_str());
+            for below in service.spec.dependencies().chain(later) {
                 let more = self.services.get(below).map_or(0, |s| wish(&s.spec));
                 chains.push((below, sum + more, depth + 1));
             }
@@ -462,6 +475,13 @@ impl Observer {
             || format!("{name} stopped everything, and has not ended"),
         )?;
         let own = service.spec.essential || service.spec.on_failure == EndAction::StopAll;
+        if service.spec.role == Some(Role::Main) && !own {
+            // It may have ended long before the last one did.
+            return hold(
+                because.code == 0 || outcome.exit_code() == because.code,
+                || format!("the exit code is not that of the main {name}"),
+            );
+        }
         let failed = seen.is_none_or(|seen| exit != Some(Exit::Code(0)) || seen.was_remaining);
         let fits = match exit {
             _ if !own => because.code == 0,
@@ -482,8 +502,26 @@ impl Observer {
         )
     }
 
+    /// The end of the last main has stopped everything.
+    fn check_mains(&self, core: &Supervisor) -> Check {
+        let mains = core
+            .views()
+            .into_iter()
+            .filter(|view| view.spec.role == Some(Role::Main) && !view.ghost);
+        let states: Vec<(&str, bool)> = mains
+            .map(|view| (view.state, view.detail.starts_with("dependency cycle")))
+            .collect();
+        let ended = |(state, cyclic): &(&str, bool)| matches!(*state, "done" | "failed") && !cyclic;
+        let over = !states.is_empty() && states.iter().all(ended);
+        let taken_out = self.situations.contains("a service is taken out");
+        hold(!over || taken_out, || {
+            "every main has ended and everything goes on".into()
+        })
+    }
+
     /// The end of whoever says so has stopped everything.
     fn check_ends(&self, core: &Supervisor) -> Check {
+        self.check_mains(core)?;
         let stops = |spec: &&Spec| {
             spec.essential
                 || spec.on_end == EndAction::StopAll

@@ -7,7 +7,7 @@ use crate::core::{
     AuxKind, Cause, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request,
     RequestId, ServiceId, Spec, Supervisor, Verdict,
 };
-use crate::orders::{closure, gen_of, leftovers_above};
+use crate::orders::{closure, gen_of, leftovers_above, stop_orders};
 use crate::scenario::Scenario;
 use crate::situations::Situations;
 
@@ -217,7 +217,7 @@ impl Observer {
             }),
             slack: 0,
             punctual: false,
-            above: closure(&specs, |spec| spec.dependencies().collect()),
+            above: stop_orders(&specs),
             leftovers_above,
             leftovers_ordered,
             starts: 0,
@@ -552,7 +552,7 @@ impl Observer {
     /// Who waits for whom, by the files there are now.
     fn learn_orders(&mut self) {
         let specs: Vec<&Spec> = self.services.values().map(|seen| &seen.spec).collect();
-        self.above = closure(&specs, |spec| spec.dependencies().collect());
+        self.above = stop_orders(&specs);
         self.requirers = closure(&specs, |spec| {
             spec.requires.iter().map(String::as_str).collect()
         });

@@ -3,5 +3,7 @@
 
 mod budget;
 mod http;
+mod kubelet;
 mod last_words;
 mod probes;
+mod tiers;
