@@ -28,6 +28,13 @@ need() {
 }
 
 # Installs a package; a server that it brings is not started.
+# need_python MODULE PACKAGE: likewise, for a module of Debian's python3.
+need_python() {
+    /usr/bin/python3 -c "import $1" 2>/dev/null && return
+    part "install $2" install "$2"
+    /usr/bin/python3 -c "import $1" || say_no "python3 has no module $1, and Debian's package $2 could not be installed"
+}
+
 install() {
     local policy=/usr/sbin/policy-rc.d status=0
     [ -e "$policy" ] && policy=

@@ -22,6 +22,8 @@ const DEADLINE_CONTAINER: Duration = Duration::from_secs(25);
 const DEADLINE_HOST: Duration = Duration::from_secs(90);
 /// A line of a log is rarely longer.
 const USUAL_LINE_BYTES: usize = 128;
+/// Where Kubernetes looks for a container's last words (terminationMessagePath's default).
+const TERMINATION_LOG: &str = "/dev/termination-log";
 
 fn main() -> ExitCode {
     if let Some(code) = sys::selftest::run_if_probe() {
@@ -145,11 +147,14 @@ fn options(args: InitArgs) -> Options {
     } else {
         DEADLINE_HOST
     };
+    let kubernetes = args.container.then(|| TERMINATION_LOG.into());
     Options {
         config: args.config_dir,
         socket: args.socket,
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
+        http: args.http,
+        termination_log: args.termination_log.or(kubernetes),
         ring: ring(args.ring_lines),
         dialect: args.dialect,
         socket_group: args.socket_group,

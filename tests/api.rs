@@ -6,11 +6,12 @@
 )]
 
 use nought::api::{
-    Create, Done, ErrorCode, Exit, Failure, Filter, ForeignProcess, GuaranteeWords, Incoming, Info,
-    Kill, List, ListQuery, LogLines, LogQuery, METHODS, Named, Plan, PlanQuery, Planned, Process,
-    ProcessUsage, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung, ServiceState,
-    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed, Survivor, Usage,
-    UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus, incoming, millis_from_nanos, openrpc,
+    Budget, Create, Done, ErrorCode, Exit, Failure, Filter, ForeignProcess, GuaranteeWords,
+    Incoming, Info, Kill, List, ListQuery, LogLines, LogQuery, METHODS, Named, Plan, PlanQuery,
+    Planned, Process, ProcessUsage, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
+    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
+    Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus, incoming,
+    millis_from_nanos, openrpc,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +48,11 @@ fn receipt() -> Receipt {
             signal: "SIGTERM".into(),
             number: 15,
             core: false,
+        }),
+        budget: Some(Budget {
+            wish_ms: 10_000.0,
+            planned_ms: 9_000.5,
+            ..Budget::default()
         }),
         rungs: vec![
             Rung {
@@ -262,6 +268,7 @@ fn the_receipts_names_are_stable() {
         "ended_at",
         "started_mono_ms",
         "began_mono_ms",
+        "budget",
         "ended_mono_ms",
         "elapsed_ms",
         "exit",

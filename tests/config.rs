@@ -14,7 +14,7 @@ use std::time::Duration;
 use nought::config::{self, Dialect, load_dir, load_dir_as, parse, parse_as};
 use nought::core::{
     Check, Containment, EndAction, EnvFile, Guarantee, HttpGet, Limit, LogMode, Reach, Resource,
-    RestartPolicy, RestartWhen, ScanQuality, Signal, Spec, Test,
+    RestartPolicy, RestartWhen, Role, ScanQuality, Signal, Spec, Test,
 };
 
 const FULL: &str = r#"
@@ -147,6 +147,33 @@ fn every_key_reaches_the_spec() {
 }
 
 #[test]
+fn a_role_says_what_the_file_leaves_open() {
+    let init = good("exec: fetch\nrole: init\n");
+    assert!(init.oneshot && init.on_failure == EndAction::StopAll);
+    let lenient = good("exec: fetch\nrole: init\non_failure: ignore\n");
+    assert_eq!(lenient.on_failure, EndAction::Ignore);
+    let main = good("exec: report\nrole: main\n");
+    assert_eq!(
+        (main.role, main.restart.when),
+        (Some(Role::Main), RestartWhen::Never)
+    );
+    let main = good("exec: web\nrole: main\nrestart: on-failure\nstop_after: [php]\n");
+    assert_eq!(main.restart.when, RestartWhen::OnFailure);
+    assert_eq!(main.stop_after, ["php"]);
+    assert!(main.after.is_empty());
+    let sidecar = good("exec: proxy\nrole: sidecar\n");
+    assert_eq!(sidecar.restart.when, RestartWhen::Always);
+    for text in [
+        "exec: x\nrole: sidecar\noneshot: true\n",
+        "exec: x\nrole: init\noneshot: false\n",
+        "exec: x\nrole: helper\n",
+    ] {
+        let path = std::path::Path::new("x.yaml");
+        assert!(config::parse("x", text, path).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_zinit_leaves_out_has_its_defaults() {
     let plain = Spec::new("web", words(&["/bin/web"]));
     for text in [
@@ -276,7 +303,7 @@ web.yaml:5:1: error: unknown key `depends_on`
 web.yaml:6:1: error: unknown key `zzz`
     zzz: 1
     ^^^
-    hint: the keys are exec, test, ready, oneshot, after, requires, stop, signal, shutdown_timeout, \
+    hint: the keys are exec, test, ready, oneshot, after, requires, stop_after, role, stop, signal, shutdown_timeout, \
 exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj; one of your own may begin with `x-`
 "
     );

@@ -38,6 +38,7 @@ mod hostile;
 mod machine;
 mod order;
 mod output;
+mod pods;
 mod readiness;
 mod ready;
 mod remain;

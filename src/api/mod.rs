@@ -10,16 +10,19 @@
 
 mod catalog;
 mod frames;
+mod health;
 mod methods;
 mod openrpc;
 mod receipt;
 mod rpc;
 mod run;
+mod termination;
 mod usage;
 mod zinit;
 
 pub use catalog::{METHODS, Method, Param};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
+pub use health::{Unready, unready};
 pub use methods::{
     Done, Info, Item, List, ListQuery, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart,
     ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
@@ -27,13 +30,14 @@ pub use methods::{
 };
 pub use openrpc::openrpc;
 pub use receipt::{
-    Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor, Verdict,
-    millis_from_nanos,
+    Budget, Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor,
+    Verdict, millis_from_nanos,
 };
 pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
     Response, RpcError, incoming,
 };
 pub use run::{RunAncestor, RunProcess, RunReport};
+pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};
 pub use usage::{Account, Plan, PlanQuery, Planned, ProcessUsage, Usage, UsageQuery, Usages};
 pub use zinit::{Create, Filter, Kill, ZinitChild, ZinitStates, ZinitStats, ZinitStatus};

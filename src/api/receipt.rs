@@ -49,6 +49,9 @@ pub struct Receipt {
     pub elapsed_ms: f64,
     /// How the main process ended; null when that was not seen.
     pub exit: Option<Exit>,
+    /// What it was given of a shutdown's deadline; absent outside of a shutdown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Everything the ladder did and saw, in order.
     pub rungs: Vec<Rung>,
     /// Processes killed inside the cgroup.
@@ -64,6 +67,25 @@ pub struct Receipt {
     pub survivors: Vec<Survivor>,
     /// Whether this replaces an earlier, worse verdict on the same generation.
     pub late: bool,
+}
+
+/// A service's part of a shutdown's deadline, planned and as it came; all in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// What its polite part (stop command and grace) may take by its own file.
+    pub wish_ms: f64,
+    /// What was planned for that: the wish where it fits, else a fair share.
+    pub planned_ms: f64,
+    /// What it got for that: more than planned where others left time over.
+    pub granted_ms: f64,
+    /// What was kept for its kill and proof.
+    pub reserve_ms: f64,
+    /// When its turn was to come, after the shutdown began, if those before it took all that was
+    /// planned.
+    pub turn_ms: f64,
+    /// When it was asked, after the shutdown began; 0 for a stop that was under way already.
+    pub asked_ms: f64,
 }
 
 /// What a stop proved.

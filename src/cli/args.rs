@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -190,6 +191,12 @@ pub(super) enum ClientCommand {
     },
     /// Show the log lines that are kept, and with -f those to come
     Log(Log),
+    /// Exit with 0 when every wanted service is up or done (for exec probes), else with 1
+    Health {
+        /// Ask only whether the supervisor answers
+        #[arg(long)]
+        live: bool,
+    },
     /// Stop everything, then power off (as PID 1 of a machine) or exit
     Shutdown,
     /// The same as shutdown
@@ -297,7 +304,7 @@ struct Init {
     #[arg(long)]
     container: bool,
     /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = duration)]
+    #[arg(long, value_name = "D", value_parser = duration, env = "NOUGHT_DEADLINE")]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]
@@ -315,6 +322,13 @@ struct Init {
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
+    /// Serve /livez, /readyz, /startupz and /metrics on this address
+    #[arg(long, value_name = "ADDRESS:PORT", env = "NOUGHT_HTTP")]
+    http: Option<SocketAddr>,
+    /// Write the verdict on the whole, as JSON, into this file at the end, if it is there
+    /// [default: /dev/termination-log with --container]
+    #[arg(long, value_name = "FILE", env = "NOUGHT_TERMINATION_LOG")]
+    termination_log: Option<PathBuf>,
 }
 
 /// What `nought init` was asked for.
@@ -338,6 +352,11 @@ pub struct InitArgs {
     pub socket_group: Option<u32>,
     /// Whose service files they are.
     pub dialect: config::Dialect,
+    /// Where probes and metrics are served; none: nowhere.
+    pub http: Option<SocketAddr>,
+    /// Where the verdict on the whole is written at the end; none: nowhere, or with `container`
+    /// where Kubernetes reads it.
+    pub termination_log: Option<PathBuf>,
     /// Log more.
     pub debug: bool,
     /// Refuse to start where less can be promised.
@@ -384,6 +403,8 @@ impl Cli {
                     .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
                 socket_group: init.socket_group,
                 dialect: called.dialect(),
+                http: init.http,
+                termination_log: init.termination_log,
                 debug: self.debug,
                 min_guarantee: init.min_guarantee,
             }),
@@ -516,7 +537,8 @@ mod tests {
 
     #[test]
     fn init_has_zinits_options_and_ours() {
-        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 --socket-group root -d";
+        let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 \
+                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -533,6 +555,8 @@ mod tests {
                 ring_lines: Some(100),
                 socket_group: Some(0),
                 dialect: config::Dialect::Nought,
+                http: Some(([127, 0, 0, 1], 9100).into()),
+                termination_log: Some("/t".into()),
                 debug: true,
                 min_guarantee: None,
             }

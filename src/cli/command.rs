@@ -94,6 +94,7 @@ impl<'a> Session<'a> {
                 last,
             }),
             ClientCommand::Log(log) => self.log(log),
+            ClientCommand::Health { live } => self.health(live),
             ClientCommand::Shutdown | ClientCommand::Poweroff => {
                 self.shutdown(ShutdownKind::PowerOff)
             }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{
-    Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery, ReceiptQuery, Receipts,
-    ServiceState, ServiceStatus, Usage, UsageQuery, Usages, method,
+    self, Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery, ReceiptQuery,
+    Receipts, ServiceState, ServiceStatus, Usage, UsageQuery, Usages, method,
 };
 
 use super::args::PlanWhat;
@@ -25,6 +25,42 @@ impl Session<'_> {
             self.output.text(&render::list(&list, self.output.style));
         }
         Ok(0)
+    }
+
+    /// What an exec probe asks: one line for each service that is not as it is wanted.
+    pub(super) fn health(&mut self, live: bool) -> Result<u8, Error> {
+        let mut client = self.connect()?;
+        let (_, info): (_, Info) = self.ask(&mut client, method::INFO, &())?;
+        let mut unready = Vec::new();
+        if !live {
+            let (_, list): (_, List) = self.ask(&mut client, method::LIST, &())?;
+            unready = api::unready(&list.services);
+        }
+        let stopping = info.shutting_down && !live;
+        let ready = !stopping && unready.is_empty();
+        let names = unready
+            .iter()
+            .map(|unready| serde_json::json!({"service": unready.service, "why": unready.why}));
+        let raw = serde_json::json!({
+            "ready": ready,
+            "shutting_down": info.shutting_down,
+            "unready": names.collect::<Vec<_>>(),
+        });
+        self.print(&raw, |style| {
+            let mut text = String::new();
+            if ready {
+                text.push_str(&format!("{}\n", style.good("ok")));
+            }
+            if stopping {
+                text.push_str("the supervisor is shutting down\n");
+            }
+            for unready in &unready {
+                let (name, why) = (render::clean(&unready.service), render::clean(&unready.why));
+                text.push_str(&format!("{name}: {why}\n"));
+            }
+            text
+        });
+        Ok(if ready { 0 } else { EXIT_FAILED })
     }
 
     pub(super) fn status(&mut self, names: Vec<String>) -> Result<u8, Error> {

@@ -6,7 +6,7 @@ use super::problem::Severity;
 use super::read::Reader;
 use super::yaml::{Kind, Mark, Node};
 use crate::core::{
-    Containment, EndAction, Guarantee, RestartPolicy, RestartWhen, ScanQuality, Spec,
+    Containment, EndAction, Guarantee, RestartPolicy, RestartWhen, Role, ScanQuality, Spec,
 };
 
 /// The kernel keeps so many bytes of a command's name (proc_pid_comm(5)).
@@ -48,6 +48,15 @@ impl Reader<'_> {
         spec.essential = essential.unwrap_or_default();
         let remain = self.key("remain", fields, |reader, node| reader.bool("remain", node));
         spec.remain = remain.unwrap_or_default();
+        let roles = [
+            ("main", Role::Main),
+            ("sidecar", Role::Sidecar),
+            ("init", Role::Init),
+        ];
+        spec.role = self.key("role", fields, |reader, node| {
+            reader.choice("role", node, &roles)
+        });
+        self.implied_by_role(fields, spec);
         let stops_all = spec.essential
             || spec.on_end == EndAction::StopAll
             || spec.on_failure == EndAction::StopAll;
@@ -65,6 +74,33 @@ impl Reader<'_> {
             spec.keep = keep;
         }
         spec.min_guarantee = self.key("min_guarantee", fields, Reader::min_guarantee);
+    }
+
+    /// What a role says where the file itself says nothing.
+    fn implied_by_role(&mut self, fields: &Fields<'_>, spec: &mut Spec) {
+        match spec.role {
+            Some(Role::Main) => spec.restart.when = RestartWhen::Never,
+            Some(Role::Init) => {
+                let stays = fields.get("oneshot").filter(|_| !spec.oneshot);
+                if let Some(node) = stays {
+                    let message = "an init runs to completion: it is a oneshot".into();
+                    let hint = Some("take `oneshot` out, or write `role: sidecar`".into());
+                    self.error(node.mark, message, hint);
+                }
+                spec.oneshot = true;
+                if fields.get("on_failure").is_none() {
+                    spec.on_failure = EndAction::StopAll;
+                }
+            }
+            Some(Role::Sidecar) if spec.oneshot => {
+                if let Some(node) = fields.get("role") {
+                    let message = "a sidecar is there until the mains have gone: it is no oneshot";
+                    let hint = Some("write `role: init`, or take `oneshot` out".into());
+                    self.error(node.mark, message.into(), hint);
+                }
+            }
+            Some(Role::Sidecar) | None => {}
+        }
     }
 
     /// `restart` that decides nothing, or keeps another key from ever deciding.

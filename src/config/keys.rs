@@ -12,6 +12,8 @@ pub(super) const SERVICE: &[&str] = &[
     "oneshot",
     "after",
     "requires",
+    "stop_after",
+    "role",
     "stop",
     "signal",
     "shutdown_timeout",

@@ -223,6 +223,14 @@ impl Reader<'_> {
             Some(reader.names("requires", node))
         });
         spec.requires = requires.unwrap_or_default();
+        let stop_after = self.key("stop_after", fields, |reader, node| {
+            let dependencies = reader.dependencies.len();
+            let names = reader.names("stop_after", node);
+            // They order stops alone: nobody waits for them to be there.
+            reader.dependencies.truncate(dependencies);
+            Some(names)
+        });
+        spec.stop_after = stop_after.unwrap_or_default();
         let both = spec.after.iter().find(|name| spec.requires.contains(name));
         if let (Some(name), Some(mark)) = (both, fields.key_mark("after")) {
             let message = format!("`{name}` is in `after` and in `requires`");

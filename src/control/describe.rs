@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api::{self, millis_from_nanos};
 use crate::core::{
-    Exit, Failed, Foreigner, GenId, Plan, Planned, Proc, Reach, Receipt, Rung, ServiceView, Signal,
-    Supervisor, Survivor, Target, Time, Verdict,
+    Allotment, Exit, Failed, Foreigner, GenId, Plan, Planned, Proc, Reach, Receipt, Rung,
+    ServiceView, Signal, Supervisor, Survivor, Target, Time, Verdict,
 };
 
 /// The two clocks read at one moment, to tell wall time for a moment of boot time.
@@ -223,6 +223,7 @@ pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
         ended_mono_ms: millis_from_nanos(receipt.ended.as_nanos()),
         elapsed_ms: millis_f64(receipt.ended.since(receipt.began)),
         exit: receipt.exit.map(exit),
+        budget: receipt.allotment.map(budget),
         rungs: receipt
             .steps
             .iter()
@@ -234,6 +235,17 @@ pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
         kept: receipt.kept.iter().map(process).collect(),
         survivors: receipt.survivors.iter().map(survivor).collect(),
         late: receipt.late,
+    }
+}
+
+fn budget(allotment: Allotment) -> api::Budget {
+    api::Budget {
+        wish_ms: millis_f64(allotment.wish),
+        planned_ms: millis_f64(allotment.planned),
+        granted_ms: millis_f64(allotment.granted),
+        reserve_ms: millis_f64(allotment.reserve),
+        turn_ms: millis_f64(allotment.turn),
+        asked_ms: millis_f64(allotment.asked_after),
     }
 }
 

@@ -10,10 +10,13 @@ mod connection;
 mod describe;
 mod follow;
 mod gauge;
+pub mod http;
 mod methods;
+mod metrics;
 mod places;
 mod refusal;
 mod session;
+mod termination;
 mod usage;
 mod zinit;
 
@@ -21,6 +24,8 @@ pub use connection::{Admission, serve};
 pub use describe::{Clocks, Seen, exit, info, receipt, see};
 pub use gauge::Gauge;
 pub use methods::Context;
+pub use metrics::Tally;
+pub use termination::termination;
 pub use usage::Use;
 
 use tokio::sync::oneshot;

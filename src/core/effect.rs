@@ -1,7 +1,7 @@
 //! What the core wants done: the driver takes these with `poll_effect` and carries them out.
 
 use super::event::Failed;
-use super::receipt::{Receipt, Survivor};
+use super::receipt::{Receipt, Survivor, Verdict};
 use super::request::{Reply, RequestId};
 use super::signal::Signal;
 use super::spec::Reach;
@@ -152,19 +152,27 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What is proven of the whole. A sure sweep outweighs what was not proven earlier.
+    pub fn verdict(&self) -> Verdict {
+        if !self.survivors.is_empty() || !self.lingering.is_empty() {
+            Verdict::Lingering
+        } else if self.sweep_error.is_some() || (!self.sure && !self.unverified.is_empty()) {
+            Verdict::Unverified
+        } else {
+            Verdict::Verified
+        }
+    }
+
     /// The exit code: that of the service whose end stopped everything, if it is not 0; 70 when
     /// anything lingers; 71 when the final sweep was unverified; else 0. A sure sweep outweighs
     /// what was not proven earlier.
     pub fn exit_code(&self) -> u8 {
         let code = self.because.as_ref().map_or(0, |because| because.code);
-        if code != 0 {
-            code
-        } else if !self.survivors.is_empty() || !self.lingering.is_empty() {
-            70
-        } else if self.sweep_error.is_some() || (!self.sure && !self.unverified.is_empty()) {
-            71
-        } else {
-            0
+        match self.verdict() {
+            _ if code != 0 => code,
+            Verdict::Lingering => 70,
+            Verdict::Unverified => 71,
+            Verdict::Verified => 0,
         }
     }
 }

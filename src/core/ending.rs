@@ -104,6 +104,16 @@ impl Supervisor {
             }
             return;
         }
+        let by_itself = matches!(
+            cause,
+            Cause::Ended | Cause::StartFailed | Cause::Shutdown | Cause::Restart
+        );
+        if by_itself && self.sidecar_goes_on(id) {
+            return;
+        }
+        let Some(service) = self.services.get(&id) else {
+            return;
+        };
         let down = service.target == Target::Down || self.shutdown.is_some();
         let next = match cause {
             _ if down => State::Down,

@@ -62,6 +62,11 @@ impl Supervisor {
             return;
         };
         let spec = &service.spec;
+        let exit = service.last.as_ref().and_then(|last| last.exit);
+        let of_its_own = EndedAll {
+            service: spec.name.clone(),
+            code: exit_code(success, exit),
+        };
         let (key, code) = if spec.essential {
             ("essential", true)
         } else if !success && spec.on_failure == EndAction::StopAll {
@@ -69,20 +74,19 @@ impl Supervisor {
         } else if spec.on_end == EndAction::StopAll {
             ("on_end", false)
         } else {
-            return;
+            return self.on_main_role_ended(id, of_its_own);
         };
         if self.shutdown.is_some() {
             return;
         }
-        let exit = service.last.as_ref().and_then(|last| last.exit);
         let how = match (&service.failure, exit) {
             (Some(failure), _) => failure.clone(),
             (None, Some(exit)) => exit.to_string(),
             (None, None) => "it has ended".into(),
         };
         let because = EndedAll {
-            service: spec.name.clone(),
-            code: if code { exit_code(success, exit) } else { 0 },
+            code: if code { of_its_own.code } else { 0 },
+            ..of_its_own
         };
         self.out.push(Effect::Notice(Notice::StopsAll {
             service: id,

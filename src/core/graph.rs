@@ -20,6 +20,8 @@ struct Node {
     after: Vec<ServiceId>,
     /// Who `requires` this name.
     required: Vec<ServiceId>,
+    /// Who is `stop_after` this name.
+    stops_after: Vec<ServiceId>,
     /// A service of this name was forgotten: it may have been started before.
     forgotten: bool,
 }
@@ -30,6 +32,8 @@ pub(super) struct Edges {
     pub(super) name: NameId,
     pub(super) after: Vec<NameId>,
     pub(super) requires: Vec<NameId>,
+    /// Whose verdicts its stop waits for, besides those of its dependents.
+    pub(super) stop_after: Vec<NameId>,
 }
 
 impl Edges {
@@ -104,8 +108,70 @@ impl Graph {
                 name,
                 after,
                 requires,
+                stop_after: Vec::new(),
             },
         );
+    }
+
+    /// Gives a service a stop order of its own.
+    pub(super) fn set_stop_after(&mut self, id: ServiceId, names: &[String]) {
+        let names: Vec<NameId> = names.iter().map(|name| self.intern(name)).collect();
+        for name in &names {
+            if let Some(node) = self.node_mut(*name) {
+                node.stops_after.push(id);
+            }
+        }
+        if let Some(edges) = self.edges.get_mut(&id) {
+            edges.stop_after = names;
+        }
+    }
+
+    /// Who has to have a verdict before the service is asked to stop, when both go down: its
+    /// dependents, unless it is `stop_after` them the other way round, and whom its own
+    /// `stop_after` names.
+    pub(super) fn stopped_before(&self, id: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
+        let edges = self.edges.get(&id);
+        let node = edges.and_then(|edges| self.node(edges.name));
+        let name = edges.map(|edges| edges.name);
+        let turned = move |dependent: &ServiceId| {
+            let edges = self.edges.get(dependent);
+            edges.is_none_or(|edges| !name.is_some_and(|name| edges.stop_after.contains(&name)))
+        };
+        let after = node.into_iter().flat_map(|node| node.after.iter());
+        let required = node.into_iter().flat_map(|node| node.required.iter());
+        let own = edges.into_iter().flat_map(|edges| edges.stop_after.iter());
+        let own = own
+            .filter_map(|name| self.node(*name))
+            .flat_map(|node| node.primary.iter().chain(&node.ghosts));
+        after
+            .copied()
+            .filter(turned)
+            .chain(required.copied())
+            .chain(own.copied())
+    }
+
+    /// The services whose `stop_after` closes a cycle in the order of stops. What an earlier
+    /// supervisor left goes down before they run, so its order does not count.
+    pub(super) fn stop_cycles(&self) -> Vec<ServiceId> {
+        let configured = |id: &ServiceId| {
+            let node = self.edges.get(id).and_then(|edges| self.node(edges.name));
+            node.is_some_and(|node| node.primary == Some(*id))
+        };
+        let own = self.edges.iter().filter(|(_, e)| !e.stop_after.is_empty());
+        let cyclic = own.filter(|(id, _)| {
+            let mut seen = BTreeSet::new();
+            let mut open: Vec<ServiceId> = self.stopped_before(**id).collect();
+            while let Some(at) = open.pop() {
+                if at == **id {
+                    return true;
+                }
+                if configured(&at) && seen.insert(at) {
+                    open.extend(self.stopped_before(at));
+                }
+            }
+            false
+        });
+        cyclic.map(|(id, _)| *id).collect()
     }
 
     /// Takes a service out; its name stays known to those that wait for it.
@@ -139,6 +205,20 @@ impl Graph {
             if let Some(node) = self.node_mut(dependency) {
                 node.after.retain(|other| *other != id);
                 node.required.retain(|other| *other != id);
+            }
+        }
+        self.forget_stop_after(id);
+    }
+
+    /// The service has no stop order of its own any more.
+    pub(super) fn forget_stop_after(&mut self, id: ServiceId) {
+        let names = match self.edges.get_mut(&id) {
+            Some(edges) => std::mem::take(&mut edges.stop_after),
+            None => return,
+        };
+        for name in names {
+            if let Some(node) = self.node_mut(name) {
+                node.stops_after.retain(|other| *other != id);
             }
         }
     }

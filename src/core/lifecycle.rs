@@ -421,6 +421,9 @@ impl Supervisor {
     pub(super) fn on_backoff_over(&mut self, id: ServiceId) {
         let waiting = |service: &Service| matches!(service.state, State::Backoff { .. });
         if self.services.get(&id).is_some_and(waiting) {
+            if self.shutdown.is_some() {
+                return self.on_backoff_in_shutdown(id);
+            }
             self.set_state(id, starting_again());
         }
     }

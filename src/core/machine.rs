@@ -12,8 +12,8 @@ use super::restart::Rng;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted, Target};
-use super::shutdown::{Phase, Shutdown};
-use super::spec::Spec;
+use super::shutdown::{Phase, Shutdown, polite_times};
+use super::spec::{Role, Spec};
 use super::time::{Time, Timer, Timers};
 use super::{GenId, OpId, ServiceId};
 
@@ -134,7 +134,7 @@ impl Supervisor {
     /// Takes in the configured services, all wanted up, and what a killed supervisor left
     /// behind, which is ended, in order and politely, before anything starts. Members of a
     /// dependency cycle fail at once, naming it.
-    pub fn load(&mut self, now: Time, specs: Vec<Spec>, leftovers: Vec<Leftover>) {
+    pub fn load(&mut self, now: Time, mut specs: Vec<Spec>, leftovers: Vec<Leftover>) {
         self.out.now = self.out.now.max(now);
         for leftover in leftovers {
             let id = self.add(leftover.spec, true);
@@ -151,11 +151,13 @@ impl Supervisor {
         if planted(Bug::StartBeforeLeftovers) {
             self.leftovers = 0;
         }
+        super::imply_order(&mut specs);
         for spec in specs {
             self.add(spec, false);
         }
         let unordered = self.graph.unordered();
         self.graph.forget_ghosts_on_cycles(&unordered);
+        self.drop_stop_cycles();
         for id in unordered {
             let failed = |service: &Service| matches!(service.state, State::Failed { .. });
             if self.services.get(&id).is_some_and(failed) {
@@ -177,6 +179,9 @@ impl Supervisor {
         self.descents += 1;
         self.graph
             .add(id, &spec.name, &spec.after, &spec.requires, ghost);
+        if !spec.stop_after.is_empty() && !ghost {
+            self.graph.set_stop_after(id, &spec.stop_after);
+        }
         self.services
             .insert(id, Service::new(spec, ghost, self.out.now));
         self.dirty.insert(id);
@@ -290,12 +295,7 @@ impl Supervisor {
             .count();
         self.out
             .push(Effect::Notice(Notice::ShutdownBegan { kind, running }));
-        let active = |id| {
-            self.services
-                .get(&id)
-                .is_some_and(|s: &Service| s.state.active())
-        };
-        let waves = self.waves_toward_dependencies(active);
+        let shares = self.shares(shutdown.stops_end.since(now));
         let ids: Vec<ServiceId> = self.services.keys().copied().collect();
         self.shutdown = Some(shutdown.clone());
         for id in ids {
@@ -304,7 +304,8 @@ impl Supervisor {
             };
             service.target = Target::Down;
             service.again = false;
-            service.waves_below = waves.get(&id).copied().unwrap_or(0);
+            service.share = shares.get(&id).copied().unwrap_or_default();
+            let times = polite_times(service);
             match &mut service.state {
                 State::Starting(_) | State::Up(_) => {
                     let cause = service
@@ -314,9 +315,13 @@ impl Supervisor {
                 }
                 State::Stopping(ladder) => {
                     let (grace, proof) = ladder.wishes();
-                    let budget = shutdown.budget(now, service.waves_below, grace, proof);
+                    let (budget, allotment) =
+                        shutdown.budget(now, &service.share, (grace, times), proof);
+                    ladder.note_allotment(allotment);
                     ladder.tighten(&mut self.out, id, budget);
                 }
+                // Somebody may need it until the end: its pause goes on.
+                State::Backoff { .. } if service.spec.role == Some(Role::Sidecar) => {}
                 State::Blocked { .. } | State::Backoff { .. } => {
                     self.out.timers.cancel_service(id);
                     self.set_state(id, State::Down);
@@ -324,44 +329,6 @@ impl Supervisor {
                 State::Down | State::Lingering(_) | State::Failed { .. } | State::Done => {}
             }
         }
-    }
-
-    /// How many waves of stops wait for each service: the longest chain of services that `go`
-    /// among those it waits for.
-    pub(super) fn waves_toward_dependencies(
-        &self,
-        go: impl Fn(ServiceId) -> bool,
-    ) -> BTreeMap<ServiceId, u32> {
-        let mut open: BTreeMap<ServiceId, usize> = self
-            .services
-            .keys()
-            .map(|id| (*id, self.graph.dependencies(*id).count()))
-            .collect();
-        let mut free: Vec<ServiceId> = open
-            .iter()
-            .filter(|(_, n)| **n == 0)
-            .map(|(id, _)| *id)
-            .collect();
-        let mut waves: BTreeMap<ServiceId, u32> = BTreeMap::new();
-        while let Some(id) = free.pop().or_else(|| open.keys().next().copied()) {
-            // What is on a cycle never becomes free, and counts as it comes.
-            if open.remove(&id).is_none() {
-                continue;
-            }
-            let below = waves.get(&id).copied().unwrap_or(0);
-            let above = below + u32::from(go(id));
-            for dependent in self.graph.dependents(id) {
-                let entry = waves.entry(dependent).or_insert(0);
-                *entry = (*entry).max(above);
-                if let Some(n) = open.get_mut(&dependent) {
-                    *n = n.saturating_sub(1);
-                    if *n == 0 {
-                        free.push(dependent);
-                    }
-                }
-            }
-        }
-        waves
     }
 
     /// The stops had their time: whatever is still on the ladder gets its verdict now, and what
@@ -389,6 +356,17 @@ impl Supervisor {
             return;
         }
         shutdown.phase = Phase::Flushing;
+        let pausing = |(id, service): (&ServiceId, &Service)| {
+            matches!(service.state, State::Backoff { .. }).then_some(*id)
+        };
+        // A sidecar that was to come back, and is needed no more.
+        for id in self.services.iter().filter_map(pausing).collect::<Vec<_>>() {
+            self.out.timers.cancel_service(id);
+            self.set_state(id, State::Down);
+        }
+        let Some(shutdown) = &self.shutdown else {
+            return;
+        };
         self.out.timers.cancel(Timer::StopsEnd);
         let left = shutdown.deadline.since(self.out.now);
         self.out

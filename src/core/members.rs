@@ -34,6 +34,7 @@ impl Supervisor {
             let unordered = self.graph.unordered();
             self.graph.forget_ghosts_on_cycles(&unordered);
         }
+        self.drop_stop_cycles();
         self.mark_concerned(id);
         // Who waits in vain for a name may hope again.
         self.hope_lost = true;

@@ -27,10 +27,12 @@ mod readiness;
 pub mod receipt;
 pub mod request;
 mod restart;
+mod roles;
 #[cfg(test)]
 pub mod sabotage;
 pub mod service;
 mod settle;
+mod share;
 mod shutdown;
 pub mod signal;
 pub mod spec;
@@ -45,14 +47,16 @@ pub use job::{Ask, Job, JobSettings, Why};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use plan::{Goal, Plan, Planned};
 pub use receipt::{
-    Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step, Survivor,
-    Verdict,
+    Allotment, Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step,
+    Survivor, Verdict,
 };
 pub use request::{Reply, Request, RequestError, RequestId};
+pub use roles::imply_order;
 pub use service::{Ended, Target};
 pub use signal::Signal;
 pub use spec::{
-    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Spec, Test,
+    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Role, Spec,
+    Test,
 };
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;

@@ -142,7 +142,7 @@ impl Supervisor {
             if requires_only {
                 next.extend(self.graph.requirers(at));
             } else {
-                next.extend(self.graph.dependents(at));
+                next.extend(self.graph.stopped_before(at));
             }
             next.retain(|dependent| seen.insert(*dependent));
             // From the middle, as above.

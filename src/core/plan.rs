@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::effect::ShutdownKind;
 use super::machine::Supervisor;
 use super::service::{Service, State};
-use super::shutdown::Shutdown;
+use super::shutdown::{Shutdown, polite_times};
 use super::spec::Reach;
 use super::{ServiceId, Signal};
 
@@ -76,7 +76,10 @@ impl Supervisor {
             Goal::Stop { .. } => None,
         };
         let going = self.going(goal)?;
-        let below = self.waves_toward_dependencies(|id| going.contains(&id));
+        let shares = match &shutdown {
+            Some(shutdown) => self.shares(shutdown.stops_end.since(now)),
+            None => BTreeMap::new(),
+        };
         let mut plan = Plan {
             deadline: shutdown.as_ref().map(|s| s.deadline.since(now)),
             ..Plan::default()
@@ -92,15 +95,19 @@ impl Supervisor {
                 (wave.max(w + 1), at.max(*end))
             });
             let (wish, wish_proof) = wishes(service);
-            let (grace, proof) = match &shutdown {
+            let times = polite_times(service);
+            let (grace, proof, limit) = match &shutdown {
                 Some(shutdown) => {
-                    let waves = below.get(&id).copied().unwrap_or(0);
-                    let budget = shutdown.budget(now + asked_at, waves, wish, wish_proof);
-                    (budget.grace, budget.proof)
+                    let share = shares.get(&id).copied().unwrap_or_default();
+                    let at = now + asked_at;
+                    let (budget, _) = shutdown.budget(at, &share, (wish, times), wish_proof);
+                    let limit = budget.limit.map(|limit| limit.since(now));
+                    (budget.grace, budget.proof, limit)
                 }
-                None => (wish, wish_proof),
+                None => (wish, wish_proof, None),
             };
-            let ends_at = asked_at + grace + proof;
+            let ends_at = asked_at + grace.saturating_mul(times) + proof;
+            let ends_at = limit.map_or(ends_at, |limit| ends_at.min(limit));
             ends.insert(id, (wave, ends_at));
             plan.worst = plan.worst.max(ends_at);
             let name = |id: &ServiceId| self.graph.name_of(*id).to_owned();
@@ -161,7 +168,7 @@ impl Supervisor {
         let mut open = vec![id];
         let mut found = Vec::new();
         while let Some(at) = open.pop() {
-            for dependent in self.graph.dependents(at) {
+            for dependent in self.graph.stopped_before(at) {
                 if !seen.insert(dependent) {
                     continue;
                 }

@@ -331,6 +331,25 @@ impl Rung {
     }
 }
 
+/// A service's part of a shutdown's deadline: what was planned when the shutdown began, and what
+/// it got when it was asked. What it took is from the receipt's own times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allotment {
+    /// How long its polite part (stop command and grace) may take by its own file.
+    pub wish: Duration,
+    /// What was planned for that: the wish where it fits, else a fair share.
+    pub planned: Duration,
+    /// What it got for that: more than planned where those before it left time over.
+    pub granted: Duration,
+    /// What was kept for kill and proof.
+    pub reserve: Duration,
+    /// When its turn was to come if those before it took all that was planned, after the
+    /// shutdown began.
+    pub turn: Duration,
+    /// When it was asked; zero for a stop that was under way already.
+    pub asked_after: Duration,
+}
+
 /// What the end of one generation did, saw and proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -356,6 +375,8 @@ pub struct Receipt {
     pub ended: Time,
     /// How the main process ended, if that was seen.
     pub exit: Option<Exit>,
+    /// What it was given of a shutdown's deadline; `None`: it went down outside of one.
+    pub allotment: Option<Allotment>,
     /// Everything the ladder did and saw, in order.
     pub steps: Vec<Step>,
     /// Processes killed inside the cgroup.

@@ -23,6 +23,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A number below `most`, which is not 0: for tests.
+    #[cfg(test)]
+    pub(super) fn below(&mut self, most: u64) -> u64 {
+        self.next() % most
+    }
+
     /// Between three quarters and five quarters of `delay`, so that services that fell together
     /// do not come back together.
     fn jitter(&mut self, delay: Duration) -> Duration {

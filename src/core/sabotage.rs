@@ -46,6 +46,8 @@ pub enum Bug {
     ReleasedTwice,
     /// A hint after the verdict of lingering is not looked into.
     HintLost,
+    /// In a shutdown each takes what it wishes, and those after it what is left.
+    GreedyShares,
     /// The end of what a main process left running is not noticed.
     RemainsUnwatched,
     /// An essential service ends, and everything goes on.
@@ -54,7 +56,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 22] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
@@ -74,6 +76,7 @@ impl Bug {
         Bug::DeadlineIgnored,
         Bug::ReleasedTwice,
         Bug::HintLost,
+        Bug::GreedyShares,
         Bug::RemainsUnwatched,
         Bug::EndIgnored,
     ];

@@ -7,6 +7,7 @@ use super::readiness::Probe;
 use super::receipt::{Cause, Receipt};
 use super::request::RequestId;
 use super::restart::Backoff;
+use super::share::Share;
 use super::spec::Spec;
 use super::stop::{AuxState, Ladder};
 use super::time::Time;
@@ -205,8 +206,10 @@ pub(super) struct Service {
     pub(super) accepted: bool,
     /// When the current or last generation became ready.
     pub(super) up_since: Option<Time>,
-    /// How many waves of stops wait for this one; set when a shutdown begins.
-    pub(super) waves_below: u32,
+    /// When a main ended for good, and with which code.
+    pub(super) main_end: Option<(Time, u8)>,
+    /// Its share of a shutdown's deadline; set when that begins.
+    pub(super) share: Share,
 }
 
 impl Service {
@@ -230,7 +233,8 @@ impl Service {
             stop_waits: Vec::new(),
             accepted: false,
             up_since: None,
-            waves_below: 0,
+            main_end: None,
+            share: Share::default(),
         }
     }
 

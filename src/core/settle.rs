@@ -8,6 +8,7 @@ use super::effect::{Effect, Notice};
 use super::machine::Supervisor;
 use super::receipt::Cause;
 use super::service::{Main, Run, State, StopWanted, Target};
+use super::shutdown::polite_times;
 use super::stop::{Budget, Ladder};
 use super::time::Timer;
 
@@ -72,6 +73,7 @@ impl Supervisor {
         service.starts += 1;
         service.again = false;
         service.failure = None;
+        service.main_end = None;
         service.up_since = None;
         if let Some(timeout) = service.spec.start_timeout {
             self.out.timers.set(Timer::StartTimeout(id), now + timeout);
@@ -119,20 +121,27 @@ impl Supervisor {
         let remains = run.remains && run.main_populated != Some(false);
         let asked = remains || matches!(run.main, Main::Alive(_) | Main::Spawning | Main::Unknown);
         let grace = if asked { spec.grace } else { spec.exit_grace };
-        let budget = match &self.shutdown {
-            Some(shutdown) => shutdown.budget(now, service.waves_below, grace, spec.kill_timeout),
-            None => Budget {
-                grace,
-                proof: spec.kill_timeout,
-                limit: None,
-            },
+        let (budget, allotment) = match &self.shutdown {
+            Some(shutdown) => {
+                let polite = (grace, polite_times(service));
+                let shared = shutdown.budget(now, &service.share, polite, spec.kill_timeout);
+                (shared.0, Some(shared.1))
+            }
+            None => {
+                let own = Budget {
+                    grace,
+                    proof: spec.kill_timeout,
+                    limit: None,
+                };
+                (own, None)
+            }
         };
         self.out.timers.cancel_service(id);
         self.descents += u64::from(service.stop_wanted.is_none());
         service.stop_wanted = None;
         service.waits_for = None;
         let stop_command = spec.stop_command.is_some();
-        let ladder = Ladder::new(
+        let mut ladder = Ladder::new(
             &self.out,
             spec,
             self.settings.guarantee,
@@ -140,6 +149,9 @@ impl Supervisor {
             cause,
             budget,
         );
+        if let Some(allotment) = allotment {
+            ladder.note_allotment(allotment);
+        }
         self.set_state(id, State::Stopping(Box::new(ladder)));
         self.on_ladder(id, |ladder, out| {
             ladder.climb(out, id, stop_command);

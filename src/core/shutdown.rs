@@ -1,14 +1,26 @@
 //! The shutdown: its phases, its one deadline, and each service's share of it.
+//!
+//! ```text
+//!   ◄──────────────────────── deadline ────────────────────────►
+//!   stops, along the longest chain              flush and sweep
+//!   polite ┆ proof │ polite ┆ proof │ …       │ a tenth, at most 2 s
+//! ```
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ServiceId;
 use super::effect::{EndedAll, ShutdownKind};
+use super::machine::Supervisor;
+use super::receipt::Allotment;
 use super::request::RequestId;
+#[cfg(test)]
+use super::sabotage::{Bug, planted};
+use super::service::{Service, State};
+use super::share::{Need, Share, share_out};
 use super::stop::Budget;
 use super::time::Time;
 
-/// What is kept for every wave that was not asked yet: a second of signal, a second of proof.
-const WAVE_RESERVE: Duration = Duration::from_secs(2);
 /// The final sweep's share: a tenth of the deadline within these bounds.
 const SWEEP_LEAST: Duration = Duration::from_millis(100);
 const SWEEP_MOST: Duration = Duration::from_secs(2);
@@ -18,6 +30,8 @@ const SWEEP_MOST: Duration = Duration::from_secs(2);
 pub(super) struct Shutdown {
     pub(super) kind: ShutdownKind,
     pub(super) phase: Phase,
+    /// When it was asked for.
+    pub(super) began: Time,
     /// When everything is over, whatever remains.
     pub(super) deadline: Time,
     /// When every stop has its verdict.
@@ -41,88 +55,111 @@ pub(super) enum Phase {
     Sweeping,
 }
 
+/// What is kept of a deadline for flush and final sweep.
+pub(super) fn end_reserve(total: Duration) -> Duration {
+    (total / 10).clamp(SWEEP_LEAST.min(total / 2), SWEEP_MOST)
+}
+
 impl Shutdown {
     pub(super) fn new(kind: ShutdownKind, now: Time, total: Duration) -> Self {
-        let sweep = (total / 10).clamp(SWEEP_LEAST.min(total / 2), SWEEP_MOST);
         Self {
             kind,
             phase: Phase::Stopping,
+            began: now,
             deadline: now + total,
-            stops_end: now + total.saturating_sub(sweep),
+            stops_end: now + total.saturating_sub(end_reserve(total)),
             waits: Vec::new(),
             hurried: false,
             because: None,
         }
     }
 
-    /// What a service that is asked now may take, when `waves_below` waves wait for it: its own
-    /// wish, cut to the time left minus the reserve of those waves.
+    /// What a service that is asked now may take: see [`super::share`].
     pub(super) fn budget(
         &self,
         now: Time,
-        waves_below: u32,
-        grace: Duration,
+        share: &Share,
+        (grace, times): (Duration, u32),
         proof: Duration,
-    ) -> Budget {
+    ) -> (Budget, Allotment) {
         let left = self.stops_end.since(now);
-        let fair = left / (waves_below.saturating_add(1)) * waves_below;
-        let available = left - WAVE_RESERVE.saturating_mul(waves_below).min(fair);
-        let proof = proof.min(available / 2);
+        let grant = share.grant(left, grace.saturating_mul(times), proof);
+        #[cfg(test)]
+        let grant = if planted(Bug::GreedyShares) {
+            let share = Share::default();
+            share.grant(left, grace.saturating_mul(times).min(left), proof)
+        } else {
+            grant
+        };
         let grace = if self.hurried {
             Duration::ZERO
         } else {
-            grace.min(available - proof)
+            grace.min(grant.polite)
         };
-        Budget {
+        let budget = Budget {
             grace,
-            proof,
-            limit: Some(now + available),
-        }
+            proof: grant.proof,
+            limit: Some(now + grant.all),
+        };
+        let allotment = Allotment {
+            wish: share.wish,
+            planned: share.polite,
+            granted: grant.polite,
+            reserve: share.reserve,
+            turn: share.turn,
+            asked_after: now.since(self.began),
+        };
+        (budget, allotment)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How long the polite part may take: a stop command may take as long before the signal.
+pub(super) fn polite_times(service: &Service) -> u32 {
+    1 + u32::from(service.spec.stop_command.is_some())
+}
 
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn shutdown(total: Duration) -> Shutdown {
-        Shutdown::new(ShutdownKind::PowerOff, Time::default(), total)
-    }
-
-    #[test]
-    fn a_wish_that_fits_is_granted() {
-        let budget = shutdown(25 * SECOND).budget(Time::default(), 2, 10 * SECOND, 5 * SECOND);
-        assert_eq!(budget.grace, 10 * SECOND);
-        assert_eq!(budget.proof, 5 * SECOND);
-    }
-
-    #[test]
-    fn every_wave_gets_its_second_although_each_before_it_takes_all_it_may() {
-        let shutdown = shutdown(25 * SECOND);
-        let mut now = Time::default();
-        for wave in (0..10).rev() {
-            let budget = shutdown.budget(now, wave, 600 * SECOND, 600 * SECOND);
-            assert!(budget.grace >= SECOND, "wave {wave} has {:?}", budget.grace);
-            now = budget.limit.unwrap();
+impl Supervisor {
+    /// Each service's share of `total`; those that do not run have none and keep their place in
+    /// the order.
+    pub(super) fn shares(&self, total: Duration) -> BTreeMap<ServiceId, Share> {
+        let place: BTreeMap<ServiceId, usize> = self
+            .services
+            .keys()
+            .enumerate()
+            .map(|(at, id)| (*id, at))
+            .collect();
+        let need = |service: &Service| {
+            let (wish, proof) = match &service.state {
+                State::Starting(_) | State::Up(_) => {
+                    (Some(service.spec.grace), service.spec.kill_timeout)
+                }
+                State::Stopping(ladder) => {
+                    let (grace, proof) = ladder.wishes();
+                    (Some(grace), proof)
+                }
+                State::Down
+                | State::Blocked { .. }
+                | State::Lingering(_)
+                | State::Backoff { .. }
+                | State::Failed { .. }
+                | State::Done => (None, Duration::ZERO),
+            };
+            Need {
+                wish: wish.map(|wish| wish.saturating_mul(polite_times(service))),
+                proof,
+                below: Vec::new(),
+            }
+        };
+        let mut needs: Vec<Need> = self.services.values().map(need).collect();
+        for (at, id) in self.services.keys().enumerate() {
+            for before in self.graph.stopped_before(*id) {
+                let before = place.get(&before).and_then(|before| needs.get_mut(*before));
+                if let Some(need) = before {
+                    need.below.push(at);
+                }
+            }
         }
-        assert!(now <= shutdown.stops_end);
-    }
-
-    #[test]
-    fn a_deadline_too_short_is_shared_fairly() {
-        let shutdown = shutdown(SECOND);
-        let mut now = Time::default();
-        for wave in (0..20).rev() {
-            let budget = shutdown.budget(now, wave, 10 * SECOND, 5 * SECOND);
-            assert!(
-                budget.grace >= Duration::from_millis(20),
-                "wave {wave} has {:?}",
-                budget.grace
-            );
-            now = budget.limit.unwrap();
-        }
-        assert!(now <= shutdown.stops_end);
+        let shares = share_out(&needs, total);
+        self.services.keys().copied().zip(shares).collect()
     }
 }

@@ -62,6 +62,11 @@ pub struct Spec {
     pub on_failure: EndAction,
     /// Everything stops when it has ended for good, with its exit code.
     pub essential: bool,
+    /// What it is to the others, in Kubernetes' words.
+    pub role: Option<Role>,
+    /// A stop order of its own: when they go down together it is asked only after these have
+    /// their verdict, whatever `after` says between the two.
+    pub stop_after: Vec<String>,
     /// Whom its processes run as: a name or a number; none: whoever the supervisor is.
     pub user: Option<String>,
     /// Their group, a name or a number; none: the user's own.
@@ -104,6 +109,8 @@ impl Spec {
             on_end: EndAction::Ignore,
             on_failure: EndAction::Ignore,
             essential: false,
+            role: None,
+            stop_after: Vec::new(),
             user: None,
             group: None,
             umask: None,
@@ -219,6 +226,17 @@ pub enum EndAction {
     Ignore,
     /// Everything stops: the supervisor shuts down.
     StopAll,
+}
+
+/// What a service is to the others; see [`super::imply_order`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// When the last main has ended for good, everything stops.
+    Main,
+    /// Up before the mains and stopped after them; started again until it is asked to end.
+    Sidecar,
+    /// Runs to completion before what comes after it.
+    Init,
 }
 
 /// A file of environment variables.

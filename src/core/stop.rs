@@ -25,7 +25,7 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::event::Failed;
 use super::machine::Out;
-use super::receipt::{Cause, Guarantee, Proc, Receipt, Rung, Step, Verdict};
+use super::receipt::{Allotment, Cause, Guarantee, Proc, Receipt, Rung, Step, Verdict};
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run};
@@ -196,6 +196,7 @@ impl Ladder {
                 began: out.now,
                 ended: out.now,
                 exit: run.main.exit(),
+                allotment: None,
                 steps: Vec::new(),
                 killed: Vec::new(),
                 escaped: Vec::new(),
@@ -237,6 +238,11 @@ impl Ladder {
         (self.budget.grace, self.budget.proof)
     }
 
+    /// What of a shutdown's deadline this is given, for the receipt.
+    pub(super) fn note_allotment(&mut self, allotment: Allotment) {
+        self.receipt.allotment = Some(allotment);
+    }
+
     /// Less time than before: a shutdown began while this was under way.
     pub(super) fn tighten(&mut self, out: &mut Out, id: ServiceId, budget: Budget) {
         self.budget.grace = self.budget.grace.min(budget.grace);
@@ -255,7 +261,14 @@ impl Ladder {
                 self.grace_ends = self.grace_ends.map(|old| old.min(ends));
                 self.set_proof(out, id);
             }
-            On::Inspect { .. } | On::Lingering | On::Ended => {}
+            On::Inspect { .. } => {
+                if let (Some(ends), Some(limit)) =
+                    (out.timers.when(Timer::Rung(id)), self.budget.limit)
+                {
+                    out.timers.set(Timer::Rung(id), ends.min(limit));
+                }
+            }
+            On::Lingering | On::Ended => {}
         }
     }
 
@@ -275,7 +288,8 @@ impl Ladder {
     fn rung_share(&self, now: Time) -> Duration {
         let left = self.budget.limit.map(|limit| {
             let left = limit.since(now);
-            left.saturating_sub(self.budget.proof)
+            // A start that was awaited takes from the proof's part, not from the grace.
+            left.saturating_sub(self.budget.proof).max(left / 2)
         });
         #[cfg(test)]
         if planted(Bug::GraceCut) {

@@ -133,6 +133,7 @@ async fn end_all(dir: StateDir, deadline: Duration, sink: Sink) -> anyhow::Resul
         asks: asked,
         logs: Logs::new(Limits::default(), sink),
         gauge: control::Gauge::default(),
+        tally: control::Tally::default(),
         environment: Vec::new(),
         open_files: None,
     })?;

@@ -64,10 +64,7 @@ impl Driver {
                     let _ = answer.send(reply);
                 }
             }
-            Effect::Notice(notice) => {
-                report::notice(&self.core, &notice);
-                self.arm_last_resort(&notice);
-            }
+            Effect::Notice(notice) => self.on_notice(&notice),
             Effect::Flush => self.flush(),
             Effect::Sweep => self.sweep(),
             Effect::Finish(outcome) => self.outcome = Some(outcome),
@@ -567,8 +564,19 @@ impl Driver {
         });
     }
 
+    fn on_notice(&self, notice: &Notice) {
+        if let Notice::State { service, state, .. } = notice
+            && let Some(spec) = self.core.spec(*service)
+        {
+            self.tally.state(&spec.name, state);
+        }
+        report::notice(&self.core, notice);
+        self.arm_last_resort(notice);
+    }
+
     fn on_receipt(&mut self, receipt: Box<Receipt>) {
         report::receipt(&receipt);
+        self.tally.receipt(&receipt);
         if receipt.verdict == Verdict::Lingering {
             self.watch(receipt.r#gen);
             let pids = receipt

@@ -18,6 +18,7 @@ mod generation;
 mod intake;
 mod keep;
 mod lane;
+mod last_words;
 mod leftovers;
 mod message;
 mod place;
@@ -32,6 +33,7 @@ mod threads;
 pub mod translate;
 
 use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,6 +87,11 @@ pub struct Options {
     pub deadline: Duration,
     /// What is kept in memory of each service's output.
     pub ring: Limits,
+    /// Where probes and metrics are served over HTTP; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// The file that the verdict on the whole is written to at the end, if it is there
+    /// (Kubernetes mounts /dev/termination-log); `None`: none.
+    pub termination_log: Option<PathBuf>,
     /// Log at debug level.
     pub debug: bool,
     /// Do not begin where less can be promised.
@@ -182,6 +189,8 @@ async fn supervise(
         tracing::warn!("failed to {error}");
     }
     let dir = open_state(options)?;
+    // Before the socket, which would be left if this fails.
+    let http = options.http.map(listen_http).transpose()?;
     let listening = listen(&options.socket, options.socket_group)
         .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
@@ -212,6 +221,9 @@ async fn supervise(
         .listener
         .try_clone()
         .context("failed to serve the socket")?;
+    let tally = control::Tally::default();
+    let http = http
+        .map(|listener| tokio::spawn(control::http::serve(listener, asks.clone(), tally.clone())));
     let admission = match options.socket_group {
         None => control::Admission::Owner,
         Some(_) => control::Admission::SocketFile,
@@ -232,6 +244,7 @@ async fn supervise(
         asks: asked,
         logs,
         gauge,
+        tally,
         environment: environment(),
         last_resort: options
             .machine
@@ -241,10 +254,16 @@ async fn supervise(
     })?;
     let outcome = driver.run(ends).await;
     server.abort();
+    if let Some(http) = http {
+        http.abort();
+    }
     if let Err(error) = listening.unlink() {
         tracing::warn!("failed to {error}");
     }
     report::outcome(&outcome, &place.guarantee().to_string());
+    if let Some(path) = &options.termination_log {
+        last_words::write(path, &outcome, &place.guarantee().to_string());
+    }
     Ok(outcome)
 }
 
@@ -259,6 +278,14 @@ async fn listen(path: &Path, group: Option<u32>) -> Result<Listening, SocketErro
         }
         tokio::time::sleep(LISTEN_PAUSE).await;
     }
+}
+
+fn listen_http(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| {
+        format!(
+            "failed to serve HTTP on {address}: give another address to --http, or leave it out"
+        )
+    })
 }
 
 fn open_state(options: &Options) -> anyhow::Result<state::StateDir> {

@@ -20,7 +20,7 @@ use super::scans::Wanted;
 use super::service_files::ServiceFiles;
 use super::store::Store;
 use super::threads::Threads;
-use crate::control::{Ask, Gauge};
+use crate::control::{Ask, Gauge, Tally};
 use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, Request, RequestId, Supervisor, Time};
 use crate::logs::Logs;
 use crate::state::Instance;
@@ -95,6 +95,8 @@ pub(super) struct Driver {
     pub(super) logs: Logs,
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
+    /// What is counted for the metrics.
+    pub(super) tally: Tally,
     pub(super) store: Store,
     pub(super) files: Arc<ServiceFiles>,
     /// What is done with service files, one after another.
@@ -136,6 +138,7 @@ pub(super) struct Parts {
     pub(super) logs: Logs,
     /// Answers on their way to clients.
     pub(super) gauge: Gauge,
+    pub(super) tally: Tally,
     pub(super) store: Store,
     pub(super) files: ServiceFiles,
     pub(super) threads: Threads,
@@ -195,6 +198,7 @@ impl Driver {
             rereads: BTreeSet::new(),
             logs: parts.logs,
             gauge: parts.gauge,
+            tally: parts.tally,
             store: parts.store,
             files: Arc::new(parts.files),
             file_jobs: Lane::new(1, parts.threads.clone()),

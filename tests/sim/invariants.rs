@@ -1,10 +1,11 @@
 //! The invariants, checked at every step against what the onlooker knows and against the truth.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::core::{
-    AuxKind, Effect, EndAction, Exit, GenId, Notice, Outcome, Receipt, Reply, RequestId, ServiceId,
-    Spec, Supervisor, Timer, Verdict,
+    AuxKind, Effect, EndAction, Exit, GenId, Notice, Outcome, Receipt, Reply, RequestId, Role,
+    ServiceId, Spec, Supervisor, Timer, Verdict,
 };
 use crate::kernel::Kernel;
 use crate::observer::{GenSeen, Main, Observer, SECOND, nanos};
@@ -73,21 +74,31 @@ impl Observer {
     fn check_spawn(&mut self, core: &Supervisor, r#gen: GenId, id: ServiceId) -> Check {
         let spec = core.spec(id).ok_or("a spawn of nothing")?.clone();
         let name = &spec.name;
-        hold(self.shutdown_began.is_none(), || {
+        let needed = || {
+            let above = self.above.get(name).into_iter().flatten();
+            spec.role == Some(Role::Sidecar)
+                && !self.hurried
+                && above.flat_map(|above| self.active(above)).next().is_some()
+        };
+        let in_shutdown = self.shutdown_began.is_some();
+        hold(!in_shutdown || needed(), || {
             format!("{name} was started in a shutdown")
         })?;
         hold(!self.gens.contains_key(&r#gen), || {
             format!("generation {} was used twice", r#gen.0)
         })?;
         for dependency in spec.dependencies() {
-            hold(self.ready(dependency), || {
+            // A sidecar comes back beside what goes down with it.
+            let there = |d: &str| self.active(d).any(|(_, seen)| seen.stopping.is_none());
+            let ready = self.ready(dependency) || in_shutdown && there(dependency);
+            hold(ready, || {
                 format!("{name} was started before its dependency {dependency} is ready")
             })?;
         }
         let mut through = vec![&spec];
         while let Some(spec) = through.pop() {
             for required in &spec.requires {
-                hold(self.ready(required), || {
+                hold(self.ready(required) || in_shutdown, || {
                     let of = &spec.name;
                     format!("{name} was started while {required}, required by {of}, is not ready")
                 })?;
@@ -188,10 +199,18 @@ impl Observer {
         };
         let asked = seen.signalled.or(seen.stop_command).unwrap_or(now);
         if let Some(began) = self.shutdown_began {
-            let ends = began + nanos(self.deadline);
-            let waves = u64::try_from(self.services.len() + self.gens.len()).unwrap();
-            let reserve = (2 + 2 * waves) * SECOND + nanos(seen.spec.kill_timeout);
-            if asked + nanos(grace) + reserve > ends {
+            let most = self.fair();
+            if self.punctual && asked >= began {
+                hold(now + self.slack >= asked + nanos(grace.min(most)), || {
+                    let waited = (now - asked) / 1_000_000;
+                    format!("{name} was starved: killed after {waited} ms, fair are {most:?}")
+                })?;
+            }
+            let times = 1 + u64::from(seen.spec.stop_command.is_some());
+            let own = nanos(grace) * times + nanos(seen.spec.kill_timeout);
+            let end = nanos(self.deadline) - nanos(self.deadline).div_ceil(10).max(SECOND / 10);
+            let fits = |below: u64| asked + own + below <= began + end;
+            if !self.wishes_below(name).is_some_and(fits) {
                 return Ok(());
             }
         }
@@ -199,6 +218,45 @@ impl Observer {
             let waited = (now - asked) / 1_000_000;
             format!("{name} was killed {waited} ms after it was asked, its grace is {grace:?}")
         })
+    }
+
+    /// What every service has at least in a shutdown, if it wishes as much: half of an equal part
+    /// of the time is for proofs, half of that may go to a stop command or to a start that is
+    /// awaited, and half of the rest to what is late.
+    fn fair(&self) -> Duration {
+        let count = u32::try_from(self.services.len() + self.gens.len()).unwrap();
+        let stops = self.deadline - (self.deadline / 10).max(Duration::from_millis(100));
+        (stops / (8 * count)).saturating_sub(Duration::from_millis(2))
+    }
+
+    /// The longest chain of wishes among all that the service may wait for; none: it is on a
+    /// cycle.
+    fn wishes_below(&self, name: &str) -> Option<u64> {
+        let wish = |spec: &crate::core::Spec| {
+            let times = 1 + u64::from(spec.stop_command.is_some());
+            nanos(spec.grace.max(spec.exit_grace)) * times + nanos(spec.kill_timeout)
+        };
+        let left = self.gens.values().filter(|seen| seen.leftover);
+        let leftovers = left.map(|seen| wish(&seen.spec)).sum::<u64>();
+        let mut chains = vec![(name, 0, 0)];
+        let mut longest = 0;
+        while let Some((at, sum, depth)) = chains.pop() {
+            longest = longest.max(sum);
+            let Some(service) = self.services.get(at) else {
+                continue;
+            };
+            if depth > self.services.len() {
+                return None;
+            }
+            let later = self.services.values().map(|other| &other.spec);
+            let later = later.filter(|other| other.stop_after.iter().any(|name| name == at));
+            let later = later.map(|other| other.name.as_str());
+            for below in service.spec.dependencies().chain(later) {
+                let more = self.services.get(below).map_or(0, |s| wish(&s.spec));
+                chains.push((below, sum + more, depth + 1));
+            }
+        }
+        Some(longest + leftovers)
     }
 
     fn check_receipt(&self, now: u64, kernel: &Kernel, receipt: &Receipt) -> Check {
@@ -218,6 +276,16 @@ impl Observer {
                 receipt.late
             )
         })?;
+        hold(
+            receipt.allotment.is_some() || receipt.late || self.shutdown_began.is_none(),
+            || format!("{name} went down in a shutdown without a share of its deadline"),
+        )?;
+        if let Some(allotment) = receipt.allotment.filter(|_| self.punctual) {
+            let least = allotment.planned.min(allotment.wish);
+            hold(allotment.granted >= least.min(seen.spec.exit_grace), || {
+                format!("{name} got less than was planned: {allotment:?}")
+            })?;
+        }
         let verified = receipt.verdict == Verdict::Verified;
         hold(verified == receipt.reason.is_none(), || {
             format!(
@@ -407,6 +475,13 @@ impl Observer {
             || format!("{name} stopped everything, and has not ended"),
         )?;
         let own = service.spec.essential || service.spec.on_failure == EndAction::StopAll;
+        if service.spec.role == Some(Role::Main) && !own {
+            // It may have ended long before the last one did.
+            return hold(
+                because.code == 0 || outcome.exit_code() == because.code,
+                || format!("the exit code is not that of the main {name}"),
+            );
+        }
         let failed = seen.is_none_or(|seen| exit != Some(Exit::Code(0)) || seen.was_remaining);
         let fits = match exit {
             _ if !own => because.code == 0,
@@ -427,8 +502,26 @@ impl Observer {
         )
     }
 
+    /// The end of the last main has stopped everything.
+    fn check_mains(&self, core: &Supervisor) -> Check {
+        let mains = core
+            .views()
+            .into_iter()
+            .filter(|view| view.spec.role == Some(Role::Main) && !view.ghost);
+        let states: Vec<(&str, bool)> = mains
+            .map(|view| (view.state, view.detail.starts_with("dependency cycle")))
+            .collect();
+        let ended = |(state, cyclic): &(&str, bool)| matches!(*state, "done" | "failed") && !cyclic;
+        let over = !states.is_empty() && states.iter().all(ended);
+        let taken_out = self.situations.contains("a service is taken out");
+        hold(!over || taken_out, || {
+            "every main has ended and everything goes on".into()
+        })
+    }
+
     /// The end of whoever says so has stopped everything.
     fn check_ends(&self, core: &Supervisor) -> Check {
+        self.check_mains(core)?;
         let stops = |spec: &&Spec| {
             spec.essential
                 || spec.on_end == EndAction::StopAll

@@ -26,6 +26,7 @@ mod orders;
 mod plans;
 mod races;
 mod regressions;
+mod roles;
 mod run;
 mod scale;
 mod scenario;

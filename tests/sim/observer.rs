@@ -7,7 +7,7 @@ use crate::core::{
     AuxKind, Cause, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request,
     RequestId, ServiceId, Spec, Supervisor, Verdict,
 };
-use crate::orders::{closure, gen_of, leftovers_above};
+use crate::orders::{closure, gen_of, leftovers_above, stop_orders};
 use crate::scenario::Scenario;
 use crate::situations::Situations;
 
@@ -102,6 +102,8 @@ pub struct Observer {
     pub finished: bool,
     /// How far the core's clock may lag behind.
     pub slack: u64,
+    /// No timer fires late and no clock jumps: times can be held to the millisecond.
+    pub punctual: bool,
     /// Who waits for whom, by today's files; and which leftovers do, by their records too.
     pub above: BTreeMap<String, BTreeSet<String>>,
     pub leftovers_above: BTreeMap<String, BTreeSet<GenId>>,
@@ -214,7 +216,8 @@ impl Observer {
                 spec.requires.iter().map(String::as_str).collect()
             }),
             slack: 0,
-            above: closure(&specs, |spec| spec.dependencies().collect()),
+            punctual: false,
+            above: stop_orders(&specs),
             leftovers_above,
             leftovers_ordered,
             starts: 0,
@@ -549,7 +552,7 @@ impl Observer {
     /// Who waits for whom, by the files there are now.
     fn learn_orders(&mut self) {
         let specs: Vec<&Spec> = self.services.values().map(|seen| &seen.spec).collect();
-        self.above = closure(&specs, |spec| spec.dependencies().collect());
+        self.above = stop_orders(&specs);
         self.requirers = closure(&specs, |spec| {
             spec.requires.iter().map(String::as_str).collect()
         });

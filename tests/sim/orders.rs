@@ -35,6 +35,21 @@ pub fn closure<'a>(
 }
 
 /// For the name of every leftover, the leftovers that wait for it, through whatever is between.
+/// Whose verdicts each one's stop waits for, directly or through others.
+pub fn stop_orders(specs: &[&Spec]) -> BTreeMap<String, BTreeSet<String>> {
+    closure(specs, |spec| {
+        let kept = |name: &&str| {
+            let required = spec.requires.iter().any(|required| required == name);
+            required || spec.stop_after.iter().all(|turned| turned != name)
+        };
+        let own = spec.dependencies().filter(kept);
+        let later = specs
+            .iter()
+            .filter(|other| other.stop_after.contains(&spec.name));
+        own.chain(later.map(|other| other.name.as_str())).collect()
+    })
+}
+
 pub fn leftovers_above(scenario: &Scenario) -> BTreeMap<String, BTreeSet<GenId>> {
     let configured = scenario.specs.iter().map(|spec| (spec, None));
     let leftovers = scenario.leftovers.iter();

@@ -86,6 +86,8 @@ impl Run {
         let faults = &self.world.faults;
         self.observer.slack =
             50 * MS * u64::from(faults.stale_now > 0) + MS * u64::from(faults.spurious_timeout > 0);
+        self.observer.punctual =
+            faults.late_timer == 0 && faults.clock_jump == 0 && faults.stale_now == 0;
         while !self.observer.finished {
             self.steps += 1;
             if self.steps > MOST_STEPS {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::core::{
     Check, Containment, EndAction, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy,
-    RestartWhen, ScanQuality, Settings, ShutdownKind, Spec, Test,
+    RestartWhen, Role, ScanQuality, Settings, ShutdownKind, Spec, Test, imply_order,
 };
 use crate::dice::Dice;
 use crate::faults::Faults;
+use crate::orders::stop_orders;
 
 /// How a run comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,12 @@ impl Scenario {
                 )
             });
         }
+        if dice.chance(200) {
+            draw_roles(dice, &mut specs, end);
+        }
+        if dice.chance(150) {
+            draw_stop_order(dice, &mut specs);
+        }
         Self {
             settings,
             specs,
@@ -214,6 +221,48 @@ fn draw_spec(dice: &mut Dice, n: usize, count: usize) -> Spec {
         ..RestartPolicy::default()
     };
     spec
+}
+
+/// Some of them are to the others what containers of a pod are.
+fn draw_roles(dice: &mut Dice, specs: &mut [Spec], end: End) {
+    for spec in &mut *specs {
+        spec.role = dice.pick(&[
+            None,
+            Some(Role::Main),
+            Some(Role::Sidecar),
+            Some(Role::Init),
+        ]);
+        match spec.role {
+            // What has to come up may not end with the last main before.
+            Some(Role::Main) if end == End::HealThenProgress => spec.role = None,
+            Some(Role::Init) => {
+                spec.oneshot = true;
+                spec.remain = false;
+            }
+            Some(Role::Sidecar) => {
+                spec.oneshot = false;
+                spec.restart.when = RestartWhen::Always;
+            }
+            Some(Role::Main) | None => {}
+        }
+    }
+    imply_order(specs);
+}
+
+/// Some stop in an order of their own, which closes no cycle.
+fn draw_stop_order(dice: &mut Dice, specs: &mut [Spec]) {
+    let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    for spec in &mut *specs {
+        let other = names[dice.below(u32::try_from(names.len()).unwrap()) as usize].clone();
+        if dice.chance(300) && other != spec.name {
+            spec.stop_after.push(other);
+        }
+    }
+    let known: Vec<&Spec> = specs.iter().collect();
+    let above = stop_orders(&known);
+    if above.iter().any(|(name, above)| above.contains(name)) {
+        specs.iter_mut().for_each(|spec| spec.stop_after.clear());
+    }
 }
 
 fn draw_leftovers(dice: &mut Dice, count: usize) -> Vec<Leftover> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::service::exit;
 use super::{Table, clean, colored, count, millis, trimmed};
-use crate::api::{ForeignProcess, Process, Receipt, Rung, Survivor, Verdict};
+use crate::api::{Budget, ForeignProcess, Process, Receipt, Rung, Survivor, Verdict};
 use crate::cli::output::Style;
 
 /// What `nought stop` prints: one line when all is well, more when it is not.
@@ -146,6 +146,17 @@ fn advice(survivors: &[Survivor]) -> String {
     parts.join("; ")
 }
 
+/// What a shutdown gave it.
+fn budget(budget: &Budget) -> String {
+    format!(
+        "wished {}, planned {}, granted {}; asked after {} of the shutdown",
+        millis(budget.wish_ms),
+        millis(budget.planned_ms),
+        millis(budget.granted_ms),
+        millis(budget.asked_ms),
+    )
+}
+
 /// `nought receipt S`.
 pub(in crate::cli) fn receipt(receipt: &Receipt, style: Style) -> String {
     let late = if receipt.late {
@@ -175,6 +186,10 @@ pub(in crate::cli) fn receipt(receipt: &Receipt, style: Style) -> String {
             .into_owned(),
     );
     row("cause", clean(&receipt.cause).into_owned());
+    row(
+        "budget",
+        receipt.budget.as_ref().map(budget).unwrap_or_default(),
+    );
     let ended = receipt
         .exit
         .as_ref()

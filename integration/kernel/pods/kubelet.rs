@@ -1,0 +1,123 @@
+//! The kubelet's order of events, replayed against a pod of services: a Job whose main ends, and
+//! a deletion with its preStop hook, TERM, deadline and KILL.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::look::{self, until};
+use crate::world::World;
+
+/// A pod: an init, two sidecars, a main.
+fn pod(main: &str, more: &str) -> World {
+    let mut world = World::new();
+    world.flags = vec!["--container".into()];
+    world.fixture("10-fetch", "exit 0", "role: init");
+    world.fixture("20-proxy", "polite 20", "role: sidecar");
+    world.fixture("30-logs", "polite 20 1", "role: sidecar");
+    world.fixture("web", main, &format!("role: main\n{more}"));
+    world
+}
+
+#[test]
+fn a_job_whose_main_ends_stops_its_helpers_and_ends_with_its_code() {
+    let mut world = pod("exit 7", "");
+    world.spawn();
+    let status = world.wait();
+    assert_eq!(status.code(), Some(7), "{}", world.log());
+    let log = world.log();
+    let at = |words: &str| {
+        log.find(words)
+            .unwrap_or_else(|| panic!("{words:?}:\n{log}"))
+    };
+    // The inits to completion, the sidecars one after the other, the main; and back.
+    let order = [
+        "10-fetch: done",
+        "20-proxy: up",
+        "30-logs: up",
+        "web: starting",
+        "web: verified",
+        "30-logs: verified",
+        "20-proxy: verified",
+        "verified: every service is gone",
+    ];
+    for pair in order.windows(2) {
+        assert!(at(pair[0]) < at(pair[1]), "{pair:?}:\n{log}");
+    }
+    world.end();
+}
+
+#[test]
+fn an_init_that_fails_ends_the_container_with_its_code() {
+    let mut world = pod("polite 1", "");
+    world.fixture("10-fetch", "exit 4", "role: init").spawn();
+    assert_eq!(world.wait().code(), Some(4), "{}", world.log());
+    assert!(!world.log().contains("web: starting"), "{}", world.log());
+    world.end();
+}
+
+#[test]
+fn a_deletion_is_over_before_the_kubelet_kills() {
+    let mut world = pod("polite 500", "shutdown_timeout: 10s");
+    world.flags.extend(["--deadline".into(), "4s".into()]);
+    world.init();
+    world.reach("web", "up");
+    world.number("web", "up");
+    let supervisor = world.supervisor();
+    world.census();
+    // A preStop hook spends some of the pod's grace in the container, as `kubectl exec` does:
+    // beside the supervisor, and no service of it.
+    let mut hook = Command::new("sleep")
+        .arg("0.5")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    fs::write(world.cgroup.join("cgroup.procs"), hook.id().to_string()).ok();
+    let deleted = std::time::Instant::now();
+    assert!(hook.wait().unwrap().success(), "the hook was disturbed");
+    world.signal(libc::SIGTERM);
+    until("the main is asked", || {
+        world
+            .said("web")
+            .iter()
+            .any(|line| line.starts_with("asked"))
+            .then_some(())
+    });
+    assert!(
+        !world
+            .said("20-proxy")
+            .iter()
+            .any(|line| line.starts_with("asked")),
+        "a sidecar was asked before the main had gone"
+    );
+    let status = world.wait();
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    assert!(
+        deleted.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        deleted.elapsed()
+    );
+    assert!(look::alive(supervisor).is_none());
+    let at = |name: &str, word: &str| world.number(name, word);
+    assert!(at("web", "gone") <= at("30-logs", "asked"));
+    assert!(at("30-logs", "gone") <= at("20-proxy", "asked"));
+    world.end();
+}
+
+#[test]
+fn stop_after_keeps_a_service_until_another_has_gone() {
+    let mut world = World::new();
+    world.fixture("php", "polite 100", "");
+    world
+        .fixture("web", "polite 1", "after: [php]\nstop_after: [php]")
+        .init();
+    for name in ["php", "web"] {
+        world.reach(name, "up");
+        world.number(name, "up");
+    }
+    world.census();
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
+    assert!(world.number("php", "gone") <= world.number("web", "asked"));
+    world.end();
+}
