@@ -395,6 +395,7 @@ impl World {
             process.mortality = Mortality::AtOnce;
             process.relays = 0;
             process.returns = false;
+            process.disguised = false;
             if process.killed {
                 ends.push(*pid);
             }
