@@ -153,7 +153,7 @@ fn orphans(left: &BTreeSet<u32>, context: &ScanContext) -> Result<Vec<ProcStat>,
 }
 
 /// Where an orphan can only come from a service of ours, which of them no longer matters: all
-/// of them were to end (docs/decisions/0005). Whoever is ended leaves us its own children. Who
+/// of them were to end (docs/decisions/0007). Whoever is ended leaves us its own children. Who
 /// was ended, and who would not.
 fn end_orphans(
     left: &BTreeSet<u32>,
