@@ -10,6 +10,7 @@
 
 mod answers;
 mod asked;
+mod births;
 mod check;
 mod clean;
 mod dispatch;
@@ -17,6 +18,7 @@ mod examine;
 mod generation;
 mod intake;
 mod keep;
+mod ladder;
 mod lane;
 mod last_words;
 mod leftovers;

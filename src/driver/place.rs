@@ -262,7 +262,7 @@ impl Place {
             requires: spec.requires.clone(),
             spec_hash: spec_hash(spec),
             guarantee: self.guarantee().to_string(),
-            env_marker: Some(format!("{}={marker}", super::dispatch::MARKER)),
+            env_marker: Some(format!("{}={marker}", super::births::MARKER)),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use super::dispatch::MARKER;
+use super::births::MARKER;
 use super::generation::Generation;
 use super::message::Message;
 use super::run::{Driver, Owner, now};

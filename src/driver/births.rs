@@ -1,0 +1,361 @@
+//! From effects to system calls: what makes processes, main ones and auxiliary ones, and ends the
+//! latter. What may block runs off the loop, and its answer comes back as a message.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::generation::{Aux, Generation};
+use super::ladder::KILL_SETTLE;
+use super::message::{AuxBorn, Message};
+use super::place::Place;
+use super::resolve::{self, Resolved};
+use super::run::{Driver, now};
+use super::store::chain;
+use super::translate::failed;
+use crate::core::{AuxKind, Check, Event, Failed, GenId, OpId, ScanQuality, ServiceId, Spec};
+use crate::logs::{Command, Mode, WriteEnds};
+use crate::state::Completion;
+use crate::sys::rlimit::OpenFiles;
+use crate::sys::spawn::{self, Born, Prepared, SpawnError};
+use crate::sys::{SysError, cgroup, clock, heap, rlimit, signal};
+
+/// The variable by which a process's environment names its generation.
+pub(super) const MARKER: &str = "NOUGHT_GENERATION";
+/// Starts under way at a time: those that the lane's threads do, and what they do next.
+const STARTS_AHEAD: usize = 4;
+/// So many starts leave something behind that is worth giving back.
+const STARTS_TO_TIDY: usize = 16;
+
+impl Driver {
+    pub(super) fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
+        let Some(spec) = self.core.spec(service) else {
+            return;
+        };
+        let dir = self.place.generation_dir(&spec.name, r#gen);
+        let marker = self.place.marker(&spec.name, r#gen);
+        let generation = Generation::new(service, spec.name.clone(), dir, marker);
+        let spec = resolve::is_needed(spec).then(|| spec.clone());
+        self.gens.insert(r#gen, Box::new(generation));
+        match spec {
+            Some(spec) => self.resolve(r#gen, spec),
+            None => {
+                self.waiting_starts.push_back(r#gen);
+                self.start_waiting();
+            }
+        }
+    }
+
+    /// Begins as many of the starts that wait as are to be under way: every one under way has
+    /// descriptors and memory of its own, which each new process copies and closes again.
+    pub(super) fn start_waiting(&mut self) {
+        while self.mains_starting < STARTS_AHEAD
+            && let Some(r#gen) = self.waiting_starts.pop_front()
+        {
+            self.begin_start(r#gen);
+        }
+    }
+
+    /// After many starts: what they needed for a moment goes back to the kernel. Every later
+    /// start copies the page tables of all that is left.
+    pub(super) fn tidy_up(&mut self) {
+        if self.mains_starting == 0 && self.starts_since_tidy >= STARTS_TO_TIDY {
+            self.starts_since_tidy = 0;
+            self.threads.run(heap::give_back);
+        }
+    }
+
+    fn begin_start(&mut self, r#gen: GenId) {
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(spec) = self.core.spec(generation.service).cloned() else {
+            return;
+        };
+        let (dir, marker) = (generation.dir.clone(), generation.marker.clone());
+        let mut outputs = Vec::new();
+        let stdio = rlimit::room_for_a_start()
+            .map_err(|error| failed(&error))
+            .and_then(|()| self.stdio(&spec, Command::Main, &mut outputs));
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.outputs = outputs;
+        }
+        let stdio = match stdio {
+            Ok(stdio) => stdio,
+            Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
+        };
+        self.starting += 1;
+        self.mains_starting += 1;
+        self.starts_since_tidy += 1;
+        let program = self.program(r#gen);
+        let (place, state) = (Arc::clone(&self.place), self.store.dir());
+        self.starts.push(self.reported(move || {
+            let record = place.record(&spec, r#gen, dir.clone(), &marker);
+            let main = dir.as_ref().map(|d| d.join("main"));
+            let what = program.spec(&spec, &spec.exec, stdio, &marker, main);
+            let result = (|| {
+                if let Some(dir) = &dir {
+                    place.make_generation(dir).map_err(SpawnError::NotBorn)?;
+                }
+                if let Err(error) = state.begin(&record) {
+                    // Started all the same: what is unrecorded is still found through its cgroup.
+                    let (service, why) = (&record.service, chain(&error));
+                    tracing::warn!("{service}: its start is not recorded: {why}");
+                }
+                let prepared =
+                    Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
+                spawn::spawn(&prepared, |born| {
+                    must_be_marked(&spec, born)?;
+                    if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
+                        let (service, why) = (&record.service, chain(&error));
+                        tracing::warn!("{service}: its start is not recorded: {why}");
+                    }
+                    Ok(())
+                })
+            })();
+            Message::Started { r#gen, result }
+        }));
+    }
+
+    fn stdio(
+        &self,
+        spec: &Spec,
+        command: Command,
+        outputs: &mut Vec<crate::logs::Output>,
+    ) -> Result<[OwnedFd; 3], Failed> {
+        let null = match &self.null {
+            Some(null) => null.try_clone(),
+            // There was none when we began.
+            None => std::fs::File::open("/dev/null"),
+        };
+        let null = null.map(OwnedFd::from).map_err(|error| Failed {
+            doing: "open".into(),
+            what: "/dev/null".into(),
+            errno: error.raw_os_error().unwrap_or(0),
+            why: error.to_string(),
+        })?;
+        let mode = match spec.log {
+            crate::core::LogMode::Ring => Mode::Ring,
+            crate::core::LogMode::Stdout => Mode::Stdout,
+            crate::core::LogMode::None => Mode::None,
+        };
+        let (WriteEnds { stdout, stderr }, output) = self
+            .logs
+            .output(&spec.name, command, mode)
+            .map_err(|error| Failed {
+                doing: "capture the output of".into(),
+                what: spec.name.clone(),
+                errno: error.errno(),
+                why: error.to_string(),
+            })?;
+        outputs.push(output);
+        Ok([null, stdout, stderr])
+    }
+
+    fn program(&self, r#gen: GenId) -> Program {
+        let generation = self.gens.get(&r#gen);
+        Program {
+            resolved: generation
+                .map(|g| Arc::clone(&g.resolved))
+                .unwrap_or_default(),
+            environment: Arc::clone(&self.environment),
+            open_files: self.open_files,
+            mark: self.place.marks(),
+        }
+    }
+
+    pub(super) fn run_aux(&mut self, r#gen: GenId, aux: OpId, kind: AuxKind) {
+        let Some(generation) = self.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(spec) = self.core.spec(generation.service).cloned() else {
+            return;
+        };
+        let (argv, command) = match kind {
+            AuxKind::Test => match spec.test.as_ref().map(|test| test.check.clone()) {
+                Some(Check::Exec(argv)) => (Some(argv), Command::Test),
+                Some(check) => return self.run_check(r#gen, aux, check),
+                None => (None, Command::Test),
+            },
+            AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
+        };
+        let marker = generation.marker.clone();
+        let join = generation.mark_to_join();
+        let control = generation.dir.as_ref().map(|dir| dir.join("control"));
+        let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
+        let mut outputs = Vec::new();
+        let stdio = self.stdio(&spec, command, &mut outputs);
+        let mut run = Aux {
+            kind,
+            dir: dir.clone(),
+            process: None,
+            output: outputs.pop(),
+            ending: false,
+            starting: stdio.is_ok(),
+            look: None,
+        };
+        if stdio.is_err() {
+            run.dir = None;
+        }
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.auxes.insert(aux, run);
+        }
+        let stdio = match stdio {
+            Ok(stdio) => stdio,
+            Err(error) => {
+                return self
+                    .core
+                    .handle(now(), Event::AuxFailed { r#gen, aux, error });
+            }
+        };
+        self.starting += 1;
+        let program = self.program(r#gen);
+        let place = Arc::clone(&self.place);
+        self.starts.push(self.reported(move || {
+            let argv = argv.unwrap_or_default();
+            let what = spawn::Spec {
+                // So that whoever leaves the command's cgroup is told like any other of this
+                // start.
+                mark: false,
+                join,
+                ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
+            };
+            let result = (|| {
+                for dir in control.iter().chain(&dir) {
+                    place.make_dir(dir).map_err(SpawnError::NotBorn)?;
+                }
+                let prepared =
+                    Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
+                let born = spawn::spawn(&prepared, |_| Ok(()))?;
+                Ok(AuxBorn { born, dir })
+            })();
+            Message::AuxStarted { r#gen, aux, result }
+        }));
+    }
+
+    /// Ends whatever is left of an auxiliary command: at once, or when its start has come back.
+    pub(super) fn end_aux(&mut self, r#gen: GenId, aux: OpId) {
+        let Some(run) = self
+            .gens
+            .get_mut(&r#gen)
+            .and_then(|g| g.auxes.get_mut(&aux))
+        else {
+            return;
+        };
+        if run.starting {
+            run.ending = true;
+            return;
+        }
+        drop(run.output.take());
+        if let Some(look) = run.look.take() {
+            look.abort();
+        }
+        let (dir, process) = (run.dir.clone(), run.process.clone());
+        let place = Arc::clone(&self.place);
+        self.off_loop(move || {
+            let error = match (dir, process) {
+                (Some(dir), _) => end_cgroup(&place, &dir).err(),
+                // Without a cgroup its process group is all there is to go by.
+                (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
+                // Never born, or no command: then there was only the task that looks.
+                (None, None) => None,
+            };
+            Message::Event(Event::AuxEnded {
+                r#gen,
+                aux,
+                error: error.as_ref().map(failed),
+            })
+        });
+    }
+}
+
+/// What every process is started with.
+struct Program {
+    environment: Arc<[(OsString, OsString)]>,
+    resolved: Arc<Resolved>,
+    open_files: Option<OpenFiles>,
+    mark: bool,
+}
+
+impl Program {
+    /// One command of a service. Copies the whole environment: off the loop.
+    fn spec(
+        &self,
+        spec: &Spec,
+        argv: &[String],
+        stdio: [OwnedFd; 3],
+        marker: &str,
+        cgroup: Option<PathBuf>,
+    ) -> spawn::Spec {
+        let mut env = self.environment.to_vec();
+        env.retain(|(key, _)| self.resolved.without.iter().all(|without| key != without));
+        let own = spec.env.iter();
+        let own = own.map(|(key, value)| (OsStr::new(key), OsStr::new(value)));
+        let read = self.resolved.vars.iter();
+        let read = read.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
+        let marker = [(OsStr::new(MARKER), OsStr::new(marker))];
+        for (key, value) in read.chain(own).chain(marker) {
+            env.retain(|(known, _)| known != key);
+            env.push((key.to_owned(), value.to_owned()));
+        }
+        spawn::Spec {
+            program: OsString::from(argv.first().map_or("", String::as_str)),
+            argv: argv.iter().map(OsString::from).collect(),
+            env,
+            dir: PathBuf::from(&spec.dir),
+            stdio: spawn::Stdio::Only(stdio),
+            open_files: self.open_files,
+            cgroup,
+            mark: self.mark,
+            join: None,
+            new_session: true,
+            job: None,
+            attributes: resolve::attributes(spec, &self.resolved.run_as),
+        }
+    }
+}
+
+/// A service that asks for a mark does not run without one.
+fn must_be_marked(spec: &Spec, born: &Born) -> Result<(), SysError> {
+    let asked = spec
+        .min_guarantee
+        .is_some_and(|least| least.scan == ScanQuality::Marked);
+    match &born.unmarked {
+        Some(unmarked) if asked => Err(SysError::because(
+            "give what its min_guarantee asks for to",
+            spec.name.clone(),
+            format!("it would run without a mark: failed to {unmarked}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What is written down of a newborn before it executes anything.
+fn completion(born: &Born, dir: Option<&Path>) -> Completion {
+    Completion {
+        pid: born.id.pid,
+        start_time: born.id.start_time,
+        cgroup_id: dir.and_then(|dir| cgroup::id(dir).ok()),
+        mark_inode: born.mark.as_ref().map(|mark| mark.inode),
+        mark_id: born.mark.as_ref().and_then(|mark| mark.id),
+        session: born.id.pid,
+        spawned_at_wall_ms: clock::wall_now_ms(),
+    }
+}
+
+/// Ends and removes the cgroup of an auxiliary command.
+fn end_cgroup(place: &Place, dir: &Path) -> Result<(), SysError> {
+    let killed = place.kill(dir, KILL_SETTLE);
+    match cgroup::remove_tree(dir) {
+        cgroup::Removal::Removed => Ok(()),
+        cgroup::Removal::Failed(error) => Err(error),
+        cgroup::Removal::Busy { path } => Err(killed.error.unwrap_or_else(|| {
+            SysError::because(
+                "end everything in",
+                path.display().to_string(),
+                "somebody survives",
+            )
+        })),
+    }
+}
