@@ -120,14 +120,6 @@ impl Scenario {
                 )
             });
         }
-        if dice.chance(200) {
-            draw_roles(dice, &mut specs, end);
-        }
-        if dice.chance(150) {
-            draw_stop_order(dice, &mut specs);
-        } else if dice.chance(200) {
-            draw_membership(dice, count, horizon, &mut outside);
-        }
         Self {
             settings,
             specs,
@@ -287,35 +279,71 @@ fn draw_leftovers(dice: &mut Dice, count: usize) -> Vec<Leftover> {
         .collect()
 }
 
-/// Services that are stopped, taken out, and taken in again, perhaps as others.
-fn draw_membership(dice: &mut Dice, count: usize, horizon: u64, outside: &mut Vec<(u64, Outside)>) {
+/// Services that are stopped, taken out, and taken in again, perhaps as others: in one run of
+/// five. Dice of their own leave all else as it is.
+pub fn draw_membership(scenario: &mut Scenario, dice: &mut Dice) {
+    if !dice.chance(200) {
+        return;
+    }
+    let specs = &scenario.specs;
+    let count = specs.len();
+    // What is required by something that is done when it is over, and so on.
+    let below: Vec<usize> = (0..count)
+        .filter(|n| {
+            let mut oneshots = specs.iter().filter(|spec| spec.oneshot);
+            oneshots.any(|spec| spec.requires.iter().any(|name| *name == NAMES[*n]))
+        })
+        .collect();
+    let horizon = scenario.end_at_ms.max(200);
+    let mut added = Vec::new();
     for _ in 0..dice.between(1, 4) {
         let most = u32::try_from(count + 1).unwrap();
-        let n = (dice.below(most) as usize).min(NAMES.len() - 1);
+        let mut n = (dice.below(most) as usize).min(NAMES.len() - 1);
+        if !below.is_empty() && dice.chance(600) {
+            n = dice.pick(&below);
+        }
         let service = NAMES[n].to_owned();
-        let mut at = dice.between(0, horizon);
+        let mut at = dice.between(horizon / 4, horizon);
         let force = dice.chance(300);
-        let mut add = |at, request| outside.push((at, Outside::Request(request)));
         if dice.chance(800) {
             let service = service.clone();
-            add(
-                at,
-                if dice.chance(500) {
-                    Request::Stop { service, force }
-                } else {
-                    Request::StopWithDependents { service, force }
-                },
-            );
-            at += dice.pick(&[0, 1, 50, 12_000]);
+            let request = if dice.chance(700) {
+                Request::Stop { service, force }
+            } else {
+                Request::StopWithDependents { service, force }
+            };
+            added.push((at, Outside::Request(request)));
+            at += dice.pick(&[0, 1, 50, 1_000, 12_000]);
         }
         if dice.chance(800) {
-            add(at, Request::Forget { service });
-            at += dice.pick(&[0, 1, 50]);
+            added.push((at, Outside::Request(Request::Forget { service })));
+            at += dice.pick(&[0, 1, 50, 1_000]);
         }
-        if dice.chance(700) {
-            let spec = Box::new(draw_spec(dice, n, count.max(n)));
-            add(at, Request::Load { spec });
+        if dice.chance(600) {
+            let mut spec = Box::new(draw_spec(dice, n, count.max(n)));
+            if scenario.end == End::HealThenProgress {
+                spec.essential = false;
+                spec.on_end = EndAction::Ignore;
+                spec.on_failure = EndAction::Ignore;
+            }
+            added.push((at, Outside::Request(Request::Load { spec })));
         }
+    }
+    scenario.outside.extend(added);
+}
+
+/// Roles in one run of five, and stop orders of their own in another; likewise.
+pub fn draw_pod(scenario: &mut Scenario, dice: &mut Dice) {
+    if dice.chance(200) {
+        draw_roles(dice, &mut scenario.specs, scenario.end);
+    }
+    // Whoever comes later could close a cycle.
+    let changes = scenario
+        .outside
+        .iter()
+        .any(|(_, what)| matches!(what, Outside::Request(Request::Load { .. })));
+    if dice.chance(200) && !changes {
+        draw_stop_order(dice, &mut scenario.specs);
     }
 }
 
