@@ -142,7 +142,7 @@ impl Supervisor {
             if requires_only {
                 next.extend(self.graph.requirers(at));
             } else {
-                next.extend(self.graph.stopped_before(at));
+                self.extend_stopped_before(id, at, &mut next);
             }
             next.retain(|dependent| seen.insert(*dependent));
             // From the middle, as above.
@@ -160,6 +160,16 @@ impl Supervisor {
             service.clear_since = Some(self.descents);
         }
         None
+    }
+
+    /// Who comes before `at` in the stop of `id`. What an earlier supervisor left goes down by the
+    /// order it was started in: today's `stop_after` means nothing to it, and could close a cycle.
+    fn extend_stopped_before(&self, id: ServiceId, at: ServiceId, next: &mut Vec<ServiceId>) {
+        if self.services.get(&id).is_some_and(|service| service.ghost) {
+            next.extend(self.graph.dependents(at));
+        } else {
+            next.extend(self.graph.stopped_before(at));
+        }
     }
 
     /// Whether something above a service that is not going down itself may be.

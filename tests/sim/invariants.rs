@@ -8,7 +8,7 @@ use crate::core::{
     ServiceId, Spec, Supervisor, Timer, Verdict,
 };
 use crate::kernel::Kernel;
-use crate::observer::{GenSeen, Main, Observer, SECOND, nanos};
+use crate::observer::{GenSeen, Main, Observer, SECOND, ServiceSeen, nanos};
 
 pub type Check = Result<(), String>;
 
@@ -102,7 +102,9 @@ impl Observer {
                     let of = &spec.name;
                     format!("{name} was started while {required}, required by {of}, is not ready")
                 })?;
-                let service = self.services.get(required).filter(|s| s.spec.oneshot);
+                // What remains is there itself, as what is up is, until it has ended.
+                let done = |s: &&ServiceSeen| s.spec.oneshot && (!s.spec.remain || s.done);
+                let service = self.services.get(required).filter(done);
                 through.extend(service.map(|service| &service.spec));
             }
         }

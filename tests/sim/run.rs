@@ -4,7 +4,7 @@ use crate::core::{Event, GenId, Request, Supervisor, Time};
 use crate::dice::Dice;
 use crate::kernel::MS;
 use crate::observer::Observer;
-use crate::scenario::{End, Outside, Scenario, Size, draw_membership};
+use crate::scenario::{End, Outside, Scenario, Size, draw_membership, draw_pod};
 use crate::situations::Situations;
 use crate::trace::{self, Trace};
 use crate::world::{What, World};
@@ -38,6 +38,7 @@ pub fn from_seed(seed: u64, size: Size, traced: bool) -> (Result<Stats, String>,
     let mut dice = Dice::seed(seed);
     let mut scenario = Scenario::draw(&mut dice, size);
     draw_membership(&mut scenario, &mut Dice::seed(!seed));
+    draw_pod(&mut scenario, &mut Dice::seed(!seed ^ 1));
     let mut run = Run::new(&scenario, dice, traced);
     (run.finish(), run)
 }

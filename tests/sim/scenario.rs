@@ -120,12 +120,6 @@ impl Scenario {
                 )
             });
         }
-        if dice.chance(200) {
-            draw_roles(dice, &mut specs, end);
-        }
-        if dice.chance(150) {
-            draw_stop_order(dice, &mut specs);
-        }
         Self {
             settings,
             specs,
@@ -336,6 +330,21 @@ pub fn draw_membership(scenario: &mut Scenario, dice: &mut Dice) {
         }
     }
     scenario.outside.extend(added);
+}
+
+/// Roles in one run of five, and stop orders of their own in another; likewise.
+pub fn draw_pod(scenario: &mut Scenario, dice: &mut Dice) {
+    if dice.chance(200) {
+        draw_roles(dice, &mut scenario.specs, scenario.end);
+    }
+    // Whoever comes later could close a cycle.
+    let changes = scenario
+        .outside
+        .iter()
+        .any(|(_, what)| matches!(what, Outside::Request(Request::Load { .. })));
+    if dice.chance(200) && !changes {
+        draw_stop_order(dice, &mut scenario.specs);
+    }
 }
 
 fn draw_outside(dice: &mut Dice, count: usize) -> Outside {
