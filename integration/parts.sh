@@ -88,13 +88,17 @@ part() {
     fi
 }
 
-# what_failed NAME FILE: the relevant end of a part's output. From the test runner's own list of
-# failures, if there is one: what is above it are the names of tests that passed.
+# what_failed NAME FILE: the relevant lines of a part's output: each test runner's own list of
+# failures, where there is one (what is above it are the names of tests that passed); else its end.
 what_failed() {
-    local from
-    from=$(grep -n -m1 -E '^failures:$|^error(\[|:)' "$2" | cut -d: -f1)
     echo "---- $1 ----"
-    tail -n "+${from:-1}" "$2" | tail -n 300
+    if grep -q '^failures:$' "$2"; then
+        sed -n '/^failures:$/,/^test result: FAILED/p' "$2" | tail -n 300
+    else
+        local from
+        from=$(grep -n -m1 -E '^error(\[|:)' "$2" | cut -d: -f1)
+        tail -n "+${from:-1}" "$2" | tail -n 300
+    fi
     echo "---- end of $1 ----"
 }
 
