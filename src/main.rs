@@ -11,9 +11,7 @@ use nought::cli::{self, InitArgs, Leaks, RunArgs, Teller};
 use nought::driver::Options;
 use nought::init::Home;
 use nought::logs::Limits;
-use nought::run::{
-    self, Containment, Guarantee, JobOptions, JobSettings, Onlooker, ScanQuality, Signal,
-};
+use nought::run::{self, Guarantee, JobOptions, JobSettings, Onlooker, Signal};
 use nought::{init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
@@ -68,7 +66,8 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
         let signal = Signal::parse(name);
         forward.push(signal.with_context(|| format!("there is no signal `{name}` to forward"))?);
     }
-    let min_guarantee = args.min_guarantee.as_deref().map(guarantee).transpose()?;
+    let min_guarantee = args.min_guarantee.as_deref().map(Guarantee::asked_for);
+    let min_guarantee = min_guarantee.transpose().map_err(anyhow::Error::msg)?;
     Ok(JobOptions {
         argv: args.command.clone(),
         env: environment(&args.env),
@@ -106,39 +105,6 @@ fn environment(changes: &[OsString]) -> Vec<(OsString, OsString)> {
         env.extend(value.map(|value| (name, owned(value))));
     }
     env
-}
-
-/// `cgroup-kill`, `marked`, or both with a comma between.
-fn guarantee(text: &str) -> anyhow::Result<Guarantee> {
-    use Containment::{CgroupKill, CgroupSignal, PidNamespace, ProcessGroup, Subreaper};
-    let mut wanted = Guarantee {
-        containment: ProcessGroup,
-        scan: ScanQuality::None,
-    };
-    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
-        let containments = [
-            CgroupKill,
-            CgroupSignal,
-            PidNamespace,
-            Subreaper,
-            ProcessGroup,
-        ];
-        let scans = [ScanQuality::Marked, ScanQuality::Descent, ScanQuality::None];
-        if let Some(found) = containments
-            .into_iter()
-            .find(|level| level.as_str() == word)
-        {
-            wanted.containment = found;
-        } else if let Some(found) = scans.into_iter().find(|level| level.as_str() == word) {
-            wanted.scan = found;
-        } else {
-            anyhow::bail!(
-                "there is no guarantee `{word}`: say cgroup-kill, cgroup-signal, pid-namespace, \
-                 subreaper, process-group, and marked, descent, none"
-            );
-        }
-    }
-    Ok(wanted)
 }
 
 fn options(args: InitArgs) -> Options {

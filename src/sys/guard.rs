@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::pidfd::PidFd;
+use super::spawn::{CLONE_INTO_CGROUP, CloneArgs};
 use super::{SysError, procfs};
 
 /// What the guardian is called in /proc.
@@ -133,25 +134,6 @@ fn child(detached: bool, keep: &[BorrowedFd<'_>], say: &OwnedFd, guard: impl FnO
     // SAFETY: as above.
     unsafe { libc::_exit(1) }
 }
-
-/// `struct clone_args` as of Linux 5.7.
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// fork(2), into a cgroup where that works; the child's pid, 0 in the child.
 fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> Result<i32, Errno> {
