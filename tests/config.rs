@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -451,6 +452,28 @@ fn a_name_that_cannot_be_one_is_refused() {
     for name in ["", "a.b", "a/b", "a\\b", "..", "a\nb"] {
         let problems = parse(name, "exec: a", Path::new("x.yaml")).unwrap_err();
         assert_eq!(problems.len(), 1, "{name:?}");
+    }
+}
+
+#[test]
+fn a_file_whose_name_is_no_utf_8_is_refused_and_no_other_takes_its_place() {
+    let dir = std::env::temp_dir().join(format!("nought-config-names-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    for name in [&b"e\xff.yaml"[..], b"e\xfe.yaml", b"web.yaml"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        std::fs::write(dir.join(name), "exec: a").unwrap();
+    }
+    let loaded = load_dir(&dir);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let names: Vec<&str> = loaded
+        .services
+        .iter()
+        .map(|(spec, _)| spec.name.as_str())
+        .collect();
+    assert_eq!(names, ["web"]);
+    assert_eq!(loaded.problems.len(), 2);
+    for problem in &loaded.problems {
+        assert!(problem.is_error() && problem.message.contains("no UTF-8"));
     }
 }
 

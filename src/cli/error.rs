@@ -186,7 +186,11 @@ fn block(kind: &str, message: &str, causes: &[String], style: Style) -> String {
     let mut said = message.to_string();
     for cause in causes {
         if *cause != said {
-            out.push_str(&format!("  because: {}\n", render::clean(cause)));
+            // A problem of a service file shows its line, and where in it.
+            for (number, line) in cause.lines().enumerate() {
+                let label = if number == 0 { "because: " } else { "" };
+                out.push_str(&format!("  {label}{}\n", render::clean(line)));
+            }
         }
         said.clone_from(cause);
     }

@@ -61,8 +61,17 @@ pub fn load_dir_as(dialect: Dialect, dir: &Path) -> Loaded {
     };
     let mut files = BTreeMap::new();
     for path in paths {
-        let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file_name = path.file_name().unwrap_or_default();
+        let unreadable = file_name.to_str().is_none();
+        let file_name = file_name.to_string_lossy();
         if file_name.starts_with('.') {
+            continue;
+        }
+        if unreadable && file_name.ends_with(".yaml") {
+            // Read with replacements, two files could bear one name.
+            let message = "the name of the file is no UTF-8, and so no service's name";
+            let problem = Problem::whole(Severity::Error, &path, message, "rename it");
+            loaded.problems.push(problem);
             continue;
         }
         if let Some(stem) = file_name.strip_suffix(".yml") {

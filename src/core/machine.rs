@@ -153,7 +153,10 @@ impl Supervisor {
         }
         super::imply_order(&mut specs);
         for spec in specs {
-            self.add(spec, false);
+            // One name, one service: of two that say the same the first counts.
+            if self.graph.find(&spec.name).is_none() {
+                self.add(spec, false);
+            }
         }
         let unordered = self.graph.unordered();
         self.graph.forget_ghosts_on_cycles(&unordered);

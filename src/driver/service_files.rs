@@ -59,7 +59,7 @@ impl ServiceFiles {
         config::parse_as(self.dialect, name, &text, &path).map_err(|all| problems(&all))?;
         // Hidden, so that nobody takes it for a service file; a name of its own for every write.
         let draft = self.dir.join(format!(
-            ".{name}.{:x}.{:x}",
+            ".nought.{:x}.{:x}",
             std::process::id(),
             crate::sys::clock::boot_now()
         ));

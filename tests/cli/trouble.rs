@@ -217,7 +217,28 @@ fn an_error_shows_its_causes_once_and_its_hint() {
             "nought_log",
             Answer::Error(json!({"code": -1, "message": "?"})),
         ),
+        (
+            "service_monitor",
+            Answer::Error(json!({
+                "code": -32005, "message": "failed to take in bad: its file is no service's",
+                "data": {"cause_chain": [
+                    "bad.yaml:1:1: error: unknown key `exce`\n    exce: sleep\n    ^^^^\n    hint: did you \u{1b}mean `exec`?",
+                ]},
+            })),
+        ),
     ]);
+    check(
+        &fake.run("monitor bad"),
+        1,
+        "",
+        "\
+error[ConfigError]: failed to take in bad: its file is no service's
+  because: bad.yaml:1:1: error: unknown key `exce`
+      exce: sleep
+      ^^^^
+      hint: did you \\u{1b}mean `exec`?
+",
+    );
     check(
         &fake.run("start web"),
         1,

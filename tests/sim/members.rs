@@ -130,6 +130,14 @@ fn a_name_that_is_there_is_not_taken_in_twice_and_nothing_changes() {
 }
 
 #[test]
+fn of_two_that_bear_one_name_from_the_beginning_the_first_counts() {
+    let mut hand = Hand::new(vec![spec("web"), requires("web", &["db"])]);
+    hand.run("web");
+    assert!(hand.core.view("web").unwrap().spec.requires.is_empty());
+    assert_eq!(hand.core.views().len(), 1);
+}
+
+#[test]
 fn what_would_close_a_cycle_is_not_taken_in_and_whoever_waits_for_it_waits_on() {
     let mut hand = Hand::new(vec![after("a", &["b"]), spec("c")]);
     hand.run("c");
