@@ -34,7 +34,7 @@ fn the_exit_code_is_the_commands_or_says_what_went_wrong() {
         (
             &["--min-guarantee", "perfect", "--", "true"],
             125,
-            "there is no guarantee `perfect`",
+            "`perfect` is no guarantee",
         ),
         (
             &["--forward", "NONE", "--", "true"],
