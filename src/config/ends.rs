@@ -158,10 +158,7 @@ impl Reader<'_> {
     }
 
     fn min_guarantee(&mut self, node: &Node) -> Option<Guarantee> {
-        let mut least = Guarantee {
-            containment: Containment::ProcessGroup,
-            scan: ScanQuality::None,
-        };
+        let mut least = Guarantee::LEAST;
         let (mut holds, mut tells) = (false, false);
         let words = self.texts("min_guarantee", node);
         let words = words

@@ -103,7 +103,7 @@ impl Supervisor {
     pub(super) fn below_guarantee(&self, id: ServiceId) -> Option<String> {
         let least = self.services.get(&id)?.spec.min_guarantee?;
         let here = self.settings.guarantee;
-        if here.containment <= least.containment && here.scan <= least.scan {
+        if here.meets(least) {
             return None;
         }
         let mut wanted = Vec::new();

@@ -32,8 +32,10 @@ impl Driver {
                         Check::Tcp(addresses) => connect(addresses).await.map(|_| ()),
                         Check::Http(get) => ask(get).await,
                         Check::Unix(path) => connect_unix(path).await,
-                        // Looked at elsewhere.
-                        Check::Exec(_) | Check::File(_) => Ok(()),
+                        // Looked at elsewhere; were it not, it has not passed.
+                        Check::Exec(_) | Check::File(_) => {
+                            Err(failed("look at", "its test", "it is no connection"))
+                        }
                     };
                     // Fails only when the loop has ended.
                     let _ = inbox.send(Message::Event(outcome(r#gen, aux, seen)));

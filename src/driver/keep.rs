@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::generation::Generation;
+use super::pattern::matches;
 use super::run::Driver;
 use crate::core::GenId;
 use crate::sys::procfs::{Proc, ProcStat};
@@ -141,65 +142,6 @@ impl Driver {
                 // What stays is found by the final sweep.
                 dir.map(|dir| cgroup::remove_tree(&dir));
             });
-        }
-    }
-}
-
-/// Whether a command's name matches a pattern in which `*` stands for anything and `?` for one
-/// character.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    // Where to go on when what follows the last star did not match: the star takes one more.
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || name.get(n) == Some(c) => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, taken)) = star else {
-                    return false;
-                };
-                star = Some((at, taken + 1));
-                p = at + 1;
-                n = taken + 1;
-            }
-        }
-    }
-    pattern.iter().skip(p).all(|c| *c == '*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_is_a_name_with_wildcards() {
-        for (pattern, name) in [
-            ("sshd", "sshd"),
-            ("sshd*", "sshd"),
-            ("sshd*", "sshd-session"),
-            ("*shim*", "containerd-shim"),
-            ("ssh?", "sshd"),
-            ("*a*b", "aab"),
-            ("a**b", "ab"),
-        ] {
-            assert!(matches(pattern, name), "{pattern} {name}");
-        }
-        for (pattern, name) in [
-            ("sshd", "sshd-session"),
-            ("ssh?", "ssh"),
-            ("*b", "abc"),
-            ("", "a"),
-        ] {
-            assert!(!matches(pattern, name), "{pattern} {name}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::sys::scan::MovedIn;
 use crate::sys::{SysError, cgroup, inspect, signal};
 
 /// How long one kill watches its cgroup empty before it reports.
-pub(super) const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
+pub const KILL_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Driver {
     pub(super) fn signal(&mut self, r#gen: GenId, signal: Signal, to: To) {

@@ -23,6 +23,7 @@ mod lane;
 mod last_words;
 mod leftovers;
 mod message;
+pub mod pattern;
 mod place;
 mod report;
 mod resolve;
@@ -55,6 +56,7 @@ use crate::{config, control, state};
 pub use crate::core::Guarantee;
 pub use clean::{CleanUp, Cleaned, clean};
 pub use examine::{Examination, Finding, Surroundings, examine};
+pub use ladder::KILL_SETTLE;
 
 use asked::Ends;
 use place::Place;

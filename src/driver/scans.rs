@@ -10,7 +10,7 @@ use super::generation::Generation;
 use super::message::Message;
 use super::run::{Driver, Owner, now};
 use super::translate::{self, failed};
-use crate::core::{Event, GenId, KillReport, OpId};
+use crate::core::{Event, GenId, OpId};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
@@ -98,21 +98,7 @@ impl Driver {
                         .handle(now(), Event::Scanned { r#gen, op, report });
                 }
                 Wanted::Kill(op) => {
-                    let looked = result.error.is_none() || result.doubtful;
-                    let report = KillReport {
-                        populated: looked.then_some(!result.alive.is_empty()),
-                        killed: result
-                            .escaped
-                            .iter()
-                            .map(|e| translate::process(&e.process))
-                            .collect(),
-                        // A doubt is the scan's to say, which follows.
-                        error: result
-                            .error
-                            .filter(|_| !result.doubtful)
-                            .as_ref()
-                            .map(failed),
-                    };
+                    let report = translate::killed_by_pass(&result);
                     self.core.handle(now(), Event::Killed { r#gen, op, report });
                 }
                 Wanted::Count => {

@@ -112,6 +112,25 @@ pub fn fenced(removal: Removal) -> Fence {
     }
 }
 
+/// What a pass over /proc killed, where there is no cgroup to kill.
+pub fn killed_by_pass(result: &PassResult) -> KillReport {
+    let looked = result.error.is_none() || result.doubtful;
+    KillReport {
+        populated: looked.then_some(!result.alive.is_empty()),
+        killed: result
+            .escaped
+            .iter()
+            .map(|escapee| process(&escapee.process))
+            .collect(),
+        // A doubt is the scan's to say, which follows.
+        error: result
+            .error
+            .as_ref()
+            .filter(|_| !result.doubtful)
+            .map(failed),
+    }
+}
+
 /// A survivor.
 pub fn survivor(info: SurvivorInfo) -> Survivor {
     let SurvivorInfo {

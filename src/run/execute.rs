@@ -12,13 +12,11 @@ use crate::core::{
     Ask, AuxKind, Effect, Event, Exit, Fence, KillReport, OpId, Receipt, Signal, To,
     job::GENERATION,
 };
+use crate::driver::KILL_SETTLE;
 use crate::driver::translate::{self, failed};
 use crate::sys::cgroup::{self, Removal};
 use crate::sys::terminal::Terminal;
 use crate::sys::{SysError, inspect, procfs, signal};
-
-/// How long one kill watches its cgroup empty before it reports.
-pub(super) const KILL_SETTLE: Duration = Duration::from_millis(20);
 
 impl Runner<'_> {
     /// Does one thing; the receipt when that was the last.
@@ -138,21 +136,7 @@ impl Runner<'_> {
     fn kill_by_scan(&mut self) -> KillReport {
         let result = self.pass(false);
         self.alive = result.alive.iter().map(|stat| stat.pid).collect();
-        let looked = result.error.is_none() || result.doubtful;
-        KillReport {
-            populated: looked.then_some(!result.alive.is_empty()),
-            killed: result
-                .escaped
-                .iter()
-                .map(|escapee| translate::process(&escapee.process))
-                .collect(),
-            // A doubt is the scan's to say, which follows.
-            error: result
-                .error
-                .filter(|_| !result.doubtful)
-                .as_ref()
-                .map(failed),
-        }
+        translate::killed_by_pass(&result)
     }
 
     fn fence(&mut self, op: OpId) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::result::Process;
 use super::watch::Runner;
 use crate::core::Why;
+use crate::driver::pattern;
 use crate::sys::holdings::{self, Ours, Sockets};
 use crate::sys::procfs::{Proc, ProcId, ProcStat};
 use crate::sys::{cgroup, clock, inspect};
@@ -247,43 +248,5 @@ fn matches(pattern: &str, stat: &ProcStat, argv: &[String]) -> bool {
         .map_or("", |first| first.rsplit('/').next().unwrap_or(first));
     [stat.comm.as_str(), program, &argv.join(" ")]
         .into_iter()
-        .any(|text| is_like(pattern.as_bytes(), text.as_bytes()))
-}
-
-fn is_like(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // Where the last `*` was, and how much of the text it has eaten.
-    let mut star = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(b'?') => (p, t) = (p + 1, t + 1),
-            Some(byte) if text.get(t) == Some(byte) => (p, t) = (p + 1, t + 1),
-            _ => match star {
-                Some((at, eaten)) => {
-                    star = Some((at, eaten + 1));
-                    (p, t) = (at + 1, eaten + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(p).all(|byte| *byte == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_like;
-
-    #[test]
-    fn patterns_match_whole_texts() {
-        let like = |pattern: &str, text: &str| is_like(pattern.as_bytes(), text.as_bytes());
-        assert!(like("sccache", "sccache") && !like("sccache", "sccache-dist"));
-        assert!(like("scc*", "sccache") && like("*", "") && like("*gradle*", "a gradle b"));
-        assert!(like("a?c", "abc") && !like("a?c", "ac") && like("a*b*c", "a-b-b-c"));
-        assert!(!like("a*b", "a-b-c") && like("a*c", "a-b-c") && !like("", "a"));
-    }
+        .any(|text| pattern::matches(pattern, text))
 }

@@ -14,6 +14,7 @@ use super::start::{self, Ours};
 use super::{JobOptions, Onlooker, leftovers};
 use crate::control::Clocks;
 use crate::core::{Event, Exit, Job, OpId, Receipt, Signal, Time, job::GENERATION};
+use crate::driver::KILL_SETTLE;
 use crate::sys::clock::{self, BootTimer};
 use crate::sys::kill::EventsFile;
 use crate::sys::pidfd::PidFd;
@@ -234,7 +235,7 @@ pub(super) fn end_orphan(
         None => ScanQuality::Descent,
     };
     if let Some(aux) = site.aux().filter(|aux| aux.is_dir()) {
-        site.kill(&aux, super::execute::KILL_SETTLE);
+        site.kill(&aux, KILL_SETTLE);
         crate::sys::cgroup::remove_tree(&aux);
     }
     let job = Job::orphaned(options.settings.clone(), site.guarantee, now());
