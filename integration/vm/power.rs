@@ -59,6 +59,15 @@ fn halt_stops_the_machine_and_leaves_the_power_on() {
 }
 
 #[test]
+fn a_signal_halts_the_machine_too() {
+    let mut machine = tiny::booted("halt by signal", "");
+    machine.type_line("kill -37 1");
+    machine.expect("reboot: System halted");
+    assert!(machine.runs_on_for(Duration::from_secs(1)), "it ended");
+    assert_orderly(&machine.said(), "end 7/7: halt");
+}
+
+#[test]
 fn ctrl_alt_del_reboots_in_order() {
     let mut machine = tiny::booted("ctrl-alt-del", "quiet");
     machine.send_keys("ctrl-alt-delete");

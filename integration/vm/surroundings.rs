@@ -86,6 +86,37 @@ fn limits_of_the_cgroup_around_a_supervisor_hold_and_are_named() {
     power_off(machine);
 }
 
+#[test]
+fn the_kernels_command_line_names_another_directory_of_services() {
+    let only = (
+        "only",
+        "exec: sh -c 'echo only this is up >/dev/console; exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1'\n",
+    );
+    let initrd = tiny::initrd_with("config", &[], &[only], &[]);
+    let mut machine = tiny::boot("config", &initrd, "quiet nought.config=/etc/box");
+    machine.expect("services from /etc/box");
+    machine.expect("only this is up");
+    machine.expect("# ");
+    let listed = machine.run("nought list");
+    assert!(
+        listed.contains("only") && !listed.contains("web"),
+        "{listed}"
+    );
+    power_off(machine);
+}
+
+#[test]
+fn nobody_waits_for_entropy() {
+    // The kernel makes it by force only when somebody waits for it.
+    let append = "quiet random.trust_cpu=off random.trust_bootloader=off";
+    let mut machine = tiny::booted("entropy", append);
+    let log = machine.run("dmesg");
+    let up = log.find("nought: INFO ready: done");
+    let up = up.unwrap_or_else(|| panic!("{log}"));
+    assert!(!log[..up].contains("crng init done"), "{log}");
+    power_off(machine);
+}
+
 /// Process 1 before ours: cgroup v1 where cgroup2 would be mounted, as a host of that age has it.
 const V1: &str = "#!/bin/busybox sh\n\
     /bin/busybox mkdir -p /sys /dev\n\
