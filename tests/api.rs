@@ -8,10 +8,10 @@
 use nought::api::{
     Budget, Create, Done, ErrorCode, Exit, Failure, Filter, ForeignProcess, GuaranteeWords,
     Incoming, Info, Kill, List, ListQuery, LogLines, LogQuery, METHODS, Named, Plan, PlanQuery,
-    Planned, Process, ProcessUsage, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
-    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
-    Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus, incoming,
-    millis_from_nanos, openrpc,
+    Planned, Process, ProcessUsage, Receipt, ReceiptQuery, Receipts, Reload, Restart, RpcError,
+    Rung, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop,
+    Subscribed, Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus,
+    incoming, millis_from_nanos, openrpc,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -356,6 +356,7 @@ fn the_list_of_methods_is_sound_and_matches_what_is_read() {
         ("nought_log", <LogQuery as P>::NAMES),
         ("nought_usage", <UsageQuery as P>::NAMES),
         ("nought_plan", <PlanQuery as P>::NAMES),
+        ("nought_reload", <Reload as P>::NAMES),
     ];
     for (name, names) in read {
         let method = METHODS.iter().find(|method| method.name == *name).unwrap();

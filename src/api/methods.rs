@@ -35,6 +35,8 @@ pub mod method {
     pub const USAGE: &str = "nought_usage";
     /// What a stop or a shutdown would do.
     pub const PLAN: &str = "nought_plan";
+    /// Read the service files again: [`super::Reload`] to [`super::Reloaded`].
+    pub const RELOAD: &str = "nought_reload";
 }
 
 /// `nought_info`.

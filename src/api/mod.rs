@@ -14,6 +14,7 @@ mod health;
 mod methods;
 mod openrpc;
 mod receipt;
+mod reload;
 mod rpc;
 mod run;
 mod termination;
@@ -33,6 +34,7 @@ pub use receipt::{
     Budget, Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor,
     Verdict, millis_from_nanos,
 };
+pub use reload::{Change, Changed, Reload, Reloaded};
 pub use rpc::{
     Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
     Response, RpcError, incoming,

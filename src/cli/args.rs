@@ -141,6 +141,12 @@ pub(super) enum ClientCommand {
         #[command(flatten)]
         names: Names,
     },
+    /// Read the service files again and bring about what changed; untouched services never notice
+    Reload {
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Take in services whose files are new
     Monitor {
         /// The services
@@ -254,7 +260,7 @@ pub(super) struct Names {
 
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// The services (or NAME/test, NAME/stop); none: all of them
+    /// The services (or NAME/test, NAME/health, NAME/stop); none: all of them
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,
     /// Go on with the lines to come
@@ -319,6 +325,9 @@ struct Init {
     /// Lines kept in memory for each service [default: 2000 within 64 KiB]
     #[arg(short, long, value_name = "LINES")]
     buffer: Option<u32>,
+    /// Bring about what changes in the service files when they change
+    #[arg(long)]
+    watch: bool,
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
@@ -350,6 +359,8 @@ pub struct InitArgs {
     pub ring_lines: Option<usize>,
     /// A group whose members may use the socket.
     pub socket_group: Option<u32>,
+    /// Bring about what changes in the service files when they change.
+    pub watch: bool,
     /// Whose service files they are.
     pub dialect: config::Dialect,
     /// Where probes and metrics are served; none: nowhere.
@@ -402,6 +413,7 @@ impl Cli {
                     .buffer
                     .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
                 socket_group: init.socket_group,
+                watch: init.watch,
                 dialect: called.dialect(),
                 http: init.http,
                 termination_log: init.termination_log,
@@ -554,6 +566,7 @@ mod tests {
                 watchdog: Some(Duration::from_secs(30)),
                 ring_lines: Some(100),
                 socket_group: Some(0),
+                watch: false,
                 dialect: config::Dialect::Nought,
                 http: Some(([127, 0, 0, 1], 9100).into()),
                 termination_log: Some("/t".into()),

@@ -57,6 +57,7 @@ impl<'a> Session<'a> {
             ClientCommand::Stats { service } => self.stats(service),
             ClientCommand::Monitor { services } => self.files(Change::Monitor, services),
             ClientCommand::Forget { services } => self.files(Change::Forget, services),
+            ClientCommand::Reload { dry_run } => self.reload(dry_run),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),
             ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
@@ -454,7 +455,7 @@ impl Change {
 }
 
 /// Who is still on the way down. Towards the end of a shutdown nobody answers any more.
-fn stopping(options: &Options, waited: Duration) -> String {
+pub(super) fn stopping(options: &Options, waited: Duration) -> String {
     let list = Client::connect(&options.socket, false).and_then(|mut client| {
         let list = client.call(method::LIST, &(), ANSWER)?;
         client.typed::<List>(&list)

@@ -16,6 +16,7 @@ mod manual;
 mod order;
 mod output;
 mod process1;
+mod reload;
 mod render;
 mod run;
 mod show;

@@ -9,6 +9,8 @@ pub(super) const SERVICE: &[&str] = &[
     "exec",
     "test",
     "ready",
+    "health",
+    "watchdog",
     "oneshot",
     "after",
     "requires",
@@ -59,9 +61,24 @@ pub(super) const READY: &[&str] = &[
     "http",
     "unix",
     "file",
+    "notify",
+    "fd",
+    "log_regex",
     "interval",
     "timeout",
     "retries",
+    "start_period",
+];
+/// Keys of `health`.
+pub(super) const HEALTH: &[&str] = &[
+    "exec",
+    "tcp",
+    "http",
+    "unix",
+    "file",
+    "interval",
+    "timeout",
+    "failures",
     "start_period",
 ];
 /// Keys of `signal`.

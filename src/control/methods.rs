@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::describe::{self, Clocks, Seen};
 use super::follow::{self, Shape, Subscribers, Wanted};
 use super::session::Session;
-use super::{Ask, Gauge, Look, refusal, usage, zinit};
+use super::{Ask, Gauge, Look, refusal, reload, usage, zinit};
 use crate::api::{
     self, Call, Done, ErrorCode, Filter, ListQuery, LogLines, LogQuery, Named, Parameters, Params,
     PlanQuery, ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop,
@@ -25,6 +25,8 @@ pub struct Context {
     pub(super) logs: Logs,
     pub(super) gauge: Gauge,
     subscribers: Subscribers,
+    /// Held while the service files are brought about.
+    pub(super) reloading: Arc<Mutex<()>>,
 }
 
 pub(super) type Answer = Result<Value, RpcError>;
@@ -60,6 +62,7 @@ pub(super) fn is_question(name: &str) -> bool {
             | method::STOP
             | method::RESTART
             | method::SHUTDOWN
+            | method::RELOAD
             | method::FOLLOW
     )
 }
@@ -133,6 +136,7 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
             to_value(&api::Usages { services })
         }
         method::PLAN => plan(context, params.read()?).await,
+        method::RELOAD => to_value(&reload::reload(context, params.read()?).await?),
         unknown => Err(no_method(unknown)),
     }
 }
@@ -160,6 +164,7 @@ impl Context {
             logs,
             gauge,
             subscribers: Subscribers::default(),
+            reloading: Arc::default(),
         }
     }
 
@@ -314,7 +319,7 @@ async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usi
     let LogQuery { name, lines, names } = query;
     let sources: Vec<String> = name.into_iter().chain(names).collect();
     for source in &sources {
-        // `NAME/test` and `NAME/stop` are sources of their own.
+        // `NAME/test`, `NAME/health` and `NAME/stop` are sources of their own.
         let service = source.split('/').next().unwrap_or(source);
         look(context, service, "show the log of").await?;
     }

@@ -69,6 +69,19 @@ pub(super) struct Run {
     pub(super) populated: Option<bool>,
     pub(super) auxes: BTreeMap<OpId, AuxState>,
     pub(super) probe: Option<Probe>,
+    pub(super) said: Said,
+}
+
+/// What a service said of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) ready: bool,
+    /// It reads its configuration again.
+    pub(super) reloading: bool,
+    /// It has begun to end by itself.
+    pub(super) ending: bool,
+    /// What it does, in words.
+    pub(super) status: String,
 }
 
 impl Run {
@@ -83,6 +96,7 @@ impl Run {
             populated: None,
             auxes: BTreeMap::new(),
             probe: None,
+            said: Said::default(),
         }
     }
 }

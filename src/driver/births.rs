@@ -14,7 +14,7 @@ use super::resolve::{self, Resolved};
 use super::run::{Driver, now};
 use super::store::chain;
 use super::translate::failed;
-use crate::core::{AuxKind, Check, Event, Failed, GenId, OpId, ScanQuality, ServiceId, Spec};
+use crate::core::{AuxKind, Event, Failed, GenId, OpId, ScanQuality, ServiceId, Spec};
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::rlimit::OpenFiles;
@@ -81,14 +81,17 @@ impl Driver {
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.outputs = outputs;
         }
-        let stdio = match stdio {
-            Ok(stdio) => stdio,
+        let given = stdio.and_then(|stdio| Ok((stdio, self.listen_to(r#gen, &spec)?)));
+        let (stdio, voice) = match given {
+            Ok(given) => given,
             Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
         };
         self.starting += 1;
         self.mains_starting += 1;
         self.starts_since_tidy += 1;
-        let program = self.program(r#gen);
+        let mut program = self.program(r#gen);
+        program.vars = voice.vars;
+        let stdio = spawn::Stdio::Also(stdio, voice.descriptors);
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
         self.starts.push(self.reported(move || {
             let record = place.record(&spec, r#gen, dir.clone(), &marker);
@@ -160,6 +163,7 @@ impl Driver {
                 .map(|g| Arc::clone(&g.resolved))
                 .unwrap_or_default(),
             environment: Arc::clone(&self.environment),
+            vars: Vec::new(),
             open_files: self.open_files,
             mark: self.place.marks(),
         }
@@ -172,13 +176,14 @@ impl Driver {
         let Some(spec) = self.core.spec(generation.service).cloned() else {
             return;
         };
-        let (argv, command) = match kind {
-            AuxKind::Test => match spec.test.as_ref().map(|test| test.check.clone()) {
-                Some(Check::Exec(argv)) => (Some(argv), Command::Test),
-                Some(check) => return self.run_check(r#gen, aux, check),
-                None => (None, Command::Test),
-            },
-            AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
+        let argv = spec.aux_command(kind).map(<[String]>::to_vec);
+        if let (None, Some(check)) = (&argv, spec.check(kind)) {
+            return self.run_check(r#gen, aux, kind, check.clone());
+        }
+        let command = match kind {
+            AuxKind::Test => Command::Test,
+            AuxKind::Health => Command::Health,
+            AuxKind::Stop => Command::Stop,
         };
         let marker = generation.marker.clone();
         let join = generation.mark_to_join();
@@ -219,7 +224,13 @@ impl Driver {
                 // start.
                 mark: false,
                 join,
-                ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
+                ..program.spec(
+                    &spec,
+                    &argv,
+                    spawn::Stdio::Only(stdio),
+                    &marker,
+                    dir.clone(),
+                )
             };
             let result = (|| {
                 for dir in control.iter().chain(&dir) {
@@ -274,6 +285,8 @@ impl Driver {
 struct Program {
     environment: Arc<[(OsString, OsString)]>,
     resolved: Arc<Resolved>,
+    /// What only the main process is told.
+    vars: Vec<(OsString, OsString)>,
     open_files: Option<OpenFiles>,
     mark: bool,
 }
@@ -284,7 +297,7 @@ impl Program {
         &self,
         spec: &Spec,
         argv: &[String],
-        stdio: [OwnedFd; 3],
+        stdio: spawn::Stdio,
         marker: &str,
         cgroup: Option<PathBuf>,
     ) -> spawn::Spec {
@@ -295,7 +308,9 @@ impl Program {
         let read = self.resolved.vars.iter();
         let read = read.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
         let marker = [(OsStr::new(MARKER), OsStr::new(marker))];
-        for (key, value) in read.chain(own).chain(marker) {
+        let told = self.vars.iter();
+        let told = told.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
+        for (key, value) in read.chain(own).chain(told).chain(marker) {
             env.retain(|(known, _)| known != key);
             env.push((key.to_owned(), value.to_owned()));
         }
@@ -304,7 +319,7 @@ impl Program {
             argv: argv.iter().map(OsString::from).collect(),
             env,
             dir: PathBuf::from(&spec.dir),
-            stdio: spawn::Stdio::Only(stdio),
+            stdio,
             open_files: self.open_files,
             cgroup,
             mark: self.mark,

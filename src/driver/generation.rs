@@ -66,6 +66,8 @@ pub(super) struct Generation {
     /// was read.
     pub(super) resolving: Option<AbortHandle>,
     pub(super) resolved: Arc<Resolved>,
+    /// Tasks that listen to what it says of itself.
+    pub(super) hearing: Vec<AbortHandle>,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<u32>,
 }
@@ -149,6 +151,7 @@ impl Generation {
             remains: false,
             resolving: None,
             resolved: Arc::default(),
+            hearing: Vec::new(),
             kept: BTreeSet::new(),
         }
     }
@@ -170,7 +173,8 @@ impl Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        for task in self.survivors.iter().chain(&self.resolving) {
+        let tasks = self.survivors.iter().chain(&self.resolving);
+        for task in tasks.chain(&self.hearing) {
             task.abort();
         }
     }

@@ -91,6 +91,8 @@ pub enum Command {
     Main,
     /// Its readiness test: source `NAME/test`.
     Test,
+    /// Its health check: source `NAME/health`.
+    Health,
     /// Its stop command: source `NAME/stop`.
     Stop,
 }
@@ -112,7 +114,7 @@ const START: &str = "------------ [start] ------------";
 /// A line, as it was kept. Displays as zinit's `[+] NAME: text`, invalid UTF-8 replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Who said it: a service's name, or `NAME/test`, `NAME/stop`.
+    /// Who said it: a service's name, or `NAME/test`, `NAME/health`, `NAME/stop`.
     pub source: Arc<str>,
     /// Where it said it.
     pub stream: Stream,
@@ -278,6 +280,7 @@ fn source_name(service: &str, command: Command) -> Arc<str> {
     match command {
         Command::Main => service.into(),
         Command::Test => format!("{service}/test").into(),
+        Command::Health => format!("{service}/health").into(),
         Command::Stop => format!("{service}/stop").into(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod plan;
 mod receipt;
+mod reload;
 mod service;
 mod tree;
 mod usage;
@@ -14,6 +15,7 @@ use super::output::Style;
 
 pub(super) use plan::plan;
 pub(super) use receipt::{receipt, stopped, survivors};
+pub(super) use reload::reload;
 pub(super) use service::{info, list, shut_down, status, statuses, stopping, waiting};
 pub(super) use tree::tree;
 pub(super) use usage::stats;
