@@ -299,14 +299,24 @@ pub const METHODS: &[Method] = &[
     method(
         method::LOG,
         "The log lines that are kept, the newest last",
-        &[FILTER, may("lines", COUNT), may("names", NAMES)],
+        &[
+            FILTER,
+            may("lines", COUNT),
+            may("names", NAMES),
+            may("records", FLAG),
+        ],
         LINES,
         &[NOT_FOUND],
     ),
     method(
         method::FOLLOW,
         "The log lines that are kept and those to come: several a notification of this name, `params` {subscription, result: {lines, lost}}",
-        &[FILTER, may("lines", COUNT), may("names", NAMES)],
+        &[
+            FILTER,
+            may("lines", COUNT),
+            may("names", NAMES),
+            may("records", FLAG),
+        ],
         SUBSCRIPTION,
         &[NOT_FOUND, "Crowded"],
     ),

@@ -328,10 +328,13 @@ pub struct LogQuery {
     /// More sources; with none named in either, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Whether to answer with records instead of lines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub records: bool,
 }
 
 impl Parameters for LogQuery {
-    const NAMES: &'static [&'static str] = &["name", "lines", "names"];
+    const NAMES: &'static [&'static str] = &["name", "lines", "names", "records"];
 }
 
 /// A subscription: the parameters that end it.
@@ -362,4 +365,42 @@ pub struct LogLines {
     pub lines: Vec<String>,
     /// How many lines were dropped because they were not kept long enough.
     pub lost: u64,
+    /// The same as records, where they were asked for; `lines` is empty then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<LogRecord>,
+}
+
+/// A line, and what is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogRecord {
+    /// When it was read: RFC 3339 with microseconds, in UTC.
+    pub time: String,
+    /// Who said it: a service, or `NAME/test`, `NAME/health`, `NAME/stop`.
+    pub service: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Where a piece of a longer line was cut: `before`, `after` or `both`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+    /// What it said, without the line end; what is no UTF-8 is replaced.
+    pub text: String,
+}
+
+impl LogRecord {
+    /// The text, with `[...]` where it was cut.
+    pub fn shown(&self) -> String {
+        let cut = self.cut.as_deref().unwrap_or_default();
+        let before = if matches!(cut, "before" | "both") {
+            "[...] "
+        } else {
+            ""
+        };
+        let after = if matches!(cut, "after" | "both") {
+            " [...]"
+        } else {
+            ""
+        };
+        format!("{before}{}{after}", self.text)
+    }
 }

@@ -25,9 +25,9 @@ pub use catalog::{METHODS, Method, Param};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
 pub use methods::{
-    Done, Info, Item, List, ListQuery, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart,
-    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
-    method,
+    Done, Info, Item, List, ListQuery, LogLines, LogQuery, LogRecord, Named, ReceiptQuery,
+    Receipts, Restart, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start,
+    Stop, Subscribed, method,
 };
 pub use openrpc::openrpc;
 pub use receipt::{

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -272,6 +272,15 @@ pub(super) struct Log {
     /// At most this many of the lines that are kept, the newest
     #[arg(short = 'n', long, value_name = "N")]
     pub(super) lines: Option<u32>,
+    /// Only what was said since then: so long ago (5m), or a time in UTC (2026-11-23 05:00:00)
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(super) since: Option<SystemTime>,
+    /// Only lines that match this regular expression
+    #[arg(long, value_name = "REGEX", value_parser = regex_lite::Regex::new)]
+    pub(super) grep: Option<regex_lite::Regex>,
+    /// Show when each line was read
+    #[arg(short, long)]
+    pub(super) times: bool,
     // The same id as the global one, so that `-s` is free here.
     /// The supervisor's socket
     #[arg(long, value_name = "PATH")]
@@ -441,6 +450,18 @@ impl Cli {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).ok_or_else(|| {
         "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`".into()
+    })
+}
+
+/// So long ago, or a time in UTC.
+fn moment(text: &str) -> Result<SystemTime, String> {
+    let now = UNIX_EPOCH + Duration::from_millis(crate::sys::clock::wall_now_ms());
+    if let Some(ago) = config::parse_duration(text) {
+        return Ok(now.checked_sub(ago).unwrap_or(UNIX_EPOCH));
+    }
+    humantime::parse_rfc3339_weak(text).map_err(|_| {
+        "write how long ago (`5m`), or a time in UTC: `2026-11-23 05:00:00`, `2026-11-23T05:00:00Z`"
+            .into()
     })
 }
 

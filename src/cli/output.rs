@@ -29,6 +29,13 @@ impl Style {
         }
     }
 
+    /// In a colour of its own, as far as there are colours.
+    pub(super) fn of_name(self, name: &str) -> String {
+        const COLORS: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
+        let sum: usize = name.bytes().map(usize::from).sum();
+        self.paint(COLORS.get(sum % COLORS.len()).unwrap_or(&"36"), name)
+    }
+
     pub(super) fn good(self, text: &str) -> String {
         self.paint("32", text)
     }

@@ -81,6 +81,16 @@ pub(super) const HEALTH: &[&str] = &[
     "failures",
     "start_period",
 ];
+/// Keys of `log`, when it is a mapping.
+pub(super) const LOG: &[&str] = &[
+    "to",
+    "path",
+    "max_size",
+    "keep",
+    "compress",
+    "format",
+    "backpressure",
+];
 /// Keys of `signal`.
 pub(super) const SIGNAL: &[&str] = &["stop", "to"];
 /// Keys of `restart`.

@@ -188,7 +188,7 @@ impl Reader<'_> {
         self.end_keys(&fields, &mut spec);
         self.process_keys(&fields, &mut spec);
         if let Some(node) = fields.raw("log") {
-            spec.log = self.log(node);
+            self.log(node, &mut spec);
         }
         Some(spec)
     }
@@ -288,19 +288,6 @@ impl Reader<'_> {
             reader.choice("signal.to", node, &choices)
         });
         spec.signal_to = to.unwrap_or(spec.signal_to);
-    }
-
-    fn log(&mut self, node: &Node) -> LogMode {
-        if node.is_null() {
-            return LogMode::None;
-        }
-        let choices = [
-            ("ring", LogMode::Ring),
-            ("stdout", LogMode::Stdout),
-            ("none", LogMode::None),
-            ("null", LogMode::None),
-        ];
-        self.choice("log", node, &choices).unwrap_or_default()
     }
 }
 

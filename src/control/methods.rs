@@ -124,11 +124,11 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
         method::RECEIPT => receipts(context, params.read()?).await,
         method::SHUTDOWN => shutdown(context, params.read()?).await,
         method::LOG => {
-            let (sources, last) = sources(context, params.read()?).await?;
+            let query: LogQuery = params.read()?;
+            let records = query.records;
+            let (sources, last) = sources(context, query).await?;
             let kept = context.logs.kept(&sources, last);
-            let lines = kept.lines.iter().map(ToString::to_string).collect();
-            let lost = kept.lost;
-            to_value(&LogLines { lines, lost })
+            to_value(&follow::lines(kept.lines.iter(), kept.lost, records))
         }
         method::USAGE => {
             let UsageQuery { name } = params.read()?;
@@ -316,7 +316,9 @@ async fn shutdown(context: &Context, shutdown: Shutdown) -> Answer {
 /// Which sources are asked for, and how many lines. A service that is not there is an error, a
 /// source of one that is may have said nothing yet.
 async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usize), RpcError> {
-    let LogQuery { name, lines, names } = query;
+    let LogQuery {
+        name, lines, names, ..
+    } = query;
     let sources: Vec<String> = name.into_iter().chain(names).collect();
     for source in &sources {
         // `NAME/test`, `NAME/health` and `NAME/stop` are sources of their own.
@@ -328,10 +330,15 @@ async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usi
 }
 
 async fn follow_query(context: &Context, params: Params) -> Result<Wanted, RpcError> {
-    let (sources, last) = sources(context, params.read()?).await?;
+    let query: LogQuery = params.read()?;
+    let shape = match query.records {
+        true => Shape::Records,
+        false => Shape::Lines,
+    };
+    let (sources, last) = sources(context, query).await?;
     Ok(Wanted {
         method: method::FOLLOW,
-        shape: Shape::Lines,
+        shape,
         sources,
         last,
     })

@@ -59,8 +59,8 @@ pub use roles::imply_order;
 pub use service::{Ended, Target};
 pub use signal::Signal;
 pub use spec::{
-    EndAction, EnvFile, Health, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Role,
-    Spec, Test,
+    EndAction, EnvFile, Health, Limit, LogFormat, LogMode, LogTarget, LogTo, Reach, Resource,
+    RestartPolicy, RestartWhen, Role, Spec, Test,
 };
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;

@@ -48,6 +48,8 @@ pub struct Spec {
     pub restart: RestartPolicy,
     /// Where its output goes.
     pub log: LogMode,
+    /// Where else it goes.
+    pub log_to: Option<LogTo>,
     /// Added to the supervisor's environment.
     pub env: BTreeMap<String, String>,
     /// Files of `KEY=value` lines, read at each start: added before `env`.
@@ -107,6 +109,7 @@ impl Spec {
             start_timeout: None,
             restart: RestartPolicy::default(),
             log: LogMode::default(),
+            log_to: None,
             env: BTreeMap::new(),
             env_files: Vec::new(),
             dir: "/".into(),
@@ -223,6 +226,49 @@ pub enum LogMode {
     Stdout,
     /// Nowhere.
     None,
+}
+
+/// Where a service's output goes besides memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTo {
+    /// Where to.
+    pub target: LogTarget,
+    /// How a line looks in a file.
+    pub format: LogFormat,
+    /// When it is too slow: the service waits, instead of losing lines.
+    pub block: bool,
+}
+
+/// A place that takes lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A file.
+    File {
+        /// An absolute path.
+        path: String,
+        /// It is rotated before it has more bytes than this; 0: never.
+        max_size: u64,
+        /// So many older ones are kept.
+        keep: u32,
+        /// Whether those are compressed.
+        compress: bool,
+    },
+    /// systemd's journal, at this socket.
+    Journal(String),
+    /// A syslog daemon, at this socket.
+    Syslog(String),
+}
+
+/// How a line looks in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As it came.
+    Plain,
+    /// Behind when it was read, by whom and where it was written.
+    #[default]
+    Prefix,
+    /// One JSON object a line.
+    Json,
 }
 
 /// When and how a service that ended is started again.

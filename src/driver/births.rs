@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::generation::{Aux, Generation};
 use super::ladder::KILL_SETTLE;
@@ -14,8 +15,10 @@ use super::resolve::{self, Resolved};
 use super::run::{Driver, now};
 use super::store::chain;
 use super::translate::failed;
-use crate::core::{AuxKind, Event, Failed, GenId, OpId, ScanQuality, ServiceId, Spec};
-use crate::logs::{Command, Mode, WriteEnds};
+use crate::core::{
+    AuxKind, Event, Failed, GenId, LogFormat, LogTarget, LogTo, OpId, ScanQuality, ServiceId, Spec,
+};
+use crate::logs::{Capture, Command, Format, Mode, Outlet, Output, Rotated, Target, WriteEnds};
 use crate::state::Completion;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::spawn::{self, Born, Prepared, SpawnError};
@@ -77,7 +80,8 @@ impl Driver {
         let mut outputs = Vec::new();
         let stdio = rlimit::room_for_a_start()
             .map_err(|error| failed(&error))
-            .and_then(|()| self.stdio(&spec, Command::Main, &mut outputs));
+            .and_then(|()| self.stdio(r#gen, &spec, Command::Main, &mut outputs));
+        let writer = outputs.first().map(Output::pid);
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.outputs = outputs;
         }
@@ -110,6 +114,9 @@ impl Driver {
                     Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 spawn::spawn(&prepared, |born| {
                     must_be_marked(&spec, born)?;
+                    if let Some(writer) = &writer {
+                        writer.store(born.id.pid, Ordering::Relaxed);
+                    }
                     if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
                         let (service, why) = (&record.service, chain(&error));
                         tracing::warn!("{service}: its start is not recorded: {why}");
@@ -123,9 +130,10 @@ impl Driver {
 
     fn stdio(
         &self,
+        r#gen: GenId,
         spec: &Spec,
         command: Command,
-        outputs: &mut Vec<crate::logs::Output>,
+        outputs: &mut Vec<Output>,
     ) -> Result<[OwnedFd; 3], Failed> {
         let null = match &self.null {
             Some(null) => null.try_clone(),
@@ -143,15 +151,21 @@ impl Driver {
             crate::core::LogMode::Stdout => Mode::Stdout,
             crate::core::LogMode::None => Mode::None,
         };
-        let (WriteEnds { stdout, stderr }, output) = self
-            .logs
-            .output(&spec.name, command, mode)
-            .map_err(|error| Failed {
-                doing: "capture the output of".into(),
-                what: spec.name.clone(),
-                errno: error.errno(),
-                why: error.to_string(),
-            })?;
+        let outlet = spec.log_to.as_ref().map(outlet);
+        let capture = Capture {
+            service: &spec.name,
+            command,
+            mode,
+            outlet: outlet.as_ref(),
+            generation: r#gen.0,
+        };
+        let captured = self.logs.capture(capture);
+        let (WriteEnds { stdout, stderr }, output) = captured.map_err(|error| Failed {
+            doing: "capture the output of".into(),
+            what: spec.name.clone(),
+            errno: error.errno(),
+            why: error.to_string(),
+        })?;
         outputs.push(output);
         Ok([null, stdout, stderr])
     }
@@ -190,7 +204,7 @@ impl Driver {
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
         let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
         let mut outputs = Vec::new();
-        let stdio = self.stdio(&spec, command, &mut outputs);
+        let stdio = self.stdio(r#gen, &spec, command, &mut outputs);
         let mut run = Aux {
             kind,
             dir: dir.clone(),
@@ -328,6 +342,34 @@ impl Program {
             job: None,
             attributes: resolve::attributes(spec, &self.resolved.run_as),
         }
+    }
+}
+
+fn outlet(to: &LogTo) -> Outlet {
+    let target = match &to.target {
+        LogTarget::File {
+            path,
+            max_size,
+            keep,
+            compress,
+        } => Target::File(Rotated {
+            path: path.into(),
+            max_size: *max_size,
+            keep: *keep,
+            compress: *compress,
+        }),
+        LogTarget::Journal(path) => Target::Journal(path.into()),
+        LogTarget::Syslog(path) => Target::Syslog(path.into()),
+    };
+    let format = match to.format {
+        LogFormat::Plain => Format::Plain,
+        LogFormat::Prefix => Format::Prefix,
+        LogFormat::Json => Format::Json,
+    };
+    Outlet {
+        target,
+        format,
+        block: to.block,
     }
 }
 

@@ -245,6 +245,7 @@ async fn supervise(
         None => control::Admission::Owner,
         Some(_) => control::Admission::SocketFile,
     };
+    let flushed = logs.clone();
     let context = control::Context::new(asks, logs.clone(), gauge.clone());
     let watch = options
         .watch
@@ -283,6 +284,7 @@ async fn supervise(
     if let Err(error) = listening.unlink() {
         tracing::warn!("failed to {error}");
     }
+    flushed.flush(LAST_LINES);
     report::outcome(&outcome, &place.guarantee().to_string());
     if let Some(path) = &options.termination_log {
         last_words::write(path, &outcome, &place.guarantee().to_string());
