@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::effect::AuxKind;
-use super::receipt::Guarantee;
+use super::receipt::{Containment, Guarantee};
 use super::signal::Signal;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
@@ -61,6 +61,8 @@ pub struct Spec {
     pub remain: bool,
     /// Command names (`*` and `?` stand for anything) of processes that a stop lets live.
     pub keep: Vec<String>,
+    /// It runs in a pid namespace of its own, whose end is its processes' end.
+    pub pid_namespace: bool,
     /// It is not started where less than this can be promised.
     pub min_guarantee: Option<Guarantee>,
     /// What its end means to everything else, when it is not started again.
@@ -115,6 +117,7 @@ impl Spec {
             dir: "/".into(),
             remain: false,
             keep: Vec::new(),
+            pid_namespace: false,
             min_guarantee: None,
             on_end: EndAction::Ignore,
             on_failure: EndAction::Ignore,
@@ -150,6 +153,19 @@ impl Spec {
         match kind {
             AuxKind::Test | AuxKind::Health => self.check(kind)?.command(),
             AuxKind::Stop => self.stop_command.as_deref(),
+        }
+    }
+
+    /// What can be promised for it where `here` is what the place offers: a pid namespace of its
+    /// own holds it where no cgroup does.
+    pub fn guarantee(&self, here: Guarantee) -> Guarantee {
+        let own = match self.pid_namespace {
+            true => Containment::PidNamespace,
+            false => Containment::ProcessGroup,
+        };
+        Guarantee {
+            containment: here.containment.min(own),
+            ..here
         }
     }
 

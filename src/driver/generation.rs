@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
+use super::first::First;
 use super::resolve::Resolved;
 use crate::core::{AuxKind, Foreigner, OpId, ServiceId, Time};
 use crate::logs::Output;
@@ -68,6 +69,9 @@ pub(super) struct Generation {
     pub(super) resolved: Arc<Resolved>,
     /// Tasks that listen to what it says of itself.
     pub(super) hearing: Vec<AbortHandle>,
+    /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
+    pub(super) own_pids: bool,
+    pub(super) first: Option<First>,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<u32>,
 }
@@ -152,6 +156,8 @@ impl Generation {
             resolving: None,
             resolved: Arc::default(),
             hearing: Vec::new(),
+            own_pids: false,
+            first: None,
             kept: BTreeSet::new(),
         }
     }
