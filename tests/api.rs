@@ -188,6 +188,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
     round_trip(&LogLines {
         lines: vec!["[+] web: hello".into()],
         lost: 3,
+        records: vec![nought::api::LogRecord::default()],
     });
     round_trip(&ZinitStatus {
         name: "web".into(),
@@ -222,6 +223,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
         name: Some("web".into()),
         lines: Some(10),
         names: vec!["db".into()],
+        records: true,
     });
     round_trip(&Usage {
         status: status(),

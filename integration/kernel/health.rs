@@ -47,7 +47,7 @@ fn an_answer_that_says_no_or_never_comes_is_a_failure() {
          restart: never"
     );
     world.fixture("web", "stay", &health).init();
-    let mut answer = |text: &str| {
+    let answer = |text: &str| {
         let mut stream = listener.accept().unwrap().0;
         let mut bytes = [0; 1024];
         let _ = stream.read(&mut bytes).unwrap();

@@ -6,7 +6,7 @@ use super::keys::{self, Fields};
 use super::problem::{Position, Problem, Severity};
 use super::yaml::{self, Kind, Mark, Node};
 use super::{Dialect, MAX_FILE_BYTES, bad_name};
-use crate::core::{LogMode, Reach, Signal, Spec};
+use crate::core::{Reach, Signal, Spec};
 
 /// More problems than this in one file are counted, not listed.
 const MAX_PROBLEMS: usize = 40;

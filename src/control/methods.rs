@@ -10,9 +10,9 @@ use super::follow::{self, Shape, Subscribers, Wanted};
 use super::session::Session;
 use super::{Ask, Gauge, Look, refusal, reload, usage, zinit};
 use crate::api::{
-    self, Call, Done, ErrorCode, Filter, ListQuery, LogLines, LogQuery, Named, Parameters, Params,
-    PlanQuery, ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop,
-    Subscribed, UsageQuery, method,
+    self, Call, Done, ErrorCode, Filter, ListQuery, LogQuery, Named, Parameters, Params, PlanQuery,
+    ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop, Subscribed,
+    UsageQuery, method,
 };
 use crate::core::{Goal, Reply, Request, ShutdownKind, Time};
 use crate::logs::Logs;
