@@ -65,7 +65,7 @@ pub struct Info {
 }
 
 /// `nought_list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct List {
     /// Every service, by name.
@@ -131,7 +131,7 @@ impl ServiceState {
 }
 
 /// `nought_status`, and each entry of `nought_list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceStatus {
     /// The service's name.
@@ -165,10 +165,26 @@ pub struct ServiceStatus {
     pub left_ms: Option<u64>,
     /// Where on the stop ladder it is, a word of [`super::Rung::rung`]; null unless `stopping`.
     pub rung: Option<String>,
+    /// When its current or last start was wanted, began, and was ready; null: there was none.
+    pub last_start: Option<StartTimes>,
     /// The state of each service in its `after`.
     pub after: BTreeMap<String, String>,
     /// The state of each service in its `requires`.
     pub requires: BTreeMap<String, String>,
+}
+
+/// How a start went; all in milliseconds on CLOCK_BOOTTIME.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StartTimes {
+    /// When it was wanted.
+    pub asked_mono_ms: f64,
+    /// When it began, when all it waits for was ready.
+    pub began_mono_ms: f64,
+    /// When it was ready; null: not yet, or never.
+    pub ready_mono_ms: Option<f64>,
+    /// The service that it waited for last; null: none.
+    pub waited_for: Option<String>,
 }
 
 /// A service's name: the parameters of `nought_status`.

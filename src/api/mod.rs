@@ -27,7 +27,7 @@ pub use health::{Unready, unready};
 pub use methods::{
     Done, Info, Item, List, ListQuery, LogLines, LogQuery, LogRecord, Named, ReceiptQuery,
     Receipts, Restart, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start,
-    Stop, Subscribed, method,
+    StartTimes, Stop, Subscribed, method,
 };
 pub use openrpc::openrpc;
 pub use receipt::{

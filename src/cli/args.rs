@@ -187,6 +187,26 @@ pub(super) enum ClientCommand {
         #[command(subcommand)]
         what: PlanWhat,
     },
+    /// Show who waited for whom, and how long, at the start or at the last shutdown
+    Timeline {
+        /// Of what
+        #[arg(value_enum, default_value_t)]
+        what: TimelineWhat,
+        /// Draw it into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Show which services took longest to become ready
+    Blame,
+    /// Show what depends on what, and the states
+    Graph {
+        /// In Graphviz's language
+        #[arg(long, conflicts_with = "svg")]
+        dot: bool,
+        /// Draw it into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
     /// Show what a service's last stop did, saw and proved
     Receipt {
         /// The service
@@ -232,6 +252,16 @@ pub(super) enum ClientCommand {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+}
+
+/// What a timeline is of.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(super) enum TimelineWhat {
+    /// The starts of all that run
+    #[default]
+    Boot,
+    /// The last shutdown
+    Shutdown,
 }
 
 #[derive(Debug, Subcommand)]

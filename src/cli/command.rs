@@ -12,7 +12,7 @@ use crate::api::{
 };
 use crate::config;
 
-use super::args::{ClientCommand, Options, default_socket};
+use super::args::{ClientCommand, Options, TimelineWhat, default_socket};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::error::Error;
 use super::manual;
@@ -54,6 +54,12 @@ impl<'a> Session<'a> {
             ClientCommand::Tree { services } => self.tree(&services),
             ClientCommand::Why { service } => self.why(&service),
             ClientCommand::Plan { what } => self.plan(what),
+            ClientCommand::Timeline { what, svg } => match what {
+                TimelineWhat::Boot => self.timeline_boot(svg.as_deref()),
+                TimelineWhat::Shutdown => Ok(self.timeline_shutdown(svg.as_deref())),
+            },
+            ClientCommand::Blame => self.blame(),
+            ClientCommand::Graph { dot, svg } => self.graph(dot, svg.as_deref()),
             ClientCommand::Stats { service } => self.stats(service),
             ClientCommand::Monitor { services } => self.files(Change::Monitor, services),
             ClientCommand::Forget { services } => self.files(Change::Forget, services),

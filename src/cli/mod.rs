@@ -20,6 +20,7 @@ mod reload;
 mod render;
 mod run;
 mod show;
+mod timeline;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -8,6 +8,12 @@ pub(super) struct Style {
     pub(super) color: bool,
 }
 
+/// How wide the terminal on stdout is; 80 where there is none.
+pub(super) fn columns() -> usize {
+    let size = terminal_size::terminal_size_of(io::stdout());
+    size.map_or(80, |(width, _)| usize::from(width.0).clamp(40, 200))
+}
+
 impl Style {
     pub(super) fn of_stdout() -> Self {
         Style {

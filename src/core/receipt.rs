@@ -356,6 +356,8 @@ pub struct Allotment {
     pub turn: Duration,
     /// When it was asked; zero for a stop that was under way already.
     pub asked_after: Duration,
+    /// How long the whole shutdown could take.
+    pub deadline: Duration,
 }
 
 /// What the end of one generation did, saw and proved.
@@ -385,6 +387,8 @@ pub struct Receipt {
     pub exit: Option<Exit>,
     /// What it was given of a shutdown's deadline; `None`: it went down outside of one.
     pub allotment: Option<Allotment>,
+    /// The service whose verdict it waited for last before it was asked.
+    pub waited_for: Option<String>,
     /// Everything the ladder did and saw, in order.
     pub steps: Vec<Step>,
     /// Processes killed inside the cgroup.

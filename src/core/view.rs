@@ -9,7 +9,7 @@ use super::readiness::Probe;
 use super::receipt::{Guarantee, Receipt};
 use super::service::{Ended, Run, Service, State, Target};
 use super::spec::Spec;
-use super::time::Timer;
+use super::time::{Time, Timer};
 use super::{GenId, ServiceId};
 
 /// A service as it is at one moment.
@@ -33,6 +33,14 @@ pub struct ServiceView<'a> {
     pub r#gen: Option<GenId>,
     /// Starts so far.
     pub starts: u64,
+    /// When that start was wanted, began, and led to its being ready.
+    pub asked: Time,
+    /// See `asked`; `None`: not yet.
+    pub begun: Option<Time>,
+    /// See `asked`; `None`: not yet.
+    pub ready: Option<Time>,
+    /// The service that this start waited for last.
+    pub start_waited: Option<&'a str>,
     /// How its last generation ended.
     pub last: Option<&'a Ended>,
     /// Time until the next start, in Backoff.
@@ -163,6 +171,10 @@ impl Supervisor {
             pid,
             r#gen: service.state.r#gen(),
             starts: service.starts,
+            asked: service.asked,
+            begun: service.begun,
+            ready: service.up_since,
+            start_waited: service.start_waited.as_deref(),
             last: service.last.as_ref(),
             next_start,
             left: until.map(|until| until.since(now)),
