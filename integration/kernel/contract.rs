@@ -178,19 +178,35 @@ fn service_files_are_written_read_and_removed_in_their_directory_alone() {
     let error = create("link", content.clone()).unwrap_err();
     assert_eq!(code(&error, "link", "create"), -32007);
     assert!(!world.dir.join("elsewhere").exists());
-    for name in ["../new", "a/b", "a\\b", ".hidden", "a.b", "", "a\nb"] {
+    let long = "x".repeat(251);
+    for name in [
+        "../new",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "a.b",
+        "",
+        "a\nb",
+        "a\u{202e}b",
+        "a\u{200b}",
+        &long,
+    ] {
         let error = create(name, content.clone()).unwrap_err();
         assert_eq!(code(&error, name, "create"), -32602);
     }
-    let long = "x".repeat(300);
-    assert_eq!(
-        code(
-            &create(&long, content.clone()).unwrap_err(),
-            &long,
-            "create"
-        ),
-        -32008
+    let error = create(&long, content.clone()).unwrap_err();
+    let said = error["message"].as_str().unwrap();
+    assert!(
+        said.contains("at most 250 bytes, this one has 251"),
+        "{said}"
     );
+    let longest = "x".repeat(250);
+    create(&longest, content.clone()).unwrap();
+    world.call("service_monitor", json!([longest])).unwrap();
+    world.reach(&longest, "up");
+    world.stop_verified(&longest);
+    world.call("service_forget", json!([longest])).unwrap();
+    world.call("service_delete", json!([longest])).unwrap();
     for bad in [
         json!({}),
         json!({"exec": ""}),
@@ -264,9 +280,13 @@ fn stats_are_read_and_not_measured() {
         assert!(number(&child["memory_usage"]) > 0.0 && child["cpu_usage"].is_number());
     }
     let error = world.call("service_stats", json!(["idle"])).unwrap_err();
-    assert_eq!(code(&error, "idle", "show the stats of"), -32003);
+    assert_eq!(code(&error, "idle", "stats"), -32003);
+    assert_eq!(
+        error["message"],
+        "idle has no stats: no process of it runs, it is blocked"
+    );
     let error = world.call("service_stats", json!(["nobody"])).unwrap_err();
-    assert_eq!(error["code"], -32000);
+    assert_eq!(code(&error, "nobody", "stats"), -32000);
     world.end();
 }
 
@@ -614,6 +634,67 @@ fn states_are_zinits_words() {
 }
 
 #[test]
+fn what_is_about_to_stop_runs_and_is_wanted_down() {
+    let mut world = World::new();
+    world
+        .fixture("web", "stubborn", "shutdown_timeout: 2s")
+        .init();
+    world.reach("web", "up");
+    let pid = world.pid("web", "pid");
+    let mut client = world.client();
+    client.send(1, "service_stop", &json!(["web"]));
+    let status = until("it is wanted down", || {
+        let status = world.call("service_status", json!(["web"])).unwrap();
+        (status["target"] == "Down").then_some(status)
+    });
+    // Not stopped, for whoever waits for `pid == 0 && target == "Down"`.
+    let expected =
+        json!({"name": "web", "pid": pid, "state": "Running", "target": "Down", "after": {}});
+    assert_eq!(status, expected);
+    assert_eq!(client.read().unwrap()["result"], Value::Null);
+    let status = world.call("service_status", json!(["web"])).unwrap();
+    assert_eq!(
+        (&status["pid"], &status["target"]),
+        (&json!(0), &json!("Down"))
+    );
+    world.end();
+}
+
+#[test]
+fn services_have_what_etc_environment_said_when_the_supervisor_began() {
+    let mut world = World::new();
+    let file = world.dir.join("environment");
+    let text = "# everybody's\nFROM_ETC=one\nOVER=etc\nexport QUOTED=\"a b\"\n";
+    std::fs::write(&file, text).unwrap();
+    world
+        .launch
+        .push(format!("cover=/etc/environment>{}", file.display()));
+    world.launch.push("env=OVER=inherited".into());
+    let script = "echo \"$FROM_ETC $OVER $QUOTED\"; sleep 1000";
+    world.service("a", &format!("exec: sh -c '{script}'\n"));
+    world.service(
+        "b",
+        &format!("exec: sh -c '{script}'\nenv: {{OVER: own}}\n"),
+    );
+    world.init();
+    let says = |name: &str, line: &str, times: usize| {
+        until(&format!("{name} says {line}"), || {
+            let log = world.call("stream_currentLogs", json!([name])).unwrap();
+            let found = log.as_array().unwrap().iter();
+            let found = found.filter(|said| **said == format!("[+] {name}: {line}"));
+            (found.count() == times).then_some(())
+        });
+    };
+    says("a", "one etc a b", 1);
+    says("b", "one own a b", 1);
+    // Read once: a restart does not see the change.
+    std::fs::write(&file, "FROM_ETC=two\n").unwrap();
+    world.call("nought_restart", json!(["a"])).unwrap();
+    says("a", "one etc a b", 2);
+    world.end();
+}
+
+#[test]
 fn in_a_shutdown_nothing_is_started_taken_in_or_out() {
     let mut world = World::new();
     world.fixture("slow", "stubborn", "shutdown_timeout: 2s");
@@ -635,6 +716,11 @@ fn in_a_shutdown_nothing_is_started_taken_in_or_out() {
     for method in ["service_start", "service_forget"] {
         let error = other.call(method, &json!(["old"])).unwrap_err();
         assert_eq!(error["code"], -32006, "{method}: {error}");
+        assert_eq!(
+            error["data"]["action"],
+            method["service_".len()..],
+            "{error}"
+        );
     }
     let error = other.call("service_monitor", &json!(["new"])).unwrap_err();
     assert_eq!(error["code"], -32006, "{error}");

@@ -9,6 +9,7 @@
 //! document of the same list.
 
 mod catalog;
+mod error;
 mod frames;
 mod health;
 mod methods;
@@ -22,6 +23,7 @@ mod usage;
 mod zinit;
 
 pub use catalog::{METHODS, Method, Param};
+pub use error::{ErrorCode, ErrorData, RpcError};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
 pub use methods::{
@@ -36,8 +38,7 @@ pub use receipt::{
 };
 pub use reload::{Change, Changed, Reload, Reloaded};
 pub use rpc::{
-    Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
-    Response, RpcError, incoming,
+    Call, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request, Response, incoming,
 };
 pub use run::{RunAncestor, RunProcess, RunReport};
 pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::api::{LogLines, LogQuery, LogRecord, method};
 
-use super::args::{Called, Log};
+use super::args::Log;
+use super::called::Called;
 use super::client::{ANSWER, alive};
 use super::command::Session;
 use super::error::Error;
@@ -135,7 +136,7 @@ impl Session<'_> {
             // An older supervisor has no records.
             for line in &lines.lines {
                 let line = if terminal {
-                    render::clean(line)
+                    render::clean_line(line)
                 } else {
                     line.into()
                 };
@@ -146,7 +147,7 @@ impl Session<'_> {
                 // A file gets what the service wrote, a terminal what cannot drive it.
                 let said = format!("{}{}", line.1, record.shown());
                 let said = if terminal {
-                    render::clean(&said).into_owned()
+                    render::clean_line(&said).into_owned()
                 } else {
                     said
                 };

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::client::{Wait, alive};
-use super::command::{Session, stopping};
+use super::command::Session;
+use super::end::stopping;
 use super::error::Error;
 use super::{EXIT_FAILED, render};
 use crate::api::{Reload, Reloaded, method};

@@ -37,6 +37,7 @@ mod threads;
 mod told;
 pub mod translate;
 mod watch;
+mod watches;
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};

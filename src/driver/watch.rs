@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Watches `dir` for ever.
 pub(super) async fn watch(dir: PathBuf, context: Context) {
-    let mut missing = false;
+    let mut gone = false;
     loop {
         let watched = Directory::watch(&dir).map_err(|error| error.to_string());
         let watched = watched.and_then(|directory| {
@@ -31,18 +31,20 @@ pub(super) async fn watch(dir: PathBuf, context: Context) {
         });
         match watched {
             Ok(mut watched) => {
-                if std::mem::take(&mut missing) {
+                if std::mem::take(&mut gone) {
                     tracing::info!("{} is there again", dir.display());
                     reload(&context).await;
                 }
                 follow(&mut watched, &context).await;
+                let dir = dir.display();
+                tracing::warn!("{dir} is gone: no change there is noticed until it is back");
             }
-            Err(error) if !missing => {
+            Err(error) if !gone => {
                 tracing::warn!("failed to {error}: no change there is noticed until it is back");
             }
             Err(_) => {}
         }
-        missing = true;
+        gone = true;
         sleep(AGAIN).await;
     }
 }

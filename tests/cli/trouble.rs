@@ -36,7 +36,12 @@ error[NotReachable]: cannot reach a supervisor at SOCKET
         "forget a",
         "kill a hup",
         "shutdown",
+        "poweroff",
         "reboot",
+        "halt",
+        "health",
+        "health --live",
+        "",
     ] {
         check(&run(&socket, words), 1, "", missing);
     }
@@ -55,6 +60,20 @@ error[NotReachable]: cannot reach a supervisor at SOCKET
     let document: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(document["service"], Value::Null);
     assert_eq!(document["error"]["data"]["code_name"], "NotReachable");
+    let file = dir.join("file");
+    std::fs::write(&file, "").unwrap();
+    for no_socket in [&file, &dir] {
+        check(
+            &run(no_socket, "list"),
+            1,
+            "",
+            "\
+error[NotReachable]: cannot reach a supervisor at SOCKET
+  because: it is no socket
+  hint: -s names the socket that `nought init` made, not the directory of service files (-c) or any other
+",
+        );
+    }
     let long = dir.join("x".repeat(200));
     let said = run(&long, "list");
     assert_eq!(said.code, 1);
@@ -291,6 +310,29 @@ fn wrong_usage_is_2_and_help_is_0() {
             "{words}: {}",
             said.stderr
         );
+    }
+    for (words, said) in [
+        (
+            "log -n 99999999999999999999",
+            "error: invalid value '99999999999999999999' for '--lines <N>': write a number of \
+             lines, 4294967295 at the most\n",
+        ),
+        (
+            "init -b many",
+            "error: invalid value 'many' for '--buffer <LINES>': write a number of lines, \
+             4294967295 at the most\n",
+        ),
+        (
+            "receipt a --last 0",
+            "error: invalid value '0' for '--last <N>': write a number from 1 to 4294967295\n",
+        ),
+        (
+            "doctor --place moon",
+            "error: invalid value 'moon' for '--place <PLACE>': say host, container or pod\n",
+        ),
+    ] {
+        let help = "\nFor more information, try '--help'.\n";
+        check(&run(&socket, words), 2, "", &format!("{said}{help}"));
     }
     assert!(run(&socket, "stpo a").stderr.contains("stop"));
     for words in ["--help", "help", "stop --help", "--version", "log -h"] {
