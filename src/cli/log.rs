@@ -33,8 +33,15 @@ struct Wanted {
     times: bool,
 }
 
+/// What is asked for unless something has to be known of each line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Lines,
+    Records,
+}
+
 impl Wanted {
-    fn of(log: Log) -> Self {
+    fn of(log: Log, shape: Shape) -> Self {
         let mut names = log.services;
         let name = if names.len() == 1 { names.pop() } else { None };
         let chosen = log.since.is_some() || log.grep.is_some();
@@ -43,7 +50,7 @@ impl Wanted {
             // What is chosen here is counted here.
             lines: log.lines.filter(|_| !chosen),
             names,
-            records: true,
+            records: shape == Shape::Records || chosen || log.times,
         };
         Self {
             query,
@@ -73,7 +80,8 @@ impl Wanted {
             return;
         }
         // Whoever asks for a few of the lines that are kept does not miss those that are not.
-        let enough = self.last.is_some_and(|last| lines.records.len() >= last);
+        let count = lines.records.len() + lines.lines.len();
+        let enough = self.last.is_some_and(|last| count >= last);
         if enough || (self.since.is_some() && !first) {
             lines.lost = 0;
         }
@@ -87,7 +95,15 @@ impl Wanted {
 impl Session<'_> {
     pub(super) fn log(&mut self, log: Log) -> Result<u8, Error> {
         let follow = log.follow || (self.options.called == Called::Zinit && !log.snapshot);
-        let wanted = Wanted::of(log);
+        let records = self.output.json || Style::of_stdout().color;
+        let wanted = Wanted::of(
+            log,
+            if records {
+                Shape::Records
+            } else {
+                Shape::Lines
+            },
+        );
         if follow {
             return self.follow(&wanted);
         }
@@ -133,7 +149,6 @@ impl Session<'_> {
             let terminal = std::io::stdout().is_terminal();
             let style = Style::of_stdout();
             let mut text = String::new();
-            // An older supervisor has no records.
             for line in &lines.lines {
                 let line = if terminal {
                     render::clean_line(line)

@@ -1,24 +1,11 @@
 //! Service files: what a service says of itself, what is looked at while it is up, where its
 //! output goes.
 
-use std::path::Path;
 use std::time::Duration;
 
-use nought::config::parse;
-use nought::core::{Check, Health, LogFormat, LogMode, LogTarget, LogTo, Spec};
+use nought::core::{Check, Health, LogFormat, LogMode, LogTarget, LogTo};
 
-fn read(text: &str) -> Result<Spec, String> {
-    let read = parse("web", text, Path::new("web.yaml"));
-    read.map_err(|all| all.iter().map(|problem| format!("{problem}\n")).collect())
-}
-
-fn good(text: &str) -> Spec {
-    read(text).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
-}
-
-fn bad(text: &str) -> String {
-    read(text).err().unwrap_or_else(|| panic!("{text} is good"))
-}
+use crate::{bad, good};
 
 #[test]
 fn a_service_can_say_itself_that_it_is_ready() {

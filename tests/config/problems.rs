@@ -90,7 +90,7 @@ web.yaml:7:15: error: `kill_timeout` cannot be zero
     kill_timeout: 0
                   ^
     hint: every stop that has to kill would end lingering
-web.yaml:8:6: error: `log` must be one of ring, stdout, none, null, this is `rign`
+web.yaml:8:6: error: `log` must be one of ring, stdout, none, null, file, journald, syslog, this is `rign`
     log: rign
          ^^^^
     hint: did you mean `ring`?
