@@ -33,6 +33,7 @@ fn receipt() -> Receipt {
         cause: "stop".into(),
         verdict: Verdict::Lingering,
         reason: Some("one survives".into()),
+        waited_for: Some("proxy".into()),
         guarantee: GuaranteeWords {
             containment: "cgroup-kill".into(),
             scan: "marked".into(),
@@ -118,6 +119,12 @@ fn status() -> ServiceStatus {
         last_exit: Some(Exit::Code { code: 1 }),
         next_start_ms: Some(238),
         rung: None,
+        last_start: Some(nought::api::StartTimes {
+            asked_mono_ms: 1.0,
+            began_mono_ms: 2.5,
+            ready_mono_ms: Some(3.25),
+            waited_for: Some("db".into()),
+        }),
         after: [("db".to_string(), "up".to_string())].into(),
         requires: [("net".to_string(), "done".to_string())].into(),
     }
