@@ -137,6 +137,10 @@ pub(super) enum ClientCommand {
         /// Of what
         #[arg(value_enum, default_value_t)]
         what: TimelineWhat,
+        /// With shutdown: where the receipts are [default: the socket's, below /run/nought or
+        /// $XDG_RUNTIME_DIR/nought]
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
         /// Draw it into this file instead
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,

@@ -52,9 +52,13 @@ impl<'a> Session<'a> {
             ClientCommand::Tree { services } => self.tree(&services),
             ClientCommand::Why { service } => self.why(&service),
             ClientCommand::Plan { what } => self.plan(what),
-            ClientCommand::Timeline { what, svg } => match what {
+            ClientCommand::Timeline {
+                what,
+                state_dir,
+                svg,
+            } => match what {
                 TimelineWhat::Boot => self.timeline_boot(svg.as_deref()),
-                TimelineWhat::Shutdown => Ok(self.timeline_shutdown(svg.as_deref())),
+                TimelineWhat::Shutdown => Ok(self.timeline_shutdown(state_dir, svg.as_deref())),
             },
             ClientCommand::Blame => self.blame(),
             ClientCommand::Graph { dot, svg } => self.graph(dot, svg.as_deref()),

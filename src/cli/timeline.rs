@@ -5,7 +5,7 @@ mod model;
 mod svg;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -26,10 +26,13 @@ impl Session<'_> {
     }
 
     /// The last shutdown's, from what the supervisor left: it has ended by then.
-    pub(super) fn timeline_shutdown(&mut self, svg: Option<&Path>) -> u8 {
+    pub(super) fn timeline_shutdown(&mut self, dir: Option<PathBuf>, svg: Option<&Path>) -> u8 {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR");
         let euid = geteuid().as_raw();
-        let dir = state::default_path(&self.options.socket, euid, runtime.as_deref());
+        let dir = match dir {
+            Some(dir) => Ok(dir),
+            None => state::default_path(&self.options.socket, euid, runtime.as_deref()),
+        };
         let lines = dir.and_then(|dir| state::last_receipts(&dir));
         let receipts: Vec<Receipt> = match lines {
             Ok(lines) => lines
