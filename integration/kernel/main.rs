@@ -26,6 +26,7 @@ mod world;
 
 mod catalogue;
 mod children;
+mod clients;
 mod contract;
 mod crash;
 mod crowd;
@@ -52,6 +53,7 @@ mod remain;
 mod run;
 mod run_as;
 mod seed;
+mod service_files;
 mod signals;
 mod socket;
 mod starts;

@@ -189,7 +189,10 @@ impl<'a> Client<'a> {
     }
 
     fn file(&mut self, value: Result<Value, FrameError>) -> Result<(), Error> {
-        let value = value.map_err(|error| self.protocol(error.to_string()))?;
+        let value = value.map_err(|error| match error {
+            FrameError::TooLarge(limit_bytes) => Error::TooMuch { limit_bytes },
+            _ => self.protocol(error.to_string()),
+        })?;
         if self.debug {
             to_stderr(&format!("< {value}\n"));
         }

@@ -23,6 +23,8 @@ pub(super) enum Error {
     Gone { socket: PathBuf },
     /// What came is no answer.
     Protocol { socket: PathBuf, why: String },
+    /// The answer is larger than this (bytes).
+    TooMuch { limit_bytes: usize },
     /// It takes longer than `--timeout` allows.
     TimedOut { what: String, waited: Duration },
     /// Kexec, and no kernel to start.
@@ -98,6 +100,9 @@ impl std::fmt::Display for Error {
             Error::Protocol { socket, .. } => {
                 write!(f, "what answers at {} is no supervisor", socket.display())
             }
+            Error::TooMuch { limit_bytes } => {
+                write!(f, "the answer is larger than {limit_bytes} bytes")
+            }
             Error::TimedOut { what, waited } => {
                 write!(f, "{what} took longer than {}", render::duration(*waited))
             }
@@ -125,6 +130,7 @@ impl Error {
             Error::NoAnswer { .. } => "NoAnswer".into(),
             Error::Gone { .. } => "Gone".into(),
             Error::Protocol { .. } => "Protocol".into(),
+            Error::TooMuch { .. } => "TooMuch".into(),
             Error::TimedOut { .. } => "TimedOut".into(),
             Error::NoKernel => "NoKernel".into(),
             Error::NoProxy => "NoProxy".into(),
@@ -150,6 +156,7 @@ impl Error {
             }
             Error::NoAnswer { .. }
             | Error::Gone { .. }
+            | Error::TooMuch { .. }
             | Error::TimedOut { .. }
             | Error::NoKernel
             | Error::NoProxy => Vec::new(),
@@ -181,6 +188,7 @@ impl Error {
                 "it ended, or was killed; what was asked may have been done: start it again and see `nought list`"
             }
             Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
+            Error::TooMuch { .. } => "ask for less: name services, or the newest lines with -n N",
             Error::NoKernel => "load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline",
             Error::NoProxy => {
                 "use the Unix socket: over HTTP anybody who reaches the port could run commands as \

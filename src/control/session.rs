@@ -274,8 +274,10 @@ impl Session {
     }
 
     fn share(&self, answer: &Value, permit: OwnedSemaphorePermit) -> Option<Share> {
+        // One that is larger waits alone, and is no reason to send its reader away.
+        let bytes = size(answer).min(ANSWER_BYTES);
         Some(Share {
-            _kept: self.seat.keep(Flow::Answers, size(answer))?,
+            _kept: self.seat.keep(Flow::Answers, bytes)?,
             _permit: permit,
         })
     }
