@@ -271,6 +271,7 @@ fn the_receipts_names_are_stable() {
         "pid",
         "cause",
         "verdict",
+        "waited_for",
         "reason",
         "guarantee",
         "started_at",

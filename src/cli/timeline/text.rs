@@ -83,8 +83,9 @@ fn head(timeline: &Timeline) -> String {
         .deadline_ms
         .map(|deadline| format!(", deadline {}", ms(deadline)));
     let deadline = deadline.unwrap_or_default();
+    let plural = if count == 1 { "" } else { "s" };
     format!(
-        "{}: {total} until the last of {count} was {end}{deadline}\n",
+        "{}: {total} until the last of {count} service{plural} was {end}{deadline}\n",
         timeline.of
     )
 }
@@ -110,6 +111,16 @@ fn bar(lane: &Lane, timeline: &Timeline, width: usize, style: Style) -> String {
         };
         for cell in cells.iter_mut().take(to).skip(from) {
             *cell = Some(*kind);
+        }
+    }
+    // However short a kill was, it shows.
+    for (from, _, _) in lane
+        .spans
+        .iter()
+        .filter(|(_, _, kind)| *kind == Kind::Killed)
+    {
+        if let Some(cell) = cells.get_mut(column(*from)) {
+            *cell = Some(Kind::Killed);
         }
     }
     let line = timeline.deadline_ms.filter(|at| *at <= extent).map(column);
@@ -185,9 +196,9 @@ mod tests {
         assert_eq!(
             text,
             "boot: 1 s until the last of 3 services was ready\n\
-             \x20 cache |====================| not yet, starting\n\
-             * db    |========------------| 400 ms\n\
-             * web   |........===========-| 600 ms after 400 ms for db\n\
+             \x20 cache |======================| not yet, starting\n\
+             * db    |=========-------------| 400 ms\n\
+             * web   |.........=============| 600 ms after 400 ms for db\n\
              . waits, = starts, - ready, * what all waited for\n"
         );
     }
@@ -201,7 +212,10 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("!| 1 s\n") && text.contains('#'), "{text}");
+        assert!(
+            text.contains("!| 1 s, unverified\n") && text.contains('#'),
+            "{text}"
+        );
     }
 
     #[test]
