@@ -17,5 +17,7 @@ mod host;
 mod machine;
 mod parts;
 mod power;
+mod suites;
+mod surroundings;
 mod tiny;
 mod trouble;
