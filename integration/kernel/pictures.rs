@@ -100,7 +100,7 @@ fn a_shutdown_is_drawn_from_the_receipts_it_left() {
     let text = shown(&world, &["timeline", "shutdown", "--state-dir", &state]);
     let lines: Vec<&str> = text.lines().collect();
     assert!(
-        lines[0].contains("until the last of 3 services was gone, deadline 90 s"),
+        lines[0].contains("until the last of 3 services was gone, deadline 1m 30s"),
         "{text}"
     );
     assert!(

@@ -102,7 +102,7 @@ fn bar(lane: &Lane, timeline: &Timeline, width: usize, style: Style) -> String {
     let column = |ms: f64| ((ms / extent * width as f64).round().max(0.0) as usize).min(width);
     let mut cells: Vec<Option<Kind>> = vec![None; width];
     for (from, to, kind) in &lane.spans {
-        let (from, to) = (column(*from), column(*to));
+        let (from, to) = (column(*from).min(width.saturating_sub(1)), column(*to));
         // What took any time shows, but not over what came before.
         let to = if *kind == Kind::Waits {
             to
@@ -119,7 +119,7 @@ fn bar(lane: &Lane, timeline: &Timeline, width: usize, style: Style) -> String {
         .iter()
         .filter(|(_, _, kind)| *kind == Kind::Killed)
     {
-        if let Some(cell) = cells.get_mut(column(*from)) {
+        if let Some(cell) = cells.get_mut(column(*from).min(width.saturating_sub(1))) {
             *cell = Some(Kind::Killed);
         }
     }
