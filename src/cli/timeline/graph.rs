@@ -21,19 +21,18 @@ fn to_float(count: usize) -> f64 {
     count as f64
 }
 
-/// From the right side of what is waited for to the left side of who waits.
-fn edge(from: (f64, f64), to: (f64, f64), requires: bool, out: &mut String) {
-    let (x1, y1) = (from.0 + BOX_W, from.1 + BOX_H / 2.0);
-    let (x2, y2) = (to.0, to.1 + BOX_H / 2.0);
-    let bend = ((x2 - x1) / 2.0).max(30.0);
-    let class = if requires { "edge requires" } else { "edge" };
-    let _ = write!(
-        out,
-        "<path class=\"{class}\" d=\"M{x1:.1} {y1:.1} C{:.1} {y1:.1} {:.1} {y2:.1} {x2:.1} {y2:.1}\"/>\
-         <path class=\"arrow\" d=\"M{x2:.1} {y2:.1} l-7 -4 v8 z\"/>",
-        x1 + bend,
-        x2 - bend
-    );
+/// One row of a layer: a service, or the way of an arrow that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Row {
+    Node(usize),
+    Way(usize),
+}
+
+/// An arrow from what is waited for to who waits, by their places.
+struct Arrow {
+    from: usize,
+    to: usize,
+    requires: bool,
 }
 
 struct Node {
@@ -164,20 +163,17 @@ impl Graph {
 
     /// In layers from left to right: what starts first stands left.
     pub(super) fn svg(&self) -> String {
-        let mut rows: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut places = BTreeMap::new();
-        for node in &self.nodes {
-            let row = rows.entry(node.layer).or_default();
-            let (x, y) = (
-                to_float(node.layer) * (BOX_W + GAP_X),
-                to_float(*row) * (BOX_H + GAP_Y),
-            );
-            places.insert(node.name.as_str(), (MARGIN + x, MARGIN + y));
-            *row += 1;
-        }
-        let most = rows.values().copied().max().unwrap_or(1);
-        let layers = rows.keys().copied().max().unwrap_or(0) + 1;
-        let width = 2.0 * MARGIN + to_float(layers) * (BOX_W + GAP_X) - GAP_X;
+        let arrows = self.arrows();
+        let rows = self.rows(&arrows);
+        let at = |row: Row, layer: usize| {
+            let row = rows
+                .get(layer)
+                .and_then(|rows| rows.iter().position(|r| *r == row));
+            let (x, y) = (to_float(layer) * (BOX_W + GAP_X), BOX_H + GAP_Y);
+            (MARGIN + x, MARGIN + to_float(row.unwrap_or_default()) * y)
+        };
+        let most = rows.iter().map(Vec::len).max().unwrap_or(1).max(1);
+        let width = 2.0 * MARGIN + to_float(rows.len().max(1)) * (BOX_W + GAP_X) - GAP_X;
         let height = 2.0 * MARGIN + to_float(most) * (BOX_H + GAP_Y) - GAP_Y;
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\">{STYLE}\
@@ -185,34 +181,133 @@ impl Graph {
              <rect class=\"box\" width=\"{width}\" height=\"{height}\"/>",
             self.nodes.len()
         );
-        for node in &self.nodes {
-            for (on, requires) in &node.on {
-                let ends = (places.get(on.as_str()), places.get(node.name.as_str()));
-                if let (Some(from), Some(to)) = ends {
-                    edge(*from, *to, *requires, &mut out);
-                }
-            }
+        for (n, arrow) in arrows.iter().enumerate() {
+            let (from, to) = (self.layer_of(arrow.from), self.layer_of(arrow.to));
+            let ways = (from + 1..to).map(|layer| at(Row::Way(n), layer));
+            let ends = (at(Row::Node(arrow.from), from), at(Row::Node(arrow.to), to));
+            let class = if arrow.requires {
+                "edge requires"
+            } else {
+                "edge"
+            };
+            draw(ends, ways, class, &mut out);
         }
-        for node in &self.nodes {
-            if let Some((x, y)) = places.get(node.name.as_str()) {
-                let state = node.state.as_str();
-                let _ = write!(
-                    out,
-                    "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX_W}\" height=\"{BOX_H}\" rx=\"6\" fill=\"{}\"/>\
-                     <text x=\"{}\" y=\"{}\" style=\"fill:#1f2328;font-weight:bold\">{}</text>\
-                     <text x=\"{}\" y=\"{}\" style=\"fill:#424a53\">{state}</text>",
-                    color(node.state),
-                    x + 10.0,
-                    y + 17.0,
-                    escape(&cut(&node.name, 20)),
-                    x + 10.0,
-                    y + 33.0
-                );
-            }
+        for (n, node) in self.nodes.iter().enumerate() {
+            let (x, y) = at(Row::Node(n), node.layer);
+            let state = node.state.as_str();
+            let _ = write!(
+                out,
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX_W}\" height=\"{BOX_H}\" rx=\"6\" fill=\"{}\"/>\
+                 <text x=\"{}\" y=\"{}\" style=\"fill:#1f2328;font-weight:bold\">{}</text>\
+                 <text x=\"{}\" y=\"{}\" style=\"fill:#424a53\">{state}</text>",
+                color(node.state),
+                x + 10.0,
+                y + 17.0,
+                escape(&cut(&node.name, 20)),
+                x + 10.0,
+                y + 33.0
+            );
         }
         out.push_str("</svg>\n");
         out
     }
+
+    fn layer_of(&self, node: usize) -> usize {
+        self.nodes.get(node).map_or(0, |node| node.layer)
+    }
+
+    fn arrows(&self) -> Vec<Arrow> {
+        let place = |name: &str| self.nodes.iter().position(|node| node.name == name);
+        let mut arrows = Vec::new();
+        for (to, node) in self.nodes.iter().enumerate() {
+            for (on, requires) in &node.on {
+                arrows.extend(place(on).map(|from| Arrow {
+                    from,
+                    to,
+                    requires: *requires,
+                }));
+            }
+        }
+        arrows
+    }
+
+    /// What stands in each layer, from top to bottom: near what it waits for, and every arrow
+    /// that passes has a row of its own, so that none runs behind a service.
+    fn rows(&self, arrows: &[Arrow]) -> Vec<Vec<Row>> {
+        let layers = self
+            .nodes
+            .iter()
+            .map(|node| node.layer + 1)
+            .max()
+            .unwrap_or(0);
+        let mut rows: Vec<Vec<Row>> = Vec::with_capacity(layers);
+        for layer in 0..layers {
+            let nodes = (0..self.nodes.len()).filter(|n| self.layer_of(*n) == layer);
+            let passes = |arrow: &Arrow| {
+                self.layer_of(arrow.from) < layer && layer < self.layer_of(arrow.to)
+            };
+            let ways = (0..arrows.len()).filter(|n| arrows.get(*n).is_some_and(passes));
+            let mut here: Vec<Row> = nodes.map(Row::Node).chain(ways.map(Row::Way)).collect();
+            let before = layer.checked_sub(1).and_then(|layer| rows.get(layer));
+            if let Some(before) = before {
+                here.sort_by_cached_key(|row| (self.height(*row, arrows, before), *row));
+            }
+            rows.push(here);
+        }
+        rows
+    }
+
+    /// Where, in the layer before, the things are that lead to it: the mean, in thousandths.
+    fn height(&self, row: Row, arrows: &[Arrow], before: &[Row]) -> usize {
+        let leads = |n: usize, arrow: &Arrow| match row {
+            Row::Way(way) => way == n,
+            Row::Node(node) => arrow.to == node,
+        };
+        let own = arrows
+            .iter()
+            .enumerate()
+            .filter(|(n, arrow)| leads(*n, arrow));
+        let heights: Vec<usize> = own
+            .filter_map(|(n, arrow)| {
+                let through = |r: &Row| *r == Row::Way(n) || *r == Row::Node(arrow.from);
+                before.iter().position(through)
+            })
+            .collect();
+        heights.iter().sum::<usize>() * 1000 / heights.len().max(1)
+    }
+}
+
+/// From the right side of what is waited for, through free rows, to the left side of who waits.
+fn draw(
+    (from, to): ((f64, f64), (f64, f64)),
+    ways: impl Iterator<Item = (f64, f64)>,
+    class: &str,
+    out: &mut String,
+) {
+    let middle = |y: f64| y + BOX_H / 2.0;
+    let (mut x, mut y) = (from.0 + BOX_W, middle(from.1));
+    let _ = write!(out, "<path class=\"{class}\" d=\"M{x:.1} {y:.1}");
+    let mut bend_to = |nx: f64, ny: f64, out: &mut String, x: &mut f64, y: &mut f64| {
+        let bend = ((nx - *x) / 2.0).max(30.0);
+        let _ = write!(
+            out,
+            " C{:.1} {:.1} {:.1} {ny:.1} {nx:.1} {ny:.1}",
+            *x + bend,
+            *y,
+            nx - bend
+        );
+        (*x, *y) = (nx, ny);
+    };
+    for way in ways {
+        bend_to(way.0, middle(way.1), out, &mut x, &mut y);
+        x += BOX_W;
+        let _ = write!(out, " H{x:.1}");
+    }
+    bend_to(to.0, middle(to.1), out, &mut x, &mut y);
+    let _ = write!(
+        out,
+        "\"/><path class=\"arrow\" d=\"M{x:.1} {y:.1} l-7 -4 v8 z\"/>"
+    );
 }
 
 fn color(state: ServiceState) -> &'static str {
