@@ -287,7 +287,7 @@ fn draw(
     let middle = |y: f64| y + BOX_H / 2.0;
     let (mut x, mut y) = (from.0 + BOX_W, middle(from.1));
     let _ = write!(out, "<path class=\"{class}\" d=\"M{x:.1} {y:.1}");
-    let mut bend_to = |nx: f64, ny: f64, out: &mut String, x: &mut f64, y: &mut f64| {
+    let bend_to = |nx: f64, ny: f64, out: &mut String, x: &mut f64, y: &mut f64| {
         let bend = ((nx - *x) / 2.0).max(30.0);
         let _ = write!(
             out,
