@@ -207,7 +207,7 @@ impl Session<'_> {
             words.insert(failed.to_owned(), said);
         }
         let text = render::why(name, &known, &words, self.output.style);
-        self.output.text(&text);
+        self.output.text(&self.options.called.hints(text));
         Ok(0)
     }
 
@@ -216,6 +216,7 @@ impl Session<'_> {
             name: Some(name.into()),
             lines: Some(LAST_WORDS),
             names: Vec::new(),
+            records: false,
         };
         match self.ask::<LogLines>(client, method::LOG, &query) {
             Ok((_, log)) => Ok(log.lines),
