@@ -10,14 +10,17 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::read;
 
 use super::{SysError, listing, namespace};
 
+mod details;
 mod own;
 
 pub(super) use own::own_strings;
@@ -161,13 +164,39 @@ pub struct Proc {
     dir: OwnedFd,
 }
 
+/// /proc as it was when it was first opened.
+static HELD: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
 impl Proc {
-    /// Opens /proc.
+    /// /proc, the same file system each time: whoever is root in our mount namespace may mount
+    /// another pid namespace's over it, which would hide everybody.
     pub fn open() -> Result<Self, SysError> {
+        let failed = |e| SysError::new("open", "/proc", e);
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open("/proc", flags, Mode::empty())
-            .map(|dir| Self { dir })
-            .map_err(|e| SysError::new("open", "/proc", e))
+        // A file description of its own: the place in a listing is a description's.
+        let open_anew = |dir: &OwnedFd| openat(dir, ".", flags, Mode::empty()).map_err(failed);
+        if let Some(held) = held.as_ref() {
+            return Ok(Self {
+                dir: open_anew(held)?,
+            });
+        }
+        let dir = open("/proc", flags, Mode::empty()).map_err(failed)?;
+        // Before it is mounted there may be an empty directory, which is nothing to hold on to.
+        let mounted = fstatfs(&dir).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
+        if mounted {
+            *held = Some(open_anew(&dir)?);
+        }
+        Ok(Self { dir })
+    }
+
+    /// A file of a process, or another below /proc.
+    ///
+    /// # Errors
+    /// As of open(2).
+    pub fn open_file(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        openat(&self.dir, path, flags, Mode::empty())
     }
 
     /// Every process's pid, in ascending order. A process that lives through the whole call is
@@ -349,68 +378,6 @@ impl Proc {
         Ok(chain)
     }
 
-    /// The command line; empty for kernel threads and the dead. **May hang**: takes mmap_lock.
-    pub fn cmdline(&self, pid: u32) -> Result<Vec<String>, SysError> {
-        let text = gone_is_default(self.read_all(&format!("{pid}/cmdline")))?;
-        let text = text.strip_suffix(b"\0").unwrap_or(&text);
-        if text.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(text
-            .split(|&b| b == 0)
-            .map(|arg| String::from_utf8_lossy(arg).into_owned())
-            .collect())
-    }
-
-    /// The value of `key` in the environment the process was started with, or that it wrote
-    /// over it. **May hang**: takes mmap_lock. A process whose main thread has ended is asked
-    /// through another thread.
-    pub fn environ_value(&self, pid: u32, key: &str) -> Result<Option<String>, SysError> {
-        let value_in = |text: &[u8]| {
-            text.split(|&b| b == 0).find_map(|entry| {
-                let value = entry.strip_prefix(key.as_bytes())?.strip_prefix(b"=")?;
-                Some(String::from_utf8_lossy(value).into_owned())
-            })
-        };
-        let text = gone_is_default(self.read_all(&format!("{pid}/environ")))?;
-        if !text.is_empty() {
-            return Ok(value_in(&text));
-        }
-        for tid in self.threads(pid)? {
-            let text = gone_is_default(self.read_all(&format!("{pid}/task/{tid}/environ")))?;
-            if !text.is_empty() {
-                return Ok(value_in(&text));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Where in the kernel the main thread waits; empty when it runs or that is kept secret.
-    pub fn wchan(&self, pid: u32) -> Result<String, SysError> {
-        let text = gone_is_default(self.read_all(&format!("{pid}/wchan")))?;
-        let name = String::from_utf8_lossy(&text).trim().to_owned();
-        Ok(if name == "0" { String::new() } else { name })
-    }
-
-    /// The main thread's kernel stack, innermost first (root only: EACCES).
-    pub fn stack(&self, pid: u32) -> Result<Vec<String>, SysError> {
-        let text = gone_is_default(self.read_all(&format!("{pid}/stack")))?;
-        let text = String::from_utf8_lossy(&text);
-        // "[<0>] do_poll+0x1a/0x2b" without the address, which is hidden anyway.
-        Ok(text
-            .lines()
-            .map(|l| l.rsplit("] ").next().unwrap_or(l).trim().to_owned())
-            .collect())
-    }
-
-    /// Who traces the process; 0: nobody.
-    pub fn tracer(&self, pid: u32) -> Result<u32, SysError> {
-        Ok(self
-            .status_field(pid, "TracerPid:")?
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0))
-    }
-
     /// The process a thread belongs to; `None` when the thread is gone.
     pub fn process_of_thread(&self, tid: u32) -> Result<Option<u32>, SysError> {
         Ok(self
@@ -502,6 +469,13 @@ fn in_proc(path: &str) -> String {
     } else {
         format!("/proc/{path}")
     }
+}
+
+/// In a copy of ourselves that closes its descriptors: the one on /proc is gone with them.
+pub(super) fn forget_held() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Closed already, or about to be; its number may be another file's.
+    std::mem::forget(held);
 }
 
 /// A process that is gone reads as nothing: ENOENT when its directory is gone, ESRCH when it
