@@ -78,6 +78,8 @@ pub(super) struct Generation {
     pub(super) signals: Vec<(Signal, Answer)>,
     /// A supervisor that was killed left it behind.
     pub(super) leftover: bool,
+    /// Tasks that listen to what it says of itself.
+    pub(super) hearing: Vec<AbortHandle>,
     /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
     pub(super) own_pids: bool,
     pub(super) first: Option<First>,
@@ -167,6 +169,7 @@ impl Generation {
             born: false,
             signals: Vec::new(),
             leftover: false,
+            hearing: Vec::new(),
             own_pids: false,
             first: None,
             kept: BTreeSet::new(),
@@ -208,7 +211,8 @@ impl Drop for Generation {
         for (_, answer) in self.signals.drain(..) {
             let _ = answer.send(Err(KillError::Down("down")));
         }
-        for task in self.survivors.iter().chain(&self.resolving) {
+        let tasks = self.survivors.iter().chain(&self.resolving);
+        for task in tasks.chain(&self.hearing) {
             task.abort();
         }
     }

@@ -8,8 +8,8 @@
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
 //!  start          spawn (child, exec)    prove it    scan, procfs, inspect, holdings
 //!  a job          terminal, signalfd     outlive us  guard, note
-//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power, usage,
-//!                                                     namespace
+//!  learn of it    reap, notify, clock,   the rest    socket, rlimit, power, usage,
+//!                 sd_notify, directory                          namespace
 //! ```
 
 pub mod accounts;
@@ -17,6 +17,7 @@ pub mod await_signal;
 pub mod cgroup;
 pub mod clock;
 pub mod crash;
+pub mod directory;
 pub mod early;
 pub mod end;
 mod error;
@@ -38,6 +39,7 @@ pub mod readiness;
 pub mod reap;
 pub mod rlimit;
 pub mod scan;
+pub mod sd_notify;
 pub mod selftest;
 pub mod shell;
 pub mod signal;
