@@ -11,7 +11,7 @@ use super::watch::{Orphan, end_orphan};
 use crate::core::Verdict;
 use crate::sys::cgroup;
 use crate::sys::mount::{self, CgroupBase};
-use crate::sys::note;
+use crate::sys::note::{self, Note};
 use crate::sys::procfs::Proc;
 
 /// Ends what killed runs left below the cgroup we are in; a line for each.
@@ -55,7 +55,8 @@ fn is_left(dir: &Path, name: &OsStr) -> bool {
 fn end_one(base: &CgroupBase, dir: &Path, id: &str, options: &JobOptions) -> Option<String> {
     let job = dir.join(JOB);
     let populated = cgroup::is_populated(&job).unwrap_or(false);
-    let orphan = note::read(&job).and_then(|text| Orphan::parse(text.as_bytes(), None));
+    let orphan =
+        note::read(&job, Note::Birth).and_then(|text| Orphan::parse(text.as_bytes(), None));
     if !populated && orphan.is_none() {
         // Killed before it had started anything.
         cgroup::remove_tree(dir);

@@ -14,11 +14,12 @@ use super::watch::Orphan;
 use super::{JobOptions, Onlooker};
 use crate::core::Guarantee;
 use crate::sys::accounts::{self, Account};
+use crate::sys::note::{self, Note};
 use crate::sys::spawn::{
     self, Born, ExecOutcome, Job, Prepared, SpawnError, SpawnMethod, Spec, Stage, Stdio,
 };
 use crate::sys::terminal::Terminal;
-use crate::sys::{SysError, note, procfs, reap};
+use crate::sys::{SysError, procfs, reap};
 
 /// What the command is given of ours.
 pub(super) struct Ours<'a> {
@@ -162,7 +163,7 @@ fn tell(born: &Born, site: &Site, guard: &mut Option<Guard>, onlooker: &mut dyn 
     }
     if let Some(job) = site.job() {
         // Without it, what a killed guardian leaves is found by its cgroup alone.
-        let _ = note::write(&job, &Orphan::words(born, true));
+        let _ = note::write(&job, Note::Birth, &Orphan::words(born, true));
     }
 }
 

@@ -139,6 +139,11 @@ pub fn move_process(cgroup: &Path, pid: u32) -> Result<(), SysError> {
     )
 }
 
+/// Writes a value into one of a cgroup's files.
+pub fn set(file: &Path, value: &str) -> Result<(), SysError> {
+    write_file(file, "write into", value.as_bytes())
+}
+
 fn write_file(file: &Path, doing: &'static str, value: &[u8]) -> Result<(), SysError> {
     let failed = |e| SysError::at(doing, file, e);
     let open_file =
