@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nought::api::{RunProcess, RunReport};
-use nought::cli::{self, InitArgs, Leaks, RunArgs, Teller};
+use nought::cli::{self, Demand, InitArgs, Leaks, RunArgs, Teller};
 use nought::driver::Options;
 use nought::init::Home;
-use nought::logs::Limits;
-use nought::run::{self, Guarantee, JobOptions, JobSettings, Onlooker, Signal};
+use nought::logs;
+use nought::run::{self, CpuMax, Guarantee, JobOptions, JobSettings, Limits, Onlooker, Signal};
 use nought::{init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
@@ -84,6 +84,17 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
         on_timeout: args.on_timeout.clone(),
         keep: args.keep.clone(),
         forward,
+        limits: Limits {
+            memory_max: args.memory,
+            // Of a tenth of a second, in microseconds: a tenth of the millionths.
+            cpu_max: args.cpus.map(|millionths| CpuMax {
+                quota_us: millionths / 10,
+                period_us: 100_000,
+            }),
+            pids_max: args.pids,
+            ..Limits::default()
+        },
+        limits_optional: args.limits == Demand::Optional,
         min_guarantee,
         fail_on_leaks: args.leaks == Leaks::Fail,
     })
@@ -132,11 +143,11 @@ fn options(args: InitArgs) -> Options {
 
 /// What is kept of each service's output. Whoever asks for so many lines gets room for them, were
 /// they of a usual length: the bound is in bytes all the same.
-fn ring(lines: Option<usize>) -> Limits {
-    let usual = Limits::default();
+fn ring(lines: Option<usize>) -> logs::Limits {
+    let usual = logs::Limits::default();
     match lines {
         None => usual,
-        Some(lines) => Limits {
+        Some(lines) => logs::Limits {
             ring_lines: lines,
             ring_bytes: usual.ring_bytes.max(lines.saturating_mul(USUAL_LINE_BYTES)),
         },

@@ -13,7 +13,7 @@ const APPLETS: &[&str] = &[
     "sh", "sleep", "cat", "echo", "ls", "mount", "umount", "ps", "kill", "touch", "mkdir", "dmesg",
     "ip", "grep", "hostname", "setsid", "mkfifo", "true", "false", "date", "id", "stat", "mknod",
     "rm", "insmod", "losetup", "mkswap", "swapon", "dd", "fsfreeze", "test", "readlink", "head",
-    "nohup", "mke2fs", "tty",
+    "nohup", "mke2fs", "tty", "cut", "rmdir", "pkill", "seq", "tail",
 ];
 
 /// The services of every tiny machine.

@@ -29,7 +29,7 @@ use crate::api::RunReport;
 
 pub use args::{DEFAULT_CONFIG_DIR, InitArgs, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
 pub use error::report_chain;
-pub use run::{Leaks, RunArgs, Teller};
+pub use run::{Demand, Leaks, RunArgs, Teller};
 
 /// Exit code: refused or failed.
 pub const EXIT_FAILED: u8 = 1;

@@ -4,6 +4,7 @@
 //! place, and `read` turns that tree into a [`Spec`]. `graph` then looks at all files
 //! together. One bad file never keeps the others from loading.
 
+mod amount;
 mod duration;
 mod ends;
 mod environment;
@@ -22,6 +23,7 @@ use std::path::Path;
 
 use crate::core::Spec;
 
+pub use amount::{parse_bytes, parse_processors};
 pub use duration::parse as parse_duration;
 pub use environment::{BadLine, Environment, parse_environment};
 pub use load::{Loaded, load_dir, load_dir_as, load_one_as, text as read_text};

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -16,7 +15,7 @@ use crate::driver::KILL_SETTLE;
 use crate::driver::translate::{self, failed};
 use crate::sys::cgroup::{self, Removal};
 use crate::sys::terminal::Terminal;
-use crate::sys::{SysError, inspect, procfs, signal};
+use crate::sys::{SysError, inspect, signal, usage};
 
 impl Runner<'_> {
     /// Does one thing; the receipt when that was the last.
@@ -264,19 +263,9 @@ impl Runner<'_> {
     // ---- what was used ------------------------------------------------------------------
 
     fn read_usage(&mut self) {
-        let Some(dir) = self.site.job() else { return };
-        let read = |file: &str| {
-            let text = procfs::read_file(&dir.join(file)).ok()?;
-            String::from_utf8(text).ok()
-        };
-        let field = |text: String| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("usage_usec "));
-            line.and_then(|usec| usec.parse().ok())
-        };
-        self.usage.cpu = read("cpu.stat").and_then(field).map(Duration::from_micros);
-        self.usage.memory_peak = read("memory.peak").and_then(|text| text.trim().parse().ok());
+        if let Some(dir) = self.site.job() {
+            self.usage.cgroup = usage::of_cgroup(&dir);
+        }
     }
 }
 

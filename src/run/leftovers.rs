@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::JobOptions;
+use super::orphan::{Orphan, end_orphan};
 use super::result::JobEnd;
 use super::site::{GUARDIAN, JOB, Owner, PREFIX, Site};
-use super::watch::{Orphan, end_orphan};
 use crate::core::Verdict;
 use crate::sys::cgroup;
+use crate::sys::limits;
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::note::{self, Note};
 use crate::sys::procfs::Proc;
@@ -32,6 +33,7 @@ pub(super) fn end_all(base: &CgroupBase, options: &JobOptions) -> Vec<String> {
             && is_left(&entry.path(), &name)
         {
             said.extend(end_one(base, &entry.path(), id, options));
+            limits::undo(&base.dir);
         }
     }
     said

@@ -90,17 +90,21 @@ impl Runner<'_> {
         if self.options.keep.is_empty() {
             return;
         }
-        let (Some(dir), Some(base)) = (self.site.job(), self.site.base.clone()) else {
-            return;
-        };
+        let Some(dir) = self.site.job() else { return };
         let members = cgroup::procs_recursive(&dir).unwrap_or_default();
         let kept = self.to_keep(&members);
+        if kept.is_empty() {
+            return;
+        }
+        let Some(refuge) = self.site.refuge() else {
+            return;
+        };
         for id in kept {
             // The command itself is what runs, whatever it is called.
             if Some(id) == self.main_id {
                 continue;
             }
-            match cgroup::move_process(&base.dir, id.pid) {
+            match cgroup::move_process(&refuge, id.pid) {
                 Ok(()) => {
                     self.kept_ids.insert(id);
                 }

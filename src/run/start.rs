@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Pid, setpgid};
 
 use super::guardian::Guard;
+use super::orphan::Orphan;
 use super::result::NotStarted;
 use super::site::Site;
-use super::watch::Orphan;
 use super::{JobOptions, Onlooker};
 use crate::core::Guarantee;
 use crate::sys::accounts::{self, Account};
@@ -82,6 +82,11 @@ pub(super) fn start(
                     last = Some(error);
                 }
             }
+        }
+        if site.is_limited() && !options.limits_optional {
+            let why = last.map_or_else(String::new, |error| error.to_string());
+            let text = format!("start the command in the cgroup that has its limits: {why}");
+            return Err(NotStarted { code: 125, text });
         }
         site.give_up_cgroups();
     }

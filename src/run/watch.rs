@@ -14,15 +14,15 @@ use super::start::{self, Ours};
 use super::{JobOptions, Onlooker, leftovers};
 use crate::control::Clocks;
 use crate::core::{Event, Exit, Job, OpId, Receipt, Signal, Time, job::GENERATION};
-use crate::driver::KILL_SETTLE;
 use crate::sys::clock::{self, BootTimer};
 use crate::sys::kill::EventsFile;
+use crate::sys::limits::Unmet;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::ProcId;
-use crate::sys::reap::{self, Ended};
+use crate::sys::reap;
 use crate::sys::signalfd::{self, Signals};
-use crate::sys::spawn::{Born, Mark, read_exec_outcome};
-use crate::sys::terminal::{self, Terminal};
+use crate::sys::spawn::{Born, Mark};
+use crate::sys::terminal::Terminal;
 
 /// When a cgroup is read again after something happened that may have emptied it; the last is
 /// repeated where nothing notifies us.
@@ -65,11 +65,11 @@ pub(super) struct Runner<'a> {
     pub(super) terminal: Option<Terminal>,
     /// The command's group was given the terminal's foreground.
     pub(super) in_front: bool,
-    exec: Option<(OwnedFd, Vec<u8>)>,
-    not_started: Option<NotStarted>,
-    exit: Option<Exit>,
-    moments: Moment,
-    guard_pid: Option<u32>,
+    pub(super) exec: Option<(OwnedFd, Vec<u8>)>,
+    pub(super) not_started: Option<NotStarted>,
+    pub(super) exit: Option<Exit>,
+    pub(super) moments: Moment,
+    pub(super) guard_pid: Option<u32>,
     notify: Option<EventsFile>,
     reread: Option<(Time, usize)>,
     timer: Option<BootTimer>,
@@ -92,6 +92,9 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
         for said in leftovers::end_all(base, options) {
             onlooker.note(&said);
         }
+    }
+    if let Err(why) = limit(&mut site, options, onlooker) {
+        return refused(options, 125, why, site);
     }
     let others: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
     let mut guard = Guard::make(&site, options, onlooker).unwrap_or_else(|error| {
@@ -140,6 +143,42 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.finish(receipt)
 }
 
+/// Sets the limits; why the command is not to be started without those that cannot be had.
+fn limit(site: &mut Site, options: &JobOptions, onlooker: &mut dyn Onlooker) -> Result<(), String> {
+    // One line for all that fail for the same reason.
+    let mut said: Vec<(Vec<&str>, String)> = Vec::new();
+    for Unmet { limit, why } in site.limit(&options.limits) {
+        let option = match limit {
+            "memory_max" => "--memory",
+            "cpu_max" => "--cpus",
+            "pids_max" => "--pids",
+            other => other,
+        };
+        match said.iter_mut().find(|(_, known)| *known == why) {
+            Some((names, _)) => names.push(option),
+            None => said.push((vec![option], why)),
+        }
+    }
+    let said = said
+        .into_iter()
+        .map(|(names, why)| format!("{} cannot be enforced: {why}", names.join(", ")));
+    let said: Vec<String> = said.collect();
+    if said.is_empty() {
+        return Ok(());
+    }
+    if !options.limits_optional {
+        return Err(format!(
+            "limit the command: {}; --limits=optional runs it without",
+            said.join("; ")
+        ));
+    }
+    for line in &said {
+        onlooker.note(&format!("{line}; the command runs without"));
+    }
+    site.unmet = said;
+    Ok(())
+}
+
 /// What we take over: what ends us, what is passed on, and what tells of children and terminals.
 fn wanted(ignored: u64, options: &JobOptions) -> Vec<Number> {
     let is_ignored = |signal: &Signal| ignored & (1 << (signal.number() - 1)) != 0;
@@ -174,87 +213,8 @@ fn refused(options: &JobOptions, code: u8, text: String, site: Site) -> JobEnd {
     runner.finish(None)
 }
 
-/// What is known of a command whose `run` was killed.
-#[derive(Debug)]
-pub(super) struct Orphan {
-    pub(super) main: ProcId,
-    pub(super) mark: Option<u64>,
-    pub(super) mark_id: Option<u64>,
-    /// Keeps the mark's number its own.
-    pub(super) mark_held: Option<OwnedFd>,
-    pub(super) in_cgroup: bool,
-}
-
-impl Orphan {
-    /// A newborn in words that [`Orphan::parse`] reads.
-    pub(super) fn words(born: &Born, in_cgroup: bool) -> String {
-        let mark = born.mark.as_ref();
-        format!(
-            "{} {} {} {} {}",
-            born.id.pid,
-            born.id.start_time,
-            mark.map_or(0, |mark| mark.inode),
-            mark.and_then(|mark| mark.id).unwrap_or(0),
-            u8::from(in_cgroup),
-        )
-    }
-
-    pub(super) fn parse(text: &[u8], mark_held: Option<OwnedFd>) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let mut numbers = text.split(' ').map(str::parse::<u64>);
-        let mut next = || numbers.next()?.ok();
-        let main = ProcId {
-            pid: u32::try_from(next()?).ok()?,
-            start_time: next()?,
-        };
-        Some(Self {
-            main,
-            mark: next().filter(|mark| *mark != 0),
-            mark_id: next().filter(|id| *id != 0),
-            in_cgroup: next()? != 0,
-            mark_held,
-        })
-    }
-}
-
-/// Ends, with proof, what a run that was killed left behind.
-pub(super) fn end_orphan(
-    mut site: Site,
-    orphan: Option<Orphan>,
-    options: &JobOptions,
-    reaper: Option<u32>,
-) -> JobEnd {
-    use crate::core::{Containment, ScanQuality};
-    if site.tree.is_some() {
-        site.settle_containment();
-    } else {
-        site.guarantee.containment = Containment::ProcessGroup;
-    }
-    site.guarantee.scan = match orphan.as_ref().and_then(|orphan| orphan.mark) {
-        Some(_) => ScanQuality::Marked,
-        None => ScanQuality::Descent,
-    };
-    if let Some(aux) = site.aux().filter(|aux| aux.is_dir()) {
-        site.kill(&aux, KILL_SETTLE);
-        crate::sys::cgroup::remove_tree(&aux);
-    }
-    let job = Job::orphaned(options.settings.clone(), site.guarantee, now());
-    let mut runner = Runner::new(options, site, job);
-    runner.orphan_reaper = reaper.filter(|pid| *pid != 0);
-    runner.inherited_any = true;
-    if let Some(orphan) = orphan {
-        runner.main_id = Some(orphan.main);
-        runner.mark = orphan.mark;
-        runner.mark_id = orphan.mark_id;
-        runner.mark_held = orphan.mark_held;
-    }
-    runner.take_census(None);
-    let receipt = runner.work(None);
-    runner.finish_as(receipt, false)
-}
-
 impl<'a> Runner<'a> {
-    fn new(options: &'a JobOptions, site: Site, job: Job) -> Self {
+    pub(super) fn new(options: &'a JobOptions, site: Site, job: Job) -> Self {
         Self {
             options,
             onlooker: None,
@@ -323,7 +283,7 @@ impl<'a> Runner<'a> {
     // ---- the loop -----------------------------------------------------------------------
 
     /// Until the verdict.
-    fn work(&mut self, signals: Option<&Signals>) -> Option<Box<Receipt>> {
+    pub(super) fn work(&mut self, signals: Option<&Signals>) -> Option<Box<Receipt>> {
         loop {
             while let Some(ask) = self.job.poll() {
                 if let Some(receipt) = self.carry_out(ask) {
@@ -439,144 +399,6 @@ impl<'a> Runner<'a> {
         Some(populated)
     }
 
-    // ---- children and signals -----------------------------------------------------------
-
-    fn on_exec_ready(&mut self) {
-        let Some((pipe, said)) = &mut self.exec else {
-            return;
-        };
-        let mut buffer = [0; 64];
-        let ended = loop {
-            match nix::unistd::read(&*pipe, &mut buffer) {
-                Ok(0) => break true,
-                Ok(len) => said.extend_from_slice(buffer.get(..len).unwrap_or_default()),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => break false,
-                Err(_) => break true,
-            }
-        };
-        if ended {
-            let outcome = read_exec_outcome(said);
-            self.not_started = start::not_executed(&outcome, self.options);
-            self.exec = None;
-        }
-    }
-
-    /// Takes every exit there is. Whoever ends an orphaned job has no children but guests.
-    pub(super) fn reap(&mut self) {
-        if self.main_id.is_none() || self.orphan_reaper.is_some() {
-            return;
-        }
-        let main = self.main_id.map(|id| id.pid);
-        if let Some(pid) = main.filter(|_| self.exit.is_none())
-            && reap::has_stopped(pid)
-        {
-            self.on_stopped(pid);
-        }
-        while let Ok(Some(reaped)) = reap::reap_next() {
-            let exit = match reaped.ended {
-                Ended::Code(code) => Exit::Code(code),
-                Ended::Signal { signal, core } => Exit::Signal { signal, core },
-            };
-            if Some(reaped.pid) == main && self.exit.is_none() {
-                self.on_main_exited(exit);
-            } else if self
-                .aux
-                .as_ref()
-                .is_some_and(|(_, born)| born.id.pid == reaped.pid)
-            {
-                self.on_aux_exited(exit);
-            } else if Some(reaped.pid) == self.guard_pid {
-                self.guard_pid = None;
-                self.note(
-                    "the guardian was killed: if this run is killed, too, what it started lives on",
-                );
-            } else {
-                self.others.remove(&reaped.pid);
-            }
-        }
-    }
-
-    fn on_main_exited(&mut self, exit: Exit) {
-        // What it said of its exec comes before its end.
-        self.on_exec_ready();
-        self.exit = Some(exit);
-        self.main = None;
-        self.moments.ended = clock::boot_now();
-        self.take_terminal();
-        self.look_closely();
-        self.job.handle(
-            now(),
-            Event::MainExited {
-                r#gen: GENERATION,
-                exit,
-            },
-        );
-    }
-
-    fn on_signal(&mut self, number: i32) {
-        let Some(signal) = Signal::from_number(number) else {
-            return;
-        };
-        match number {
-            libc::SIGCHLD | libc::SIGTTOU => {}
-            libc::SIGCONT => self.go_on(),
-            _ if self.options.forward.contains(&signal) => {
-                if let Some(main) = &self.main {
-                    let _ = main.send(number);
-                }
-            }
-            _ => self.job.on_signal(now(), signal),
-        }
-    }
-
-    // ---- the terminal -------------------------------------------------------------------
-
-    /// The command was stopped: by Ctrl-Z, or because it reads in the background. As a shell
-    /// sees us, so are we.
-    fn on_stopped(&mut self, pid: u32) {
-        let Some(terminal) = &self.terminal else {
-            return;
-        };
-        let had_it = terminal.is_foreground(pid);
-        if terminal::is_orphaned() {
-            // Nobody could continue us; nor would the terminal have stopped it without us. In
-            // the background it stays stopped until somebody continues us.
-            if had_it {
-                let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
-            }
-            return;
-        }
-        if had_it {
-            let _ = terminal.take();
-        }
-        signalfd::stop_own_group();
-        self.go_on();
-    }
-
-    /// We were continued, in the foreground or not.
-    fn go_on(&mut self) {
-        let Some(id) = self.main_id.filter(|_| self.exit.is_none()) else {
-            return;
-        };
-        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours())
-            && terminal.give_to(id.pid).is_ok()
-        {
-            self.in_front = true;
-        }
-        let _ = crate::sys::signal::send_group(id.pid, libc::SIGCONT);
-    }
-
-    fn take_terminal(&mut self) {
-        let group = self.main_id.map(|id| id.pid);
-        if let (Some(terminal), Some(group)) = (&self.terminal, group)
-            && std::mem::take(&mut self.in_front)
-            && terminal.is_foreground(group)
-        {
-            let _ = terminal.take();
-        }
-    }
-
     // ---- the end ------------------------------------------------------------------------
 
     pub(super) fn note(&mut self, text: &str) {
@@ -589,7 +411,7 @@ impl<'a> Runner<'a> {
         self.finish_as(receipt, true)
     }
 
-    fn finish_as(mut self, receipt: Option<Box<Receipt>>, remove: bool) -> JobEnd {
+    pub(super) fn finish_as(mut self, receipt: Option<Box<Receipt>>, remove: bool) -> JobEnd {
         let lingers = receipt
             .as_ref()
             .is_some_and(|receipt| receipt.verdict == crate::core::Verdict::Lingering);
@@ -621,6 +443,7 @@ impl<'a> Runner<'a> {
                 wall_ms: clock::wall_now_ms(),
             },
             notes: self.site.notes,
+            unmet: self.site.unmet,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod basics;
 mod killed;
 mod leaks;
+mod limits;
 mod places;
 mod signals;
 mod terminal;
