@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nought::api::{RunProcess, RunReport};
-use nought::cli::{self, Demand, InitArgs, Leaks, RunArgs, Teller};
+use nought::cli::{self, Cleared, Demand, InitArgs, Leaks, RunArgs, Teller};
 use nought::driver::Options;
 use nought::init::Home;
 use nought::logs;
-use nought::run::{self, CpuMax, Guarantee, JobOptions, JobSettings, Limits, Onlooker, Signal};
-use nought::{init, sys};
+use nought::run::{
+    self, CpuMax, Guarantee, JobOptions, JobSettings, Left, Limits, Onlooker, Signal,
+};
+use nought::{api, init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
 const DEADLINE_CONTAINER: Duration = Duration::from_secs(25);
 /// And within this elsewhere.
 const DEADLINE_HOST: Duration = Duration::from_secs(90);
+/// How long the proof may take that nothing is left of a killed run.
+const CLEAN: Duration = Duration::from_secs(5);
 /// A line of a log is rarely longer.
 const USUAL_LINE_BYTES: usize = 128;
 /// Where Kubernetes looks for a container's last words (terminationMessagePath's default).
@@ -35,9 +39,22 @@ fn main() -> ExitCode {
         };
         init::run(options(args), &home)
     };
-    cli::run(std::env::args_os(), init, |args, teller| {
-        Ok(run::run(&job(args)?, &mut Told(teller)))
-    })
+    let job =
+        |args: &RunArgs, teller: &mut Teller<'_>| Ok(run::run(&job(args)?, &mut Told(teller)));
+    let clean = || run::clean(CLEAN).into_iter().map(cleared).collect();
+    cli::run(std::env::args_os(), init, job, clean)
+}
+
+fn cleared(left: Left) -> Cleared {
+    Cleared {
+        cgroup: left.cgroup,
+        processes: left.processes,
+        verdict: left.verdict.map(|verdict| match verdict {
+            run::Verdict::Verified => api::Verdict::Verified,
+            run::Verdict::Lingering => api::Verdict::Lingering,
+            run::Verdict::Unverified => api::Verdict::Unverified,
+        }),
+    }
 }
 
 /// A run's onlooker tells it on standard error.

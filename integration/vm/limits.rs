@@ -9,7 +9,7 @@ use crate::tiny;
 /// processes.
 fn booted(name: &str) -> Machine {
     let mut machine = tiny::booted(name, "quiet");
-    machine.run("echo 0 >/sys/fs/cgroup/cgroup.procs; mkdir -p /tmp; cd /tmp");
+    machine.run("export NO_COLOR=1; echo 0 >/sys/fs/cgroup/cgroup.procs; mkdir -p /tmp; cd /tmp");
     assert_eq!(given(&mut machine, "/sys/fs/cgroup"), "");
     machine
 }
@@ -83,8 +83,8 @@ fn a_fork_bomb_meets_its_limit_and_nothing_is_left_of_it() {
     let mut machine = booted("pids");
     let said = machine.run(
         "nought run --pids 30 --leaks=allow --report r.json -- \
-         sh -c 'bomb() { bomb | bomb & sleep 1000; }; bomb & sleep 2; ps | grep -c sleep >seen'; \
-         echo; ps | grep -c '[s]leep 1000'",
+         sh -c 'bomb() { bomb | bomb & sleep 7654; }; bomb & sleep 2; ps | grep -c sleep >seen'; \
+         echo; ps | grep -c '[s]leep 7654'",
     );
     assert!(said.contains("nought run: --pids 30 was reached"), "{said}");
     assert_eq!(said.trim().lines().last().unwrap().trim(), "0", "{said}");

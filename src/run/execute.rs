@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use super::guardian::Guard;
 use super::start;
 use super::watch::{Runner, now};
 use crate::core::{
@@ -140,6 +141,9 @@ impl Runner<'_> {
 
     fn fence(&mut self, op: OpId) {
         self.unwatch();
+        // Nobody lives who would have to be ended for us; it goes while we remove the cgroup.
+        self.guard_pid = None;
+        self.guard.as_ref().map(Guard::end);
         let result = match self.site.job() {
             None => Fence::Removed,
             Some(dir) => {

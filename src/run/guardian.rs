@@ -68,10 +68,15 @@ impl Guard {
         guard::send(&self.line, text.as_bytes(), mark)
     }
 
-    /// Ends it: there is nothing to guard any more.
-    pub(super) fn dismiss(self) {
+    /// Ends it without waiting: there is nothing to guard any more.
+    pub(super) fn end(&self) {
         // That it is gone already is what is wanted.
         let _ = self.guardian.handle.send(libc::SIGKILL);
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub(super) fn dismiss(self) {
+        self.end();
         if self.guardian.handle.ends_within(DEATH_BOUND) && self.guardian.is_child {
             let _ = reap::reap_pid(self.guardian.pid);
         }

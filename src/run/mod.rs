@@ -29,10 +29,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::{RunProcess, RunReport};
-pub use crate::core::{Containment, Guarantee, JobSettings, ScanQuality, Signal};
+pub use crate::core::{Containment, Guarantee, JobSettings, ScanQuality, Signal, Verdict};
 
 pub use crate::sys::limits::{CpuMax, Limits};
-pub use leftovers::clean;
+pub use leftovers::{Left, clean};
 
 /// What is to be run, and how.
 #[derive(Clone, Debug)]

@@ -312,7 +312,7 @@ impl Site {
     pub(super) fn remove(&mut self) -> Option<String> {
         self.take_limits_back();
         let tree = self.tree.as_ref()?;
-        match cgroup::remove_tree(tree) {
+        match cgroup::remove_with(tree, GUARDIAN) {
             Removal::Removed => {
                 self.tree = None;
                 None

@@ -70,6 +70,7 @@ pub(super) struct Runner<'a> {
     pub(super) exit: Option<Exit>,
     pub(super) moments: Moment,
     pub(super) guard_pid: Option<u32>,
+    pub(super) guard: Option<Guard>,
     notify: Option<EventsFile>,
     reread: Option<(Time, usize)>,
     timer: Option<BootTimer>,
@@ -89,7 +90,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     };
     let mut site = Site::make();
     if let Some(base) = &site.base {
-        for said in leftovers::end_all(base, options) {
+        for said in leftovers::end_all(base, options, &site.id) {
             onlooker.note(&said);
         }
     }
@@ -131,13 +132,14 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.others = others;
     runner.guard_pid = guard.as_ref().map(Guard::pid);
     runner.others.extend(runner.guard_pid);
+    runner.guard = guard;
     runner.terminal = terminal;
     runner.in_front = in_front;
     runner.take_in(born);
     runner.watch();
     let receipt = runner.work(Some(&signals));
     runner.take_terminal();
-    if let Some(guard) = guard {
+    if let Some(guard) = runner.guard.take() {
         guard.dismiss();
     }
     runner.finish(receipt)
@@ -245,6 +247,7 @@ impl<'a> Runner<'a> {
                 ..Moment::default()
             },
             guard_pid: None,
+            guard: None,
             notify: None,
             reread: None,
             timer: None,
