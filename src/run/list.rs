@@ -84,6 +84,17 @@ impl Runner<'_> {
         }
     }
 
+    /// Who is kept where the pass came upon them: below somebody who is kept, elsewhere.
+    pub(super) fn list_kept(&mut self, found: &[ProcStat]) {
+        let known: BTreeSet<u32> = self.kept.iter().map(|process| process.pid).collect();
+        let new = found.iter().map(|stat| stat.pid);
+        let new: Vec<u32> = new.filter(|pid| !known.contains(pid)).collect();
+        if !new.is_empty() {
+            let mut described = self.describe(&new);
+            self.kept.append(&mut described);
+        }
+    }
+
     /// What runs when the time is over.
     pub(super) fn show_evidence(&mut self) {
         let pids = match self.site.job() {

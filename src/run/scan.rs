@@ -23,6 +23,7 @@ impl Runner<'_> {
             self.list_escapees(&found);
             self.pass(false)
         };
+        self.list_kept(&result.kept);
         if !lives {
             self.alive = result.alive.iter().map(|stat| stat.pid).collect();
         }
