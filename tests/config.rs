@@ -305,7 +305,7 @@ web.yaml:6:1: error: unknown key `zzz`
     zzz: 1
     ^^^
     hint: the keys are exec, test, ready, oneshot, after, requires, stop_after, role, stop, signal, shutdown_timeout, \
-exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj; one of your own may begin with `x-`
+exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, pid_namespace, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj; one of your own may begin with `x-`
 "
     );
 }
@@ -759,7 +759,7 @@ enum TheirLog {
 /// A file as somebody may have written it for zinit: its keys with values of all kinds, and
 /// others that it passes over.
 fn for_zinit(random: &mut Random) -> String {
-    const KEYS: [&str; 26] = [
+    const KEYS: [&str; 27] = [
         "exec",
         "exec",
         "exec",
@@ -779,6 +779,7 @@ fn for_zinit(random: &mut Random) -> String {
         "kill_timeout",
         "remain",
         "survivors",
+        "pid_namespace",
         "min_guarantee",
         "umask",
         "nice",
@@ -1011,4 +1012,26 @@ fn libyaml_sees_the_same_values() {
         }
     }
     assert!(both > 200 && compared > 200, "{both} {compared}");
+}
+
+#[test]
+fn a_pid_namespace_is_asked_for_and_nobody_survives_it() {
+    let own = good("exec: a\npid_namespace: true\nmin_guarantee: pid-namespace\n");
+    assert!(own.pid_namespace && !good("exec: a\n").pid_namespace);
+    let least = own.min_guarantee.unwrap();
+    assert_eq!(least.containment, Containment::PidNamespace);
+    let here = Guarantee {
+        containment: Containment::Subreaper,
+        scan: ScanQuality::Descent,
+    };
+    assert!(own.guarantee(here).meets(least));
+    assert_eq!(own.guarantee(Guarantee::default()), Guarantee::default());
+    assert_eq!(
+        bad("exec: a\npid_namespace: true\nsurvivors: {keep: [a]}\n"),
+        "web.yaml:3:12: error: nobody survives the end of a pid namespace
+    survivors: {keep: [a]}
+               ^
+    hint: take `survivors` out, or `pid_namespace`
+"
+    );
 }

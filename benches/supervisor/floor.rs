@@ -212,6 +212,8 @@ fn spawn_in(dir: &Path, words: &str) -> Born {
         cgroup: Some(dir.to_path_buf()),
         mark: true,
         join: None,
+        pid_namespace: None,
+        enter: None,
         new_session: true,
         job: None,
         attributes: spawn::Attributes::default(),

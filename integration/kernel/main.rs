@@ -38,6 +38,7 @@ mod hostile;
 mod machine;
 mod order;
 mod output;
+mod pid_namespace;
 mod pods;
 mod readiness;
 mod ready;

@@ -12,9 +12,10 @@ use crate::core::{
 /// The kernel keeps so many bytes of a command's name (proc_pid_comm(5)).
 const COMM_BYTES: usize = 15;
 
-const WORDS: [(&str, Level); 5] = [
+const WORDS: [(&str, Level); 6] = [
     ("cgroup-kill", Level::Holds(Containment::CgroupKill)),
     ("cgroup-signal", Level::Holds(Containment::CgroupSignal)),
+    ("pid-namespace", Level::Holds(Containment::PidNamespace)),
     ("subreaper", Level::Holds(Containment::Subreaper)),
     ("marked", Level::Tells(ScanQuality::Marked)),
     ("descent", Level::Tells(ScanQuality::Descent)),
@@ -70,9 +71,20 @@ impl Reader<'_> {
             self.restart_in_vain(fields, spec, stops_all);
         }
         self.contradictions(fields, spec);
-        if let Some(keep) = self.key("survivors", fields, Reader::survivors) {
-            spec.keep = keep;
-        }
+        let own_pids = self.key("pid_namespace", fields, |reader, node| {
+            reader.bool("pid_namespace", node)
+        });
+        spec.pid_namespace = own_pids.unwrap_or_default();
+        let own_pids = spec.pid_namespace;
+        let keep = self.key("survivors", fields, |reader, node| {
+            if own_pids {
+                let message = "nobody survives the end of a pid namespace".into();
+                let hint = Some("take `survivors` out, or `pid_namespace`".into());
+                reader.error(node.mark, message, hint);
+            }
+            reader.survivors(node)
+        });
+        spec.keep = keep.unwrap_or_default();
         spec.min_guarantee = self.key("min_guarantee", fields, Reader::min_guarantee);
     }
 

@@ -80,7 +80,7 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
         restarts: view.starts.saturating_sub(1),
         processes: 0,
         memory_bytes: None,
-        guarantee: core.guarantee().to_string(),
+        guarantee: view.spec.guarantee(core.guarantee()).to_string(),
         last_exit: view.last.and_then(|last| last.exit).map(exit),
         next_start_ms: view.next_start.map(millis),
         left_ms: view.left.map(millis),

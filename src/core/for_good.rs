@@ -101,8 +101,9 @@ impl Supervisor {
 
     /// Why this place does not promise what the service asks for at least; `None`: it does.
     pub(super) fn below_guarantee(&self, id: ServiceId) -> Option<String> {
-        let least = self.services.get(&id)?.spec.min_guarantee?;
-        let here = self.settings.guarantee;
+        let spec = &self.services.get(&id)?.spec;
+        let least = spec.min_guarantee?;
+        let here = spec.guarantee(self.settings.guarantee);
         if here.meets(least) {
             return None;
         }

@@ -144,7 +144,7 @@ impl Supervisor {
         let mut ladder = Ladder::new(
             &self.out,
             spec,
-            self.settings.guarantee,
+            spec.guarantee(self.settings.guarantee),
             *run,
             cause,
             budget,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::Check;
-use super::receipt::Guarantee;
+use super::receipt::{Containment, Guarantee};
 use super::signal::Signal;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
@@ -54,6 +54,8 @@ pub struct Spec {
     pub remain: bool,
     /// Command names (`*` and `?` stand for anything) of processes that a stop lets live.
     pub keep: Vec<String>,
+    /// It runs in a pid namespace of its own, whose end is its processes' end.
+    pub pid_namespace: bool,
     /// It is not started where less than this can be promised.
     pub min_guarantee: Option<Guarantee>,
     /// What its end means to everything else, when it is not started again.
@@ -105,6 +107,7 @@ impl Spec {
             dir: "/".into(),
             remain: false,
             keep: Vec::new(),
+            pid_namespace: false,
             min_guarantee: None,
             on_end: EndAction::Ignore,
             on_failure: EndAction::Ignore,
@@ -117,6 +120,19 @@ impl Spec {
             limits: BTreeMap::new(),
             nice: None,
             oom_score_adj: None,
+        }
+    }
+
+    /// What can be promised for it where `here` is what the place offers: a pid namespace of its
+    /// own holds it where no cgroup does.
+    pub fn guarantee(&self, here: Guarantee) -> Guarantee {
+        let own = match self.pid_namespace {
+            true => Containment::PidNamespace,
+            false => Containment::ProcessGroup,
+        };
+        Guarantee {
+            containment: here.containment.min(own),
+            ..here
         }
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::first::First;
 use super::generation::{Aux, Generation};
 use super::ladder::KILL_SETTLE;
 use super::message::{AuxBorn, Message};
@@ -14,11 +15,13 @@ use super::resolve::{self, Resolved};
 use super::run::{Driver, now};
 use super::store::chain;
 use super::translate::failed;
-use crate::core::{AuxKind, Check, Event, Failed, GenId, OpId, ScanQuality, ServiceId, Spec};
+use crate::core::{
+    AuxKind, Check, Event, Failed, GenId, OpId, Reach, ScanQuality, ServiceId, Spec,
+};
 use crate::logs::{Command, Mode, WriteEnds};
 use crate::state::Completion;
 use crate::sys::rlimit::OpenFiles;
-use crate::sys::spawn::{self, Born, Prepared, SpawnError};
+use crate::sys::spawn::{self, Born, Forward, Prepared, SpawnError, World};
 use crate::sys::{SysError, cgroup, clock, heap, rlimit, signal};
 
 /// The variable by which a process's environment names its generation.
@@ -35,7 +38,8 @@ impl Driver {
         };
         let dir = self.place.generation_dir(&spec.name, r#gen);
         let marker = self.place.marker(&spec.name, r#gen);
-        let generation = Generation::new(service, spec.name.clone(), dir, marker);
+        let mut generation = Generation::new(service, spec.name.clone(), dir, marker);
+        generation.own_pids = spec.pid_namespace;
         let spec = resolve::is_needed(spec).then(|| spec.clone());
         self.gens.insert(r#gen, Box::new(generation));
         match spec {
@@ -93,7 +97,10 @@ impl Driver {
         self.starts.push(self.reported(move || {
             let record = place.record(&spec, r#gen, dir.clone(), &marker);
             let main = dir.as_ref().map(|d| d.join("main"));
-            let what = program.spec(&spec, &spec.exec, stdio, &marker, main);
+            let what = spawn::Spec {
+                pid_namespace: forward(&spec),
+                ..program.spec(&spec, &spec.exec, stdio, &marker, main)
+            };
             let result = (|| {
                 if let Some(dir) = &dir {
                     place.make_generation(dir).map_err(SpawnError::NotBorn)?;
@@ -186,6 +193,10 @@ impl Driver {
         let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
         let mut outputs = Vec::new();
         let stdio = self.stdio(&spec, command, &mut outputs);
+        let (stdio, enter) = match self.world_of(r#gen) {
+            Ok(enter) => (stdio, enter),
+            Err(error) => (stdio.and(Err(failed(&error))), None),
+        };
         let mut run = Aux {
             kind,
             dir: dir.clone(),
@@ -219,6 +230,7 @@ impl Driver {
                 // start.
                 mark: false,
                 join,
+                enter,
                 ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
             };
             let result = (|| {
@@ -232,6 +244,12 @@ impl Driver {
             })();
             Message::AuxStarted { r#gen, aux, result }
         }));
+    }
+
+    /// The namespaces that a command of a generation is to be born in, where they are not ours.
+    fn world_of(&self, r#gen: GenId) -> Result<Option<World>, SysError> {
+        let first = self.gens.get(&r#gen).and_then(|g| g.first.as_ref());
+        first.map(First::world).transpose()
     }
 
     /// Ends whatever is left of an auxiliary command: at once, or when its start has come back.
@@ -309,11 +327,23 @@ impl Program {
             cgroup,
             mark: self.mark,
             join: None,
+            pid_namespace: None,
+            enter: None,
             new_session: true,
             job: None,
             attributes: resolve::attributes(spec, &self.resolved.run_as),
         }
     }
+}
+
+/// Whether it gets a pid namespace of its own, and who gets the signals for its main process.
+fn forward(spec: &Spec) -> Option<Forward> {
+    let to = match spec.signal_to {
+        Reach::Main => Forward::Program,
+        // `all` are signalled one by one; what a client sends goes to the group.
+        Reach::Group | Reach::All => Forward::Group,
+    };
+    spec.pid_namespace.then_some(to)
 }
 
 /// A service that asks for a mark does not run without one.

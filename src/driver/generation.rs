@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
+use super::first::First;
 use super::resolve::Resolved;
 use crate::core::{AuxKind, Foreigner, OpId, ServiceId, Time};
 use crate::logs::Output;
@@ -66,6 +67,9 @@ pub(super) struct Generation {
     /// was read.
     pub(super) resolving: Option<AbortHandle>,
     pub(super) resolved: Arc<Resolved>,
+    /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
+    pub(super) own_pids: bool,
+    pub(super) first: Option<First>,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<u32>,
 }
@@ -149,6 +153,8 @@ impl Generation {
             remains: false,
             resolving: None,
             resolved: Arc::default(),
+            own_pids: false,
+            first: None,
             kept: BTreeSet::new(),
         }
     }

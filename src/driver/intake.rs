@@ -28,6 +28,7 @@ impl Driver {
             Message::Started { r#gen, result } => self.on_started(r#gen, result),
             Message::AuxStarted { r#gen, aux, result } => self.on_aux_started(r#gen, aux, result),
             Message::ExecReady { pid } => self.on_exec_ready(pid),
+            Message::Reported { r#gen } => self.on_reported(r#gen),
             Message::Scans(results) => self.on_scans(results),
             Message::Killed {
                 r#gen,
@@ -72,12 +73,16 @@ impl Driver {
         self.start_waiting();
         self.tidy_up();
         match result {
-            Ok(born) => {
+            Ok(mut born) => {
                 let pid = born.id.pid;
+                let first = born.first.take();
                 if let Some(unmarked) = &born.unmarked {
                     self.trouble(r#gen, &format!("it has no mark: failed to {unmarked}"));
                 }
                 let (process, pipe) = self.take_in(Owner::Main(r#gen), born);
+                if let Some(first) = first {
+                    self.take_first(r#gen, &process.0, first);
+                }
                 if let Some(generation) = self.gens.get_mut(&r#gen) {
                     generation.leader = Some(pid);
                     generation.main_id = Some(process.0.id);
@@ -196,7 +201,7 @@ impl Driver {
         self.on_exec_ready(pid);
     }
 
-    fn on_exec_ready(&mut self, pid: u32) {
+    pub(super) fn on_exec_ready(&mut self, pid: u32) {
         let Some(exec) = self.execs.get_mut(&pid) else {
             return;
         };
@@ -335,13 +340,11 @@ impl Driver {
         };
         match owner {
             Owner::Main(r#gen) => {
-                if let Some(generation) = self.gens.get_mut(&r#gen) {
-                    generation.main = None;
-                    generation.stopping = true;
+                if self.first_ended(r#gen) {
+                    self.look_closely(r#gen);
+                } else {
+                    self.main_ended(r#gen, exit);
                 }
-                self.look_closely(r#gen);
-                self.core.handle(now(), Event::MainExited { r#gen, exit });
-                self.note_remains(r#gen);
             }
             Owner::Aux(r#gen, aux) => {
                 if let Some(run) = self
@@ -363,6 +366,16 @@ impl Driver {
             }
         }
         self.carry_out();
+    }
+
+    pub(super) fn main_ended(&mut self, r#gen: GenId, exit: Exit) {
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.main = None;
+            generation.stopping = true;
+        }
+        self.look_closely(r#gen);
+        self.core.handle(now(), Event::MainExited { r#gen, exit });
+        self.note_remains(r#gen);
     }
 
     /// A generation that its main process's end did not set going down is what that left running:
@@ -543,6 +556,9 @@ impl Driver {
     fn read(&mut self, r#gen: GenId) -> Option<bool> {
         let generation = self.gens.get(&r#gen)?;
         let Some(dir) = &generation.dir else {
+            if generation.own_pids {
+                return self.read_first(r#gen);
+            }
             self.count_members(r#gen);
             return None;
         };
@@ -602,7 +618,7 @@ fn populated(dir: &std::path::Path) -> Result<bool, SysError> {
     }
 }
 
-fn exit(ended: Ended) -> Exit {
+pub(super) fn exit(ended: Ended) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
         Ended::Signal { signal, core } => Exit::Signal { signal, core },

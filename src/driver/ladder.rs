@@ -27,6 +27,7 @@ impl Driver {
         generation.stopping = true;
         let number = signal.number();
         let leader = generation.leader;
+        let own_pids = generation.own_pids;
         let main = generation.main.clone();
         let dir = generation.dir.as_ref().map(|dir| dir.join("main"));
         self.take_census(r#gen);
@@ -59,7 +60,13 @@ impl Driver {
                 }
             }
             (To::Reach(_), _, Some(dir)) => {
-                return self.signal_members(r#gen, dir, number, Whom::default());
+                // The first of a pid namespace would pass it on once more.
+                let but = leader.filter(|_| own_pids);
+                let whom = Whom {
+                    but,
+                    ..Whom::default()
+                };
+                return self.signal_members(r#gen, dir, number, whom);
             }
             (To::Rest(Reach::Main), _, Some(dir)) => {
                 let whom = Whom {
@@ -79,7 +86,7 @@ impl Driver {
             // Without a cgroup a scan tells whom.
             (to, _, None) => {
                 let (but, but_group) = match to {
-                    To::Reach(_) => (None, None),
+                    To::Reach(_) => (leader.filter(|_| own_pids), None),
                     To::Rest(Reach::Main) => (leader, None),
                     To::Rest(_) => (leader, leader),
                 };
@@ -173,6 +180,9 @@ impl Driver {
         };
         generation.stopping = true;
         let Some(dir) = generation.dir.clone() else {
+            if let Some(error) = generation.kill_first() {
+                tracing::warn!("{}: failed to {error}", generation.name);
+            }
             return self.want_scan(r#gen, Wanted::Kill(op));
         };
         let place = Arc::clone(&self.place);

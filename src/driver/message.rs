@@ -31,6 +31,8 @@ pub(super) enum Message {
     },
     /// A process's exec pipe has something to say.
     ExecReady { pid: u32 },
+    /// The first process of a generation's pid namespace has something to say.
+    Reported { r#gen: GenId },
     /// What passes over /proc found for each generation that waited for one.
     Scans(Vec<((GenId, Wanted), PassResult)>),
     /// A kill is done; `moved_in` died of it and were nobody's.

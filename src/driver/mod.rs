@@ -15,6 +15,7 @@ mod check;
 mod clean;
 mod dispatch;
 mod examine;
+mod first;
 mod generation;
 mod intake;
 mod keep;

@@ -10,7 +10,7 @@ use super::generation::Generation;
 use super::message::Message;
 use super::run::{Driver, Owner, now};
 use super::translate::{self, failed};
-use crate::core::{Event, GenId, OpId};
+use crate::core::{Containment, Event, GenId, OpId};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
@@ -90,7 +90,14 @@ impl Driver {
             }
             match wanted {
                 Wanted::Scan(op) => {
-                    let mut report = translate::scanned(result, containment);
+                    let first = self.first_says(r#gen);
+                    let held = match first {
+                        Some(_) => containment.min(Containment::PidNamespace),
+                        None => containment,
+                    };
+                    let mut report = translate::scanned(result, held);
+                    // Once it is empty it stays so: read after the pass is as good as before.
+                    report.populated = first.or(report.populated);
                     if let Some(generation) = self.gens.get(&r#gen) {
                         report.foreign.extend(generation.moved_in.iter().cloned());
                     }
@@ -98,7 +105,8 @@ impl Driver {
                         .handle(now(), Event::Scanned { r#gen, op, report });
                 }
                 Wanted::Kill(op) => {
-                    let report = translate::killed_by_pass(&result);
+                    let mut report = translate::killed_by_pass(&result);
+                    report.populated = self.first_says(r#gen).or(report.populated);
                     self.core.handle(now(), Event::Killed { r#gen, op, report });
                 }
                 Wanted::Count => {
@@ -119,6 +127,10 @@ impl Driver {
             }
         }
         self.begin_scans();
+    }
+
+    fn first_says(&self, r#gen: GenId) -> Option<bool> {
+        self.gens.get(&r#gen)?.populated_by_first()
     }
 
     fn signal_each(&mut self, r#gen: GenId, number: i32, to: Vec<ProcId>) {

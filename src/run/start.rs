@@ -189,6 +189,8 @@ fn spec(options: &JobOptions, site: &Site, ours: &Ours<'_>) -> Spec {
         cgroup: site.job(),
         mark: true,
         join: None,
+        pid_namespace: None,
+        enter: None,
         new_session: false,
         job: Some(Job {
             terminal: ours.terminal.and_then(Terminal::try_clone),
@@ -281,6 +283,8 @@ pub(super) fn start_aux(
         cgroup,
         mark: false,
         join: None,
+        pid_namespace: None,
+        enter: None,
         new_session: true,
         job: None,
         attributes: spawn::Attributes::default(),

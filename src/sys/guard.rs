@@ -207,7 +207,7 @@ fn close_range(first: RawFd, last: RawFd) {
 fn rename() {
     // SAFETY: prctl reads a string that ends with a NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"nought-guardian".as_ptr()) };
-    let Some([arg_start, arg_end, env_start, env_end]) = areas() else {
+    let Some([arg_start, arg_end, env_start, env_end]) = procfs::own_strings() else {
         return;
     };
     let wipe = |start: usize, end: usize| {
@@ -224,21 +224,6 @@ fn rename() {
     let length = NAME.len().min(arg_end.saturating_sub(arg_start + 1));
     // SAFETY: `length` bytes of the area just wiped, one less than it has.
     unsafe { std::ptr::copy_nonoverlapping(NAME.as_ptr(), arg_start as *mut u8, length) };
-}
-
-/// Where exec put our arguments and environment: fields 48 to 51 of our stat file.
-fn areas() -> Option<[usize; 4]> {
-    let text = procfs::read_file(Path::new("/proc/self/stat")).ok()?;
-    let text = std::str::from_utf8(&text).ok()?;
-    let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
-    // The first of these is field 3.
-    let mut found = fields.by_ref().skip(45).map(str::parse::<usize>);
-    Some([
-        found.next()?.ok()?,
-        found.next()?.ok()?,
-        found.next()?.ok()?,
-        found.next()?.ok()?,
-    ])
 }
 
 // ---- what it is told ----------------------------------------------------------------------

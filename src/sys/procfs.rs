@@ -18,6 +18,11 @@ use nix::unistd::read;
 
 use super::{SysError, listing, namespace};
 
+mod own;
+
+pub(super) use own::own_strings;
+pub use own::{has_capability, own_mark, pid_namespace};
+
 /// A process by a name that is never used twice within a boot: its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProcId {
@@ -506,27 +511,6 @@ fn gone_is_default<T: Default>(result: Result<T, SysError>) -> Result<T, SysErro
         Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ESRCH) => Ok(T::default()),
         other => other,
     }
-}
-
-/// The inode number of our pid namespace: pids mean something within one only.
-pub fn pid_namespace() -> Result<u64, SysError> {
-    let path = Path::new("/proc/self/ns/pid");
-    let stat = nix::sys::stat::stat(path).map_err(|e| SysError::at("look at", path, e))?;
-    Ok(stat.st_ino)
-}
-
-/// The inode number of our own time namespace.
-pub fn own_mark() -> Result<u64, SysError> {
-    Proc::open()?.mark_at("self/ns/time")
-}
-
-/// Whether our effective capabilities hold this one (capabilities(7)).
-pub fn has_capability(capability: u32) -> bool {
-    let status = read_file(Path::new("/proc/self/status")).unwrap_or_default();
-    let status = String::from_utf8_lossy(&status);
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    effective.is_some_and(|set| set >> capability & 1 == 1)
 }
 
 /// Whether `path` is `prefix` or below it, by whole names.

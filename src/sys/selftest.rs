@@ -281,6 +281,8 @@ fn start(
         cgroup: scratch.map(Path::to_path_buf),
         mark: true,
         join: None,
+        pid_namespace: None,
+        enter: None,
         new_session: true,
         job: None,
         attributes: spawn::Attributes::default(),

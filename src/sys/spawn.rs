@@ -23,27 +23,28 @@
 )]
 
 mod child;
+mod newborn;
 mod outcome;
+mod pid_namespace;
 mod prepare;
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{pipe2, write};
 
 pub use outcome::{ExecOutcome, Stage, read_exec_outcome};
+pub use pid_namespace::{Forward, REPORT, Report, World};
 pub use prepare::{Attributes, Job, Prepared, RunAs, SpawnMethod, Spec, Stdio};
 
+use super::SysError;
 use super::pidfd::PidFd;
-use super::procfs::{self, Proc, ProcId};
-use super::{SysError, clock, namespace};
+use super::procfs::ProcId;
+use newborn::{describe, find_out};
 
 /// A time namespace of a process's own, inherited by all its descendants through fork, exec,
 /// setsid, a wiped environment and a change of cgroup.
@@ -70,6 +71,19 @@ pub struct Born {
     pub unmarked: Option<SysError>,
     /// Says how its exec went, at EOF: [`read_exec_outcome`]. Non-blocking.
     pub exec_pipe: OwnedFd,
+    /// What belongs to a pid namespace of its own, if it was to have one: then it is the first
+    /// process of that, and the program's process is its child.
+    pub first: Option<FirstBorn>,
+}
+
+/// What the parent has of the first process of a new pid namespace.
+#[derive(Debug)]
+pub struct FirstBorn {
+    /// What happens to the program, as [`Report`]s of [`REPORT`] bytes; EOF when the first
+    /// process is gone. Non-blocking.
+    pub reports: OwnedFd,
+    /// The namespaces, for others of the same start to enter.
+    pub world: World,
 }
 
 /// Why there is no process, or will soon be none any more.
@@ -102,6 +116,8 @@ impl std::error::Error for SpawnError {}
 /// CLONE_CLEAR_SIGHAND overflow their type to 0.
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_NEWTIME: u64 = 0x80;
+const CLONE_NEWNS: u64 = 0x2_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -140,8 +156,12 @@ pub fn spawn(
 ) -> Result<Born, SpawnError> {
     let (born, go) = {
         let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipes = Pipes::new().map_err(SpawnError::NotBorn)?;
-        let newborn = clone_with(prepared, &pipes).map_err(SpawnError::NotBorn)?;
+        let pipes = Pipes::new(prepared.pid_namespace.is_some()).map_err(SpawnError::NotBorn)?;
+        let newborn = match &prepared.enter {
+            Some(world) => world.born_here(|| clone_with(prepared, &pipes)),
+            None => clone_with(prepared, &pipes),
+        };
+        let newborn = newborn.map_err(SpawnError::NotBorn)?;
         take_over(prepared, newborn, pipes)?
     };
     let pid = born.id.pid;
@@ -173,18 +193,21 @@ struct Pipes {
     exec_read: OwnedFd,
     exec_write: OwnedFd,
     go: GoPipe,
+    /// Read and write end of the reports of a pid namespace's first process.
+    reports: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Pipes {
-    fn new() -> Result<Self, SysError> {
+    fn new(reports: bool) -> Result<Self, SysError> {
         let failed = |e| SysError::new("make a pipe for", "a new process", e);
-        let (exec_read, exec_write) =
-            pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed)?;
+        let nonblocking = || pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed);
+        let (exec_read, exec_write) = nonblocking()?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
         Ok(Self {
             exec_read,
             exec_write,
             go: GoPipe { read, write },
+            reports: reports.then(nonblocking).transpose()?,
         })
     }
 }
@@ -230,6 +253,15 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
             .map(AsRawFd::as_raw_fd),
         unshare_time: prepared.mark && prepared.method == SpawnMethod::ForkThenWrite,
         join_time: prepared.join.as_ref().map(AsRawFd::as_raw_fd),
+        join_mounts: prepared.enter.as_ref().map(|w| w.mounts().as_raw_fd()),
+        first: (prepared.pid_namespace.zip(pipes.reports.as_ref())).map(
+            |(forward, (_, reports))| pid_namespace::First {
+                forward,
+                reports: reports.as_raw_fd(),
+                session: prepared.new_session,
+                named: pid_namespace::named(),
+            },
+        ),
         limits: (limits.as_ptr(), limits.len()),
         nice: attributes.nice,
         oom_score_adj: prepared
@@ -256,7 +288,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         .thread_swap_mask(SigmaskHow::SIG_SETMASK)
         .map_err(|e| SysError::new("block signals before", "a clone", e))?;
     let newborn = match prepared.method {
-        SpawnMethod::ForkThenWrite => fork_child(&plan),
+        SpawnMethod::ForkThenWrite => fork_child(prepared, &plan),
         _ => clone3_child(prepared, &plan),
     };
     // Cannot fail with a mask that came from the kernel; and if it did, nothing could be done.
@@ -265,7 +297,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
 }
 
 fn clone3_child(prepared: &Prepared, plan: &child::Plan) -> Result<Newborn, SysError> {
-    let failed = |e| not_created("clone3", e);
+    let failed = |e| not_created("clone3", prepared, e);
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -278,6 +310,9 @@ fn clone3_child(prepared: &Prepared, plan: &child::Plan) -> Result<Newborn, SysE
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(u64::MAX);
     }
     let mut unmarked = None;
+    if prepared.pid_namespace.is_some() {
+        args.flags |= CLONE_NEWPID | CLONE_NEWNS;
+    }
     if prepared.mark {
         args.flags |= CLONE_NEWTIME;
     }
@@ -321,14 +356,33 @@ fn clone3(args: &CloneArgs, plan: &child::Plan) -> Result<u32, Errno> {
     }
 }
 
-fn not_created(how: &str, errno: Errno) -> SysError {
+fn not_created(how: &str, prepared: &Prepared, errno: Errno) -> SysError {
+    if prepared.pid_namespace.is_some() && matches!(errno, Errno::EPERM | Errno::ENOSPC) {
+        return SysError::new("make a pid namespace with", how, errno)
+            .limited_by(
+                Errno::EPERM,
+                "it takes CAP_SYS_ADMIN, and a seccomp filter that lets it",
+            )
+            .limited_by(
+                Errno::ENOSPC,
+                "user.max_pid_namespaces, or 32 of them nested",
+            );
+    }
     SysError::new("create a process with", how, errno)
         .limited_by(Errno::EAGAIN, "pids.max, kernel.pid_max or RLIMIT_NPROC")
 }
 
-fn fork_child(plan: &child::Plan) -> Result<Newborn, SysError> {
-    // SAFETY: as for clone3 above: the child makes only raw system calls and never returns.
-    let pid = Errno::result(unsafe { libc::fork() }).map_err(|e| not_created("fork", e))?;
+fn fork_child(prepared: &Prepared, plan: &child::Plan) -> Result<Newborn, SysError> {
+    let pid = match prepared.pid_namespace {
+        Some(_) => {
+            let flags = CLONE_NEWPID | CLONE_NEWNS | libc::SIGCHLD as u64;
+            // SAFETY: the old clone without CLONE_VM and without a stack is a fork; as below.
+            Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })
+        }
+        // SAFETY: as for clone3 above: the child makes only raw system calls and never returns.
+        None => Errno::result(unsafe { libc::fork() }).map(i64::from),
+    };
+    let pid = pid.map_err(|e| not_created("fork", prepared, e))?;
     if pid == 0 {
         // SAFETY: this is the child of a fork.
         unsafe { child::run(plan) }
@@ -351,6 +405,7 @@ fn take_over(
         exec_read,
         exec_write,
         go,
+        reports,
     } = pipes;
     drop(exec_write);
     let pid = newborn.pid;
@@ -362,123 +417,23 @@ fn take_over(
     let unmarked = newborn
         .unmarked
         .map(|e| SysError::new("give a mark to", describe(pid), e));
-    match find_out(prepared, pid, pidfd.as_ref(), unmarked, &exec_read) {
-        Ok((id, mark, unmarked)) => Ok((
+    let found = find_out(prepared, pid, pidfd.as_ref(), unmarked, &exec_read);
+    let first = |(reports, _)| {
+        let world = World::of(pid)?;
+        Ok(FirstBorn { reports, world })
+    };
+    match found.and_then(|found| Ok((found, reports.map(first).transpose()?))) {
+        Ok(((id, mark, unmarked), first)) => Ok((
             Born {
                 id,
                 pidfd,
                 mark,
                 unmarked,
                 exec_pipe: exec_read,
+                first,
             },
             go,
         )),
         Err(error) => Err(stillborn(pid, pidfd.as_ref(), error)),
     }
-}
-
-/// Who was born, once it is in its cgroup, and its mark, or why it has none.
-fn find_out(
-    prepared: &Prepared,
-    pid: u32,
-    pidfd: Option<&PidFd>,
-    mut unmarked: Option<SysError>,
-    exec_read: &OwnedFd,
-) -> Result<(ProcId, Option<Mark>, Option<SysError>), SysError> {
-    if prepared.method != SpawnMethod::Clone3Into {
-        let errno = await_placed(exec_read, pid)?;
-        if errno != 0 {
-            let errno = Errno::from_raw(errno);
-            unmarked = Some(SysError::new("give a mark to", describe(pid), errno));
-        }
-    }
-    let stat = Proc::open()?.stat(pid)?.filter(|stat| !stat.is_dead());
-    let id = stat.ok_or_else(|| killed_at_birth(pid))?.id();
-    if !prepared.mark || unmarked.is_some() {
-        return Ok((id, None, unmarked));
-    }
-    match open_mark(pid, prepared.method) {
-        Ok(mark) => Ok((id, Some(mark), None)),
-        Err(_) if pidfd.is_some_and(PidFd::is_gone) => Err(killed_at_birth(pid)),
-        Err(e) => Ok((id, None, Some(e))),
-    }
-}
-
-fn describe(pid: u32) -> String {
-    format!("process {pid}")
-}
-
-fn killed_at_birth(pid: u32) -> SysError {
-    SysError::because(
-        "start",
-        describe(pid),
-        "killed before its first instruction (was its cgroup killed before?)",
-    )
-}
-
-/// How long a child may take to move itself into its cgroup; the write waits for every CPU
-/// (15 ms when rare), and for the kernel's other users of the same lock.
-const PLACED_BOUND: Duration = Duration::from_secs(10);
-
-/// Waits for the child's word that it is in its cgroup; the errno of its unshare, if any.
-fn await_placed(exec_read: &OwnedFd, pid: u32) -> Result<i32, SysError> {
-    let deadline = clock::boot_now().saturating_add(PLACED_BOUND.as_nanos() as u64);
-    let mut said = Vec::new();
-    loop {
-        let left_ms = deadline.saturating_sub(clock::boot_now()) / 1_000_000;
-        let mut fds = [PollFd::new(exec_read.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
-        let ready = match poll(&mut fds, timeout) {
-            Ok(ready) => ready,
-            Err(Errno::EINTR) => continue,
-            Err(e) => return Err(SysError::new("wait for", describe(pid), e)),
-        };
-        if ready == 0 {
-            let why = format!("not in its cgroup after {} s", PLACED_BOUND.as_secs());
-            return Err(SysError::because("start", describe(pid), why));
-        }
-        let mut word = [0_u8; outcome::WORD];
-        let len = nix::unistd::read(exec_read, &mut word).unwrap_or(0);
-        said.extend_from_slice(word.get(..len).unwrap_or_default());
-        if let Some(errno) = outcome::placed(&said) {
-            return Ok(errno);
-        }
-        if len == 0 || said.len() >= outcome::WORD {
-            return Err(match read_exec_outcome(&said) {
-                ExecOutcome::Failed { stage, errno } => {
-                    SysError::new(stage.doing(), describe(pid), errno)
-                }
-                _ => killed_at_birth(pid),
-            });
-        }
-    }
-}
-
-/// Opens the child's time namespace, which keeps its number its own.
-///
-/// After a plain fork the child has unshared: it enters at its exec (Linux 6.3; before, only
-/// its children do), and until then only `time_for_children` names the namespace.
-fn open_mark(pid: u32, method: SpawnMethod) -> Result<Mark, SysError> {
-    let name = match method {
-        SpawnMethod::ForkThenWrite => "time_for_children",
-        _ => "time",
-    };
-    let path = format!("/proc/{pid}/ns/{name}");
-    let failed = |e| SysError::new("open the mark", path.clone(), e);
-    let fd = open(
-        path.as_str(),
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
-    let inode = fstat(&fd).map_err(failed)?.st_ino;
-    if inode == procfs::own_mark()? {
-        return Err(SysError::because(
-            "give a mark to",
-            describe(pid),
-            "it shares ours",
-        ));
-    }
-    let id = namespace::id(&fd);
-    Ok(Mark { inode, id, fd })
 }

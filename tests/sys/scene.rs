@@ -124,6 +124,8 @@ impl Start {
             cgroup: None,
             mark: false,
             join: None,
+            pid_namespace: None,
+            enter: None,
             new_session: true,
             job: None,
             attributes: Attributes::default(),

@@ -6,6 +6,7 @@
 use libc::{c_char, c_int, c_long, c_void};
 
 use super::outcome::{KIND_EXECUTING, KIND_FAILED, KIND_PLACED, Stage, WORD};
+use super::pid_namespace;
 
 /// Everything the child needs, as plain numbers and pointers into memory that the clone copies.
 pub(super) struct Plan {
@@ -27,6 +28,10 @@ pub(super) struct Plan {
     pub(super) unshare_time: bool,
     /// A time namespace to enter.
     pub(super) join_time: Option<c_int>,
+    /// A mount namespace to enter.
+    pub(super) join_mounts: Option<c_int>,
+    /// What makes this the first process of a new pid namespace.
+    pub(super) first: Option<pid_namespace::First>,
     /// Resource limits, and how many.
     pub(super) limits: (*const (u32, libc::rlimit), usize),
     pub(super) nice: Option<c_int>,
@@ -74,6 +79,9 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
     // SAFETY: the caller vouches for `plan`; everything called is a raw system call on it.
     unsafe {
         place(plan);
+        if let Some(first) = &plan.first {
+            pid_namespace::begin(first, plan.exec_pipe);
+        }
         let pipes = arrange_descriptors(plan);
         if plan.new_session && libc::setsid() < 0 {
             fail(pipes.exec, Stage::Session, errno());
@@ -125,6 +133,11 @@ unsafe fn place(plan: &Plan) {
             && libc::setns(namespace, 0x80) < 0
         {
             fail(plan.exec_pipe, Stage::Mark, errno());
+        }
+        if let Some(namespace) = plan.join_mounts
+            && libc::setns(namespace, libc::CLONE_NEWNS) < 0
+        {
+            fail(plan.exec_pipe, Stage::PidNamespace, errno());
         }
         let mut unshare_errno = 0;
         if plan.unshare_time && libc::unshare(0x80) < 0 {
@@ -283,31 +296,13 @@ unsafe fn await_go(pipes: Pipes) {
     }
 }
 
-/// Every signal to its default action, those that are ignored in us, too (CLONE_CLEAR_SIGHAND
-/// leaves them ignored, and Rust ignores SIGPIPE) unless they are in the set `but`; then none
-/// blocked.
+/// Every signal to its default action, and then none blocked.
 unsafe fn reset_signals(but: u64, pipes: Pipes) {
-    // All zeroes in the kernel's struct sigaction: SIG_DFL, no flags, an empty mask. Its size
-    // is 32 bytes on the architectures we know; more is harmless.
-    let default = [0_u64; 8];
     let empty = 0_u64;
     let no_old = std::ptr::null_mut::<c_void>();
-    // SAFETY: raw system calls with pointers to locals larger than what the kernel reads. Raw
-    // because libc refuses to touch its own signals 32 and 33.
+    // SAFETY: raw system calls with pointers to locals as large as what the kernel reads.
     unsafe {
-        for signal in 1..=LAST_SIGNAL {
-            if but & (1 << (signal - 1)) != 0 {
-                continue;
-            }
-            // KILL and STOP answer EINVAL.
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                no_old,
-                KERNEL_SIGSET,
-            );
-        }
+        set_default_actions(but);
         let set = &raw const empty;
         let done = libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -318,6 +313,32 @@ unsafe fn reset_signals(but: u64, pipes: Pipes) {
         );
         if done < 0 {
             fail(pipes.exec, Stage::Signals, errno());
+        }
+    }
+}
+
+/// Every signal to its default action, those that are ignored in us, too (CLONE_CLEAR_SIGHAND
+/// leaves them ignored, and Rust ignores SIGPIPE) unless they are in the set `but`.
+pub(super) unsafe fn set_default_actions(but: u64) {
+    // All zeroes in the kernel's struct sigaction: SIG_DFL, no flags, an empty mask. Its size
+    // is 32 bytes on the architectures we know; more is harmless.
+    let default = [0_u64; 8];
+    let no_old = std::ptr::null_mut::<c_void>();
+    for signal in 1..=LAST_SIGNAL {
+        if but & (1 << (signal - 1)) != 0 {
+            continue;
+        }
+        // SAFETY: a raw system call with a pointer to a local larger than what the kernel reads.
+        // Raw because libc refuses to touch its own signals 32 and 33. KILL and STOP answer
+        // EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                no_old,
+                KERNEL_SIGSET,
+            );
         }
     }
 }
@@ -351,7 +372,7 @@ unsafe fn execute(plan: &Plan, pipes: Pipes) -> ! {
     }
 }
 
-unsafe fn fail(pipe: c_int, stage: Stage, errno: c_int) -> ! {
+pub(super) unsafe fn fail(pipe: c_int, stage: Stage, errno: c_int) -> ! {
     // SAFETY: a raw write and a raw exit.
     unsafe {
         say(pipe, KIND_FAILED, stage as u8, errno);
@@ -368,7 +389,7 @@ unsafe fn say(pipe: c_int, kind: u8, stage: u8, errno: c_int) {
     unsafe { libc::write(pipe, word.as_ptr().cast(), WORD) };
 }
 
-unsafe fn errno() -> c_int {
+pub(super) unsafe fn errno() -> c_int {
     // SAFETY: errno of this thread, of which the clone made a copy.
     unsafe { *libc::__errno_location() }
 }

@@ -35,6 +35,8 @@ pub enum Stage {
     Nice = 10,
     /// Setting its oom_score_adj.
     OomScore = 11,
+    /// Setting up a pid namespace, or entering one.
+    PidNamespace = 12,
 }
 
 impl Stage {
@@ -52,6 +54,7 @@ impl Stage {
             Stage::Credentials => "become",
             Stage::Nice => "set the nice value of",
             Stage::OomScore => "set the oom_score_adj of",
+            Stage::PidNamespace => "set up the pid namespace, and the /proc to it, of",
         }
     }
 
@@ -69,6 +72,7 @@ impl Stage {
             Credentials,
             Nice,
             OomScore,
+            PidNamespace,
         ]
         .into_iter()
         .find(|&stage| stage as u8 == byte)

@@ -10,6 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{Uid, fchown};
 
+use super::pid_namespace::{Forward, World};
 use crate::sys::rlimit::{Limit, OpenFiles, Resource};
 use crate::sys::{SysError, procfs};
 
@@ -56,6 +57,11 @@ pub struct Spec {
     pub mark: bool,
     /// The mark to bear instead: an auxiliary command's is its service's.
     pub join: Option<OwnedFd>,
+    /// Whether it gets a pid namespace of its own, with a /proc to it, and whom the first process
+    /// there passes signals on to. That process is then the one born.
+    pub pid_namespace: Option<Forward>,
+    /// The pid and mount namespace to be born in instead, those of its service.
+    pub enter: Option<World>,
     /// Whether it leads a session of its own.
     pub new_session: bool,
     /// What makes it a job of our own session instead.
@@ -122,6 +128,8 @@ pub struct Prepared {
     pub(super) method: SpawnMethod,
     pub(super) mark: bool,
     pub(super) join: Option<OwnedFd>,
+    pub(super) pid_namespace: Option<Forward>,
+    pub(super) enter: Option<World>,
     pub(super) new_session: bool,
     pub(super) job: Option<Job>,
     pub(super) attributes: Attributes,
@@ -174,6 +182,8 @@ impl Prepared {
             method,
             mark: spec.mark && spec.join.is_none(),
             join: spec.join,
+            pid_namespace: spec.pid_namespace,
+            enter: spec.enter,
             new_session: spec.new_session,
             job: spec.job,
             attributes: spec.attributes,

@@ -1,0 +1,293 @@
+//! Services with a pid namespace of their own (`pid_namespace: true`): what holds them where no
+//! cgroup does, and what they see.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::catalogue::table::row;
+use crate::look::{self, until};
+use crate::receipt::{assert_verified, pids};
+use crate::world::World;
+
+const OWN: &str = "pid_namespace: true";
+
+fn without_cgroups() -> World {
+    let mut world = World::new();
+    world.launch = vec![format!("no-cgroup={}", look::cgroup_mount().display())];
+    world
+}
+
+/// Who lives in the pid namespace of a service, as numbered here, its first process included.
+fn inside(world: &World, name: &str) -> BTreeSet<u32> {
+    let first = u32::try_from(world.status(name)["pid"].as_u64().unwrap()).unwrap();
+    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let wanted = namespace(first);
+    assert!(wanted.is_some() && wanted != namespace(std::process::id()));
+    let all = look::pids().into_iter();
+    all.filter(|pid| namespace(*pid) == wanted).collect()
+}
+
+fn is_held_by(receipt: &Value, containment: &str) {
+    assert_eq!(
+        receipt["guarantee"],
+        json!({"containment": containment, "scan": "marked"}),
+        "{receipt:#}"
+    );
+}
+
+fn all_gone(pids: &BTreeSet<u32>, receipt: &Value) {
+    let left: Vec<_> = pids.iter().filter_map(|pid| look::alive(*pid)).collect();
+    assert!(left.is_empty(), "{left:?}: {receipt:#}");
+}
+
+#[test]
+fn what_no_cgroup_holds_a_pid_namespace_does() {
+    let mut world = without_cgroups();
+    let cases = [
+        ("web", "children 3", ""),
+        ("sly", "double-fork", ""),
+        ("away", "session", ""),
+        ("orphans", "generations 5", ""),
+        ("stubborn", "stubborn", "shutdown_timeout: 100ms"),
+        ("mainless", "mainless", "shutdown_timeout: 50ms"),
+        ("crowd", "crowd 50", "shutdown_timeout: 100ms"),
+        ("traced", "traced", "shutdown_timeout: 100ms"),
+    ];
+    for (name, words, more) in cases {
+        world.fixture(name, words, &format!("{OWN}\n{more}"));
+    }
+    world.init();
+    for (name, ..) in cases {
+        world.number(name, "up");
+        let lived = inside(&world, name);
+        assert!(lived.len() > 1, "{name}: {lived:?}");
+        let receipt = world.stop(name);
+        assert_verified(&receipt);
+        is_held_by(&receipt, "pid-namespace");
+        all_gone(&lived, &receipt);
+        if name == "crowd" {
+            row!(
+                Place,
+                "no cgroup2; a crowd that ignores the signal, with `pid_namespace: true`"
+            )
+            .receipt(&receipt);
+        }
+    }
+    world.start("web").unwrap();
+    world.numbers("web", "up", 2);
+    world.end();
+}
+
+/// The same orphan keeps a stop without it from being verified, and lives on:
+/// `degraded::without_cgroups_an_orphan_without_any_mark_keeps_the_stop_from_being_verified`.
+#[test]
+fn an_orphan_without_any_mark_ends_with_its_pid_namespace() {
+    let mut world = without_cgroups();
+    world.fixture("web", "disguise", OWN).init();
+    world.number("web", "up");
+    let lived = inside(&world, "web");
+    let receipt = world.stop("web");
+    assert_verified(&receipt);
+    is_held_by(&receipt, "pid-namespace");
+    all_gone(&lived, &receipt);
+    row!(
+        Place,
+        "no cgroup2; an orphan whose mark was replaced, with `pid_namespace: true`"
+    )
+    .receipt(&receipt);
+    world.end();
+}
+
+#[test]
+fn a_program_sees_its_own_world_and_its_exit_is_its_own() {
+    let mut world = World::new();
+    let look = "echo pids $(ls /proc | grep -c '^[0-9]') self $$ parent $PPID >SEEN; exit 3";
+    let seen = world.dir.join("seen");
+    let look = look.replace("SEEN", seen.to_str().unwrap());
+    let text = format!("exec: ['sh', '-c', \"{look}\"]\noneshot: true\n{OWN}\n");
+    world.service("look", &text);
+    world.service(
+        "killed",
+        &format!("exec: ['sh', '-c', 'kill -KILL $$']\noneshot: true\n{OWN}\n"),
+    );
+    world.service(
+        "missing",
+        &format!("exec: /nowhere\noneshot: true\n{OWN}\n"),
+    );
+    world.init();
+    for name in ["look", "killed", "missing"] {
+        world.reach(name, "failed");
+    }
+    // The first process, the shell, the one it forks for the pipe, and that one's two.
+    let text = std::fs::read_to_string(&seen).unwrap();
+    assert_eq!(text.trim(), "pids 5 self 2 parent 1");
+    assert_eq!(world.receipt("look")["exit"]["code"], 3);
+    assert_eq!(world.receipt("killed")["exit"]["signal"], "SIGKILL");
+    let why = world.status("missing").to_string();
+    assert!(
+        why.contains("/nowhere") && why.contains("No such file"),
+        "{why}"
+    );
+    for name in ["look", "killed", "missing"] {
+        let receipt = world.receipt(name);
+        assert_verified(&receipt);
+        is_held_by(&receipt, "cgroup-kill");
+    }
+    world.end();
+}
+
+#[test]
+fn signals_reach_the_program_and_what_it_leaves_has_its_grace() {
+    let mut world = World::new();
+    world.fixture("polite", "polite 10 7", OWN);
+    world.fixture(
+        "main",
+        "polite 10 7",
+        &format!("{OWN}\nsignal: {{to: main}}"),
+    );
+    world.fixture("all", "polite 10 7", &format!("{OWN}\nsignal: {{to: all}}"));
+    world.fixture(
+        "left",
+        "leave-child 0",
+        &format!("{OWN}\nexit_grace: 10s\noneshot: true"),
+    );
+    world.init();
+    for name in ["polite", "main", "all"] {
+        world.number(name, "up");
+        let receipt = world.stop_verified(name);
+        assert_eq!(receipt["exit"]["code"], 7, "{receipt:#}");
+        assert_eq!(receipt["killed"], json!([]), "{receipt:#}");
+        // Asked once: the first process passes on what is meant for it alone.
+        assert_eq!(world.numbers(name, "asked", 1).len(), 1, "{name}");
+    }
+    // The program has gone; its child is asked like any other, well within the grace.
+    world.reach("left", "done");
+    let receipt = world.receipt("left");
+    assert_verified(&receipt);
+    assert_eq!(receipt["killed"], json!([]), "{receipt:#}");
+    world.end();
+}
+
+#[test]
+fn daemons_remain_and_commands_of_the_service_are_born_in_its_world() {
+    for mut world in [World::new(), without_cgroups()] {
+        let pidfile = world.dir.join("pid");
+        let pidfile = pidfile.to_str().unwrap();
+        // A number that means something in its own world alone.
+        let daemon = format!("setsid sleep 100000 & echo $! >{pidfile}");
+        world.service(
+            "daemon",
+            &format!(
+                "exec: ['sh', '-c', '{daemon}']\nremain: true\n{OWN}\n\
+                 test: ['sh', '-c', 'kill -0 $(cat {pidfile})']\n\
+                 stop: ['sh', '-c', 'kill $(cat {pidfile})']\n"
+            ),
+        );
+        world.init();
+        world.reach("daemon", "up");
+        let number: u32 = std::fs::read_to_string(pidfile)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        assert!(number < 100, "{number}");
+        let receipt = world.stop("daemon");
+        assert_verified(&receipt);
+        let command = receipt["rungs"].as_array().unwrap();
+        let command = command
+            .iter()
+            .find(|rung| rung["rung"] == "stop-command-ended");
+        assert!(
+            command.is_some_and(|c| c["exit"]["code"] == 0),
+            "{receipt:#}"
+        );
+        assert_eq!(pids(&receipt, "killed"), BTreeSet::new(), "{receipt:#}");
+        world.end();
+    }
+}
+
+#[test]
+fn what_a_killed_supervisor_left_in_a_pid_namespace_is_ended() {
+    let mut world = without_cgroups();
+    world.fixture("web", "disguise", OWN).init();
+    world.number("web", "up");
+    let old = inside(&world, "web");
+    world.kill();
+    assert!(old.iter().all(|pid| look::alive(*pid).is_some()));
+    world.init();
+    world.numbers("web", "up", 2);
+    until("all of the first are gone", || {
+        old.iter()
+            .all(|pid| look::alive(*pid).is_none())
+            .then_some(())
+    });
+    world.end();
+}
+
+#[test]
+fn without_clone3_there_are_pid_namespaces_all_the_same() {
+    let mut world = without_cgroups();
+    world.launch.push("no-clone3".to_owned());
+    world.fixture("web", "double-fork", OWN).init();
+    world.number("web", "up");
+    let lived = inside(&world, "web");
+    let receipt = world.stop("web");
+    assert_verified(&receipt);
+    is_held_by(&receipt, "pid-namespace");
+    all_gone(&lived, &receipt);
+    row!(
+        Place,
+        "no cgroup2, clone3 answers ENOSYS; `pid_namespace: true`"
+    )
+    .receipt(&receipt);
+    world.end();
+}
+
+#[test]
+fn where_none_can_be_made_the_start_says_so() {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let mut world = World::new();
+    world.launch = vec![format!("no-capability={CAP_SYS_ADMIN}")];
+    world.fixture("plain", "stay", "");
+    world
+        .fixture("web", "stay", &format!("{OWN}\nrestart: {{policy: never}}"))
+        .init();
+    world.number("plain", "up");
+    let status = world.reach("web", "failed");
+    let why = status.to_string();
+    assert!(
+        why.contains("make a pid namespace") && why.contains("CAP_SYS_ADMIN"),
+        "{why}"
+    );
+    world.stop_verified("plain");
+    row!(Place, "no CAP_SYS_ADMIN; `pid_namespace: true`").says(
+        "not started",
+        "at once",
+        "cgroup-kill descent",
+    );
+    world.end();
+}
+
+#[test]
+fn a_service_may_ask_for_it_as_the_least() {
+    let mut world = without_cgroups();
+    world.fixture(
+        "web",
+        "stay",
+        &format!("{OWN}\nmin_guarantee: pid-namespace"),
+    );
+    world
+        .fixture("plain", "stay", "min_guarantee: pid-namespace")
+        .init();
+    world.number("web", "up");
+    let status = world.reach("plain", "failed");
+    assert!(
+        status
+            .to_string()
+            .contains("its min_guarantee asks for pid-namespace"),
+        "{status}"
+    );
+    is_held_by(&world.stop("web"), "pid-namespace");
+    world.end();
+}
