@@ -101,6 +101,7 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
         on_timeout: args.on_timeout.clone(),
         keep: args.keep.clone(),
         forward,
+        pidns: args.pidns,
         limits: Limits {
             memory_max: args.memory,
             // Of a tenth of a second, in microseconds: a tenth of the millionths.

@@ -1,5 +1,6 @@
 //! What the loop hears of children, signals and the terminal.
 
+use super::first::First;
 use super::start;
 use super::watch::{Runner, now};
 use crate::core::{Event, Exit, Signal, job::GENERATION};
@@ -29,6 +30,7 @@ impl Runner<'_> {
             let outcome = read_exec_outcome(said);
             self.not_started = start::not_executed(&outcome, self.options);
             self.exec = None;
+            self.find_program();
         }
     }
 
@@ -38,17 +40,16 @@ impl Runner<'_> {
             return;
         }
         let main = self.main_id.map(|id| id.pid);
-        if let Some(pid) = main.filter(|_| self.exit.is_none())
+        if let Some(pid) = main.filter(|_| self.exit.is_none() && self.first.is_none())
             && reap::has_stopped(pid)
         {
             self.on_stopped(pid);
         }
         while let Ok(Some(reaped)) = reap::reap_next() {
-            let exit = match reaped.ended {
-                Ended::Code(code) => Exit::Code(code),
-                Ended::Signal { signal, core } => Exit::Signal { signal, core },
-            };
-            if Some(reaped.pid) == main && self.exit.is_none() {
+            let exit = exit(reaped.ended);
+            if self.is_first(reaped.pid) {
+                self.on_first_reaped(exit);
+            } else if Some(reaped.pid) == main && self.exit.is_none() {
                 self.on_main_exited(exit);
             } else if self
                 .aux
@@ -67,7 +68,7 @@ impl Runner<'_> {
         }
     }
 
-    fn on_main_exited(&mut self, exit: Exit) {
+    pub(super) fn on_main_exited(&mut self, exit: Exit) {
         // What it said of its exec comes before its end.
         self.on_exec_ready();
         self.exit = Some(exit);
@@ -92,7 +93,8 @@ impl Runner<'_> {
             libc::SIGCHLD | libc::SIGTTOU => {}
             libc::SIGCONT => self.go_on(),
             _ if self.options.forward.contains(&signal) => {
-                if let Some(main) = &self.main {
+                let first = self.first.as_ref().and_then(First::passes_on);
+                if let Some(main) = self.main.as_ref().or(first) {
                     let _ = main.send(number);
                 }
             }
@@ -104,7 +106,7 @@ impl Runner<'_> {
 
     /// The command was stopped: by Ctrl-Z, or because it reads in the background. As a shell
     /// sees us, so are we.
-    fn on_stopped(&mut self, pid: u32) {
+    pub(super) fn on_stopped(&mut self, pid: u32) {
         let Some(terminal) = &self.terminal else {
             return;
         };
@@ -126,24 +128,31 @@ impl Runner<'_> {
 
     /// We were continued, in the foreground or not.
     fn go_on(&mut self) {
-        let Some(id) = self.main_id.filter(|_| self.exit.is_none()) else {
+        let Some(group) = self.program().filter(|_| self.exit.is_none()) else {
             return;
         };
         if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours())
-            && terminal.give_to(id.pid).is_ok()
+            && terminal.give_to(group).is_ok()
         {
             self.in_front = true;
         }
-        let _ = crate::sys::signal::send_group(id.pid, libc::SIGCONT);
+        let _ = crate::sys::signal::send_group(group, libc::SIGCONT);
     }
 
     pub(super) fn take_terminal(&mut self) {
-        let group = self.main_id.map(|id| id.pid);
+        let group = self.program();
         if let (Some(terminal), Some(group)) = (&self.terminal, group)
             && std::mem::take(&mut self.in_front)
             && terminal.is_foreground(group)
         {
             let _ = terminal.take();
         }
+    }
+}
+
+pub(super) fn exit(ended: Ended) -> Exit {
+    match ended {
+        Ended::Code(code) => Exit::Code(code),
+        Ended::Signal { signal, core } => Exit::Signal { signal, core },
     }
 }

@@ -51,6 +51,7 @@ pub fn clean(kill_timeout: Duration) -> Vec<Left> {
         forward: Vec::new(),
         limits: Limits::default(),
         limits_optional: true,
+        pidns: false,
         min_guarantee: None,
         fail_on_leaks: false,
     };

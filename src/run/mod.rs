@@ -13,6 +13,7 @@
 
 mod children;
 mod execute;
+mod first;
 mod guardian;
 mod leftovers;
 mod list;
@@ -53,6 +54,8 @@ pub struct JobOptions {
     pub keep: Vec<String>,
     /// Signals that are passed on to the command and mean nothing to us.
     pub forward: Vec<Signal>,
+    /// Whether it gets a pid namespace of its own, and a /proc that shows that.
+    pub pidns: bool,
     /// What the command and all it starts may use.
     pub limits: Limits,
     /// Go on without the limits that cannot be enforced.

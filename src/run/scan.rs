@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::first::First;
 use super::watch::{Runner, now};
 use crate::core::{Event, OpId, job::GENERATION};
 use crate::driver::translate;
@@ -27,7 +28,11 @@ impl Runner<'_> {
         if !lives {
             self.alive = result.alive.iter().map(|stat| stat.pid).collect();
         }
-        let report = translate::scanned(result, self.site.guarantee.containment);
+        let mut report = translate::scanned(result, self.site.guarantee.containment);
+        if self.site.tree.is_none() {
+            // Once it is empty it stays so: read after the pass is as good as before.
+            report.populated = self.first.as_ref().map(First::lives).or(report.populated);
+        }
         self.job.handle(
             now(),
             Event::Scanned {

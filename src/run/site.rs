@@ -33,6 +33,8 @@ pub(super) struct Site {
     pub(super) guarantee: Guarantee,
     pub(super) notes: Vec<String>,
     pub(super) own_mark: Option<u64>,
+    /// The command gets a pid namespace of its own.
+    pub(super) pidns: bool,
     /// Limits that were asked for and are not in force, in words.
     pub(super) unmet: Vec<String>,
     /// Controllers were enabled for our directory, to be taken back at the end.
@@ -97,6 +99,7 @@ impl Site {
             guarantee: Guarantee::default(),
             notes,
             own_mark: procfs::own_mark().ok(),
+            pidns: false,
             unmet: Vec::new(),
             limited: false,
             moved: false,
@@ -124,6 +127,7 @@ impl Site {
             guarantee: Guarantee::default(),
             notes: Vec::new(),
             own_mark: None,
+            pidns: false,
             unmet: Vec::new(),
             limited: false,
             moved: false,
@@ -147,6 +151,7 @@ impl Site {
             guarantee: Guarantee::default(),
             notes: Vec::new(),
             own_mark: procfs::own_mark().ok(),
+            pidns: false,
             unmet: Vec::new(),
             limited: false,
             moved: false,
@@ -164,6 +169,7 @@ impl Site {
         self.guarantee.containment = match self.job() {
             Some(job) if job.join("cgroup.kill").exists() => Containment::CgroupKill,
             Some(_) => Containment::CgroupSignal,
+            None if self.pidns => Containment::PidNamespace,
             None if inherits_orphans() => Containment::Subreaper,
             None => Containment::ProcessGroup,
         };

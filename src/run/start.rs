@@ -16,7 +16,7 @@ use crate::core::Guarantee;
 use crate::sys::accounts::{self, Account};
 use crate::sys::note::{self, Note};
 use crate::sys::spawn::{
-    self, Born, ExecOutcome, Job, Prepared, SpawnError, SpawnMethod, Spec, Stage, Stdio,
+    self, Born, ExecOutcome, Forward, Job, Prepared, SpawnError, SpawnMethod, Spec, Stage, Stdio,
 };
 use crate::sys::terminal::Terminal;
 use crate::sys::{SysError, procfs, reap};
@@ -140,9 +140,11 @@ fn try_once(
             refused = Some(missing.clone());
             return Err(SysError::because("start", "the command", missing));
         }
-        // The child does so, too; this makes sure of it before anybody signals the group.
-        let pid = Pid::from_raw(i32::try_from(born.id.pid).unwrap_or(-1));
-        let _ = setpgid(pid, pid);
+        if born.first.is_none() {
+            // The child does so, too; this makes sure of it before anybody signals the group.
+            let pid = Pid::from_raw(i32::try_from(born.id.pid).unwrap_or(-1));
+            let _ = setpgid(pid, pid);
+        }
         tell(born, site, guard, onlooker);
         Ok(())
     });
@@ -189,7 +191,7 @@ fn spec(options: &JobOptions, site: &Site, ours: &Ours<'_>) -> Spec {
         cgroup: site.job(),
         mark: true,
         join: None,
-        pid_namespace: None,
+        pid_namespace: options.pidns.then_some(Forward::Program),
         enter: None,
         new_session: false,
         job: Some(Job {

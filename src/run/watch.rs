@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal as Number;
 
+use super::first::First;
 use super::guardian::Guard;
 use super::result::{JobEnd, Moment, NotStarted, Process, Usage};
 use super::site::Site;
@@ -45,6 +46,8 @@ pub(super) struct Runner<'a> {
     pub(super) main: Option<PidFd>,
     /// It led its process group, also after its end.
     pub(super) main_id: Option<ProcId>,
+    /// The first process of the command's pid namespace, if it has one: then that is `main_id`.
+    pub(super) first: Option<First>,
     pub(super) mark: Option<u64>,
     pub(super) mark_id: Option<u64>,
     pub(super) mark_held: Option<OwnedFd>,
@@ -89,6 +92,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
         Err(error) => return refused(options, 125, error.to_string(), Site::none()),
     };
     let mut site = Site::make();
+    site.pidns = options.pidns;
     if let Some(base) = &site.base {
         for said in leftovers::end_all(base, options, &site.id) {
             onlooker.note(&said);
@@ -224,6 +228,7 @@ impl<'a> Runner<'a> {
             job,
             main: None,
             main_id: None,
+            first: None,
             mark: None,
             mark_id: None,
             mark_held: None,
@@ -261,10 +266,14 @@ impl<'a> Runner<'a> {
             pidfd,
             mark,
             exec_pipe,
+            first,
             ..
         } = born;
         self.main_id = Some(id);
-        self.main = pidfd;
+        match first {
+            Some(first) => self.first = Some(First::new(id.pid, pidfd, first.reports)),
+            None => self.main = pidfd,
+        }
         self.mark = mark.as_ref().map(|mark| mark.inode);
         self.mark_id = mark.as_ref().and_then(|mark| mark.id);
         self.mark_held = mark.map(|Mark { fd, .. }| fd);
@@ -297,6 +306,7 @@ impl<'a> Runner<'a> {
                 return None;
             }
             self.on_exec_ready();
+            self.on_reports();
             while let Some(came) = signals.and_then(Signals::next) {
                 self.on_signal(came.signal);
             }
@@ -313,13 +323,15 @@ impl<'a> Runner<'a> {
             return false;
         }
         let timeout = self.set_timer(due);
-        let mut fds = Vec::with_capacity(4);
+        let mut fds = Vec::with_capacity(5);
         if let Some(notify) = &self.notify {
             fds.push(PollFd::new(notify.as_fd(), PollFlags::POLLPRI));
         }
         let mut want = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
         signals.map(AsFd::as_fd).map(&mut want);
         self.exec.as_ref().map(|(fd, _)| fd.as_fd()).map(&mut want);
+        let reports = self.first.as_ref().and_then(|first| first.reports.as_ref());
+        reports.map(AsFd::as_fd).map(&mut want);
         self.timer.as_ref().map(AsFd::as_fd).map(&mut want);
         // EINTR, or a shortage of memory: look at everything and sleep again.
         let _ = poll(&mut fds, timeout);
@@ -427,7 +439,7 @@ impl<'a> Runner<'a> {
         self.usage.largest_process = super::execute::largest_process();
         self.moments.over = clock::boot_now();
         JobEnd {
-            pid: self.main_id.map(|id| id.pid),
+            pid: self.program(),
             exit: self.exit.filter(|_| self.not_started.is_none()),
             why: if self.not_started.is_some() {
                 crate::core::Why::NotStarted

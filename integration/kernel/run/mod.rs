@@ -4,6 +4,7 @@ mod basics;
 mod killed;
 mod leaks;
 mod limits;
+mod pidns;
 mod places;
 mod signals;
 mod terminal;

@@ -50,6 +50,11 @@ pub(in crate::cli) struct Run {
     /// (`cgroup-kill`, `marked`, `cgroup-kill,marked`)
     #[arg(long, value_name = "LEVEL")]
     min_guarantee: Option<String>,
+    /// Give the command a pid namespace of its own, and a /proc that shows that: nobody can leave
+    /// it, and all of it ends with its first process. The command sees itself as another process
+    /// than 1, and nobody outside
+    #[arg(long, conflicts_with = "keep")]
+    pidns: bool,
     /// How much memory the command and all it starts may use (`512M`, `2G`); beyond that the
     /// kernel kills in it, and the report says so
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -146,6 +151,8 @@ pub struct RunArgs {
     pub forward: Vec<String>,
     /// The least guarantee, as it was written.
     pub min_guarantee: Option<String>,
+    /// Whether it gets a pid namespace of its own.
+    pub pidns: bool,
     /// The most memory, in bytes.
     pub memory: Option<u64>,
     /// The most processor time, in millionths of a processor.
@@ -182,6 +189,7 @@ impl Run {
             keep: self.keep,
             forward: self.forward,
             min_guarantee: self.min_guarantee,
+            pidns: self.pidns,
             memory: self.memory,
             cpus: self.cpus,
             pids: self.pids,
