@@ -1,10 +1,4 @@
-//! zinit's contract on the socket, line by line: methods, error codes, service files at run time,
-//! and clients that are not ours.
-
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+//! zinit's contract on the socket, line by line: methods, states, error codes.
 
 use nought::api::METHODS;
 use serde_json::{Value, json};
@@ -13,7 +7,7 @@ use crate::look::{self, until};
 use crate::receipt::assert_verified;
 use crate::world::World;
 
-fn with_web() -> World {
+pub(crate) fn with_web() -> World {
     let mut world = World::new();
     world.fixture("web", "stay", "").init();
     world.reach("web", "up");
@@ -21,7 +15,7 @@ fn with_web() -> World {
 }
 
 /// The error's code and name, which have to be there with everything zinit's data have.
-fn code(error: &Value, service: &str, action: &str) -> i64 {
+pub(crate) fn code(error: &Value, service: &str, action: &str) -> i64 {
     let data = &error["data"];
     assert!(data["code_name"].is_string(), "{error}");
     assert!(data["retryable"].is_boolean(), "{error}");
@@ -33,15 +27,6 @@ fn code(error: &Value, service: &str, action: &str) -> i64 {
         "{error}"
     );
     error["code"].as_i64().unwrap()
-}
-
-fn files(world: &World) -> Vec<String> {
-    let entries = std::fs::read_dir(world.dir.join("services")).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -147,95 +132,6 @@ fn a_signal_is_sent_to_the_group_and_nothing_after_it() {
 }
 
 #[test]
-fn service_files_are_written_read_and_removed_in_their_directory_alone() {
-    let world = with_web();
-    let create = |name: &str, content: Value| world.call("service_create", json!([name, content]));
-    let content =
-        json!({"exec": "sleep 1000", "oneshot": false, "after": ["web"], "env": {"A": "1: x"}});
-    let said = create("new", content.clone()).unwrap();
-    assert_eq!(said, "Service 'new' created successfully");
-    let path = world.dir.join("services/new.yaml");
-    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    assert_eq!(
-        world.call("service_get", json!(["new"])),
-        Ok(content.clone())
-    );
-    assert_eq!(
-        world.call("service_get", json!({"name": "new"})),
-        Ok(content.clone())
-    );
-    let list = world.call("service_list", json!([])).unwrap();
-    assert_eq!(list, json!({"web": "Running"}), "nothing is started");
-
-    let error = create("new", content.clone()).unwrap_err();
-    assert_eq!(code(&error, "new", "create"), -32007);
-    // A link that leads elsewhere is not followed.
-    std::os::unix::fs::symlink(
-        world.dir.join("elsewhere"),
-        world.dir.join("services/link.yaml"),
-    )
-    .unwrap();
-    let error = create("link", content.clone()).unwrap_err();
-    assert_eq!(code(&error, "link", "create"), -32007);
-    assert!(!world.dir.join("elsewhere").exists());
-    for name in ["../new", "a/b", "a\\b", ".hidden", "a.b", "", "a\nb"] {
-        let error = create(name, content.clone()).unwrap_err();
-        assert_eq!(code(&error, name, "create"), -32602);
-    }
-    let long = "x".repeat(300);
-    assert_eq!(
-        code(
-            &create(&long, content.clone()).unwrap_err(),
-            &long,
-            "create"
-        ),
-        -32008
-    );
-    for bad in [
-        json!({}),
-        json!({"exec": ""}),
-        json!({"exec": "x", "exce": "y"}),
-        json!({"exec": ["x", 7, null, {"a": 1}]}),
-        json!({"exec": "x", "shutdown_timeout": -1}),
-        json!({"exec": "x", "after": {"a": 1}}),
-    ] {
-        let error = create("bad", bad.clone()).unwrap_err();
-        assert_eq!(code(&error, "bad", "create"), -32005, "{bad}");
-        assert!(
-            !error["data"]["cause_chain"].as_array().unwrap().is_empty(),
-            "{error}"
-        );
-    }
-    let error = world
-        .call("service_create", json!(["bad", "exec: x"]))
-        .unwrap_err();
-    assert_eq!(error["code"], -32602);
-    assert_eq!(
-        files(&world),
-        ["link.yaml", "new.yaml", "web.yaml"],
-        "and no draft is left"
-    );
-
-    let said = world.call("service_delete", json!(["new"])).unwrap();
-    assert_eq!(said, "Service 'new' deleted successfully");
-    for method in ["service_delete", "service_get"] {
-        let error = world.call(method, json!(["new"])).unwrap_err();
-        let action = method.trim_start_matches("service_");
-        assert_eq!(code(&error, "new", action), -32000);
-        let error = world.call(method, json!(["../web"])).unwrap_err();
-        assert_eq!(code(&error, "../web", action), -32602);
-    }
-    // The file of what runs: the service goes on.
-    world.call("service_delete", json!(["web"])).unwrap();
-    assert_eq!(world.status("web")["state"], "up");
-    let config = world.dir.join("services");
-    std::fs::remove_dir_all(&config).unwrap();
-    let error = create("new", content).unwrap_err();
-    assert_eq!(code(&error, "new", "create"), -32008);
-    world.end();
-}
-
-#[test]
 fn stats_are_read_and_not_measured() {
     let mut world = World::new();
     world.fixture("web", "children 3", "");
@@ -264,9 +160,13 @@ fn stats_are_read_and_not_measured() {
         assert!(number(&child["memory_usage"]) > 0.0 && child["cpu_usage"].is_number());
     }
     let error = world.call("service_stats", json!(["idle"])).unwrap_err();
-    assert_eq!(code(&error, "idle", "show the stats of"), -32003);
+    assert_eq!(code(&error, "idle", "stats"), -32003);
+    assert_eq!(
+        error["message"],
+        "idle has no stats: no process of it runs, it is blocked"
+    );
     let error = world.call("service_stats", json!(["nobody"])).unwrap_err();
-    assert_eq!(error["code"], -32000);
+    assert_eq!(code(&error, "nobody", "stats"), -32000);
     world.end();
 }
 
@@ -383,167 +283,6 @@ fn a_plan_says_what_a_stop_then_does() {
     world.end();
 }
 
-/// The binary under another name, where everybody may run it.
-fn copy_as(world: &World, name: &str) -> std::path::PathBuf {
-    let path = world.dir.join(name);
-    std::fs::copy(env!("CARGO_BIN_EXE_nought"), &path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-#[test]
-fn called_as_zinit_a_directory_that_zinit_accepts_loads() {
-    let mut world = World::new();
-    world.program = copy_as(&world, "zinit");
-    world.service(
-        "web",
-        "exec: sleep 1000\ndescription: unknown to zinit, ignored there\n",
-    );
-    world.service(
-        "null",
-        "exec: sleep 1000\nlog: null\nsignal: {stop: sigint}\n",
-    );
-    world.init();
-    world.reach("web", "up");
-    world.reach("null", "up");
-    let log = world.log();
-    assert!(log.contains("warning: unknown key `description`"), "{log}");
-    // At run time, too.
-    world.service("later", "exec: sleep 1000\nfoo: bar\n");
-    assert_eq!(
-        world.call("service_monitor", json!(["later"])),
-        Ok(Value::Null)
-    );
-    world.reach("later", "up");
-    let checked = |program: &std::path::Path| {
-        let mut check = Command::new(program);
-        check.args(["check", "-c"]).arg(world.dir.join("services"));
-        check.output().unwrap()
-    };
-    let zinit = checked(&world.program);
-    assert_eq!(zinit.status.code(), Some(0), "{zinit:?}");
-    let nought = checked(env!("CARGO_BIN_EXE_nought").as_ref());
-    assert_eq!(nought.status.code(), Some(1), "{nought:?}");
-    world.end();
-}
-
-#[test]
-fn a_group_may_use_the_socket_when_it_is_told_so() {
-    const NOBODY: u32 = 65534;
-    let as_nobody = |world: &World, program: &std::path::Path| {
-        use std::os::unix::process::CommandExt as _;
-        let mut list = Command::new(program);
-        list.arg("-s").arg(world.socket()).arg("list").env_clear();
-        list.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
-        list.output().unwrap()
-    };
-    let mut world = World::new();
-    let program = copy_as(&world, "nought");
-    world.fixture("web", "stay", "").init();
-    world.reach("web", "up");
-    let refused = as_nobody(&world, &program);
-    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    world.end();
-
-    let mut world = World::new();
-    let program = copy_as(&world, "nought");
-    world.flags = vec!["--socket-group".into(), NOBODY.to_string()];
-    world.fixture("web", "stay", "").init();
-    world.reach("web", "up");
-    let found = std::fs::metadata(world.socket()).unwrap();
-    assert_eq!(
-        (found.mode() & 0o777, found.gid(), found.uid()),
-        (0o660, NOBODY, 0)
-    );
-    let listed = as_nobody(&world, &program);
-    assert_eq!(listed.status.code(), Some(0), "{listed:?}");
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("web"));
-    world.end();
-}
-
-/// What zinit's own library does: one object out, without a newline, and one in, by a parser that
-/// reads until the object is whole.
-fn like_zinit(world: &World, method: &str, params: &Value) -> Value {
-    let mut stream = UnixStream::connect(world.socket()).unwrap();
-    stream.set_read_timeout(Some(look::BOUND)).unwrap();
-    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    stream.write_all(request.to_string().as_bytes()).unwrap();
-    let mut text = Vec::new();
-    let mut chunk = [0; 1024];
-    loop {
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(count > 0, "closed after {}", String::from_utf8_lossy(&text));
-        text.extend(&chunk[..count]);
-        let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<Value>();
-        if let Some(Ok(answer)) = values.next() {
-            return answer;
-        }
-    }
-}
-
-#[test]
-fn a_client_like_zinits_is_served() {
-    let world = with_web();
-    let answer = like_zinit(&world, "service_list", &json!([]));
-    assert_eq!(
-        answer,
-        json!({"jsonrpc": "2.0", "id": 1, "result": {"web": "Running"}})
-    );
-    let status = like_zinit(&world, "service_status", &json!({"name": "web"}));
-    assert_eq!(status["result"]["target"], "Up");
-    let stopped = like_zinit(&world, "service_stop", &json!(["web"]));
-    assert_eq!(stopped, json!({"jsonrpc": "2.0", "id": 1, "result": null}));
-    let status = like_zinit(&world, "service_status", &json!(["web"]))["result"].clone();
-    assert!(status["pid"] == 0 && status["target"] == "Down", "{status}");
-    let error = like_zinit(&world, "service_start", &json!(["nobody"]))["error"].clone();
-    assert_eq!(error["code"], -32000);
-    world.end();
-}
-
-const PYTHON: &str = r#"
-import json, socket, sys
-def call(method, *params):
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(30)
-    s.connect(sys.argv[1])
-    s.sendall(json.dumps({"jsonrpc": "2.0", "id": method, "method": method, "params": params}).encode())
-    data = b""
-    while True:
-        data += s.recv(4096)
-        try:
-            answer = json.loads(data)
-        except ValueError:
-            continue
-        assert answer["id"] == method, answer
-        return answer
-assert call("service_list")["result"] == {"web": "Running"}
-assert call("service_stop", "web")["result"] is None
-assert call("service_status", "web")["result"]["pid"] == 0
-assert call("service_forget", "web")["result"] is None
-assert call("service_monitor", "web")["result"] is None
-assert call("service_kill", "web", "nope")["error"]["code"] == -32004
-assert call("service_forget", "web")["error"]["data"]["code_name"] == "ServiceIsUp"
-print("served")
-"#;
-
-#[test]
-fn a_client_in_another_language_is_served() {
-    let world = with_web();
-    let python = Command::new("python3")
-        .args(["-c", PYTHON])
-        .arg(world.socket())
-        .output()
-        .expect("integration/run installs python3");
-    let stderr = String::from_utf8_lossy(&python.stderr);
-    assert_eq!(
-        String::from_utf8_lossy(&python.stdout),
-        "served\n",
-        "{stderr}"
-    );
-    world.reach("web", "up");
-    world.end();
-}
-
 #[test]
 fn a_service_that_restarts_itself_is_restarted() {
     let mut world = World::new();
@@ -614,6 +353,67 @@ fn states_are_zinits_words() {
 }
 
 #[test]
+fn what_is_about_to_stop_runs_and_is_wanted_down() {
+    let mut world = World::new();
+    world
+        .fixture("web", "stubborn", "shutdown_timeout: 2s")
+        .init();
+    world.reach("web", "up");
+    let pid = world.pid("web", "pid");
+    let mut client = world.client();
+    client.send(1, "service_stop", &json!(["web"]));
+    let status = until("it is wanted down", || {
+        let status = world.call("service_status", json!(["web"])).unwrap();
+        (status["target"] == "Down").then_some(status)
+    });
+    // Not stopped, for whoever waits for `pid == 0 && target == "Down"`.
+    let expected =
+        json!({"name": "web", "pid": pid, "state": "Running", "target": "Down", "after": {}});
+    assert_eq!(status, expected);
+    assert_eq!(client.read().unwrap()["result"], Value::Null);
+    let status = world.call("service_status", json!(["web"])).unwrap();
+    assert_eq!(
+        (&status["pid"], &status["target"]),
+        (&json!(0), &json!("Down"))
+    );
+    world.end();
+}
+
+#[test]
+fn services_have_what_etc_environment_said_when_the_supervisor_began() {
+    let mut world = World::new();
+    let file = world.dir.join("environment");
+    let text = "# everybody's\nFROM_ETC=one\nOVER=etc\nexport QUOTED=\"a b\"\n";
+    std::fs::write(&file, text).unwrap();
+    world
+        .launch
+        .push(format!("cover=/etc/environment>{}", file.display()));
+    world.launch.push("env=OVER=inherited".into());
+    let script = "echo \"$FROM_ETC $OVER $QUOTED\"; sleep 1000";
+    world.service("a", &format!("exec: sh -c '{script}'\n"));
+    world.service(
+        "b",
+        &format!("exec: sh -c '{script}'\nenv: {{OVER: own}}\n"),
+    );
+    world.init();
+    let says = |name: &str, line: &str, times: usize| {
+        until(&format!("{name} says {line}"), || {
+            let log = world.call("stream_currentLogs", json!([name])).unwrap();
+            let found = log.as_array().unwrap().iter();
+            let found = found.filter(|said| **said == format!("[+] {name}: {line}"));
+            (found.count() == times).then_some(())
+        });
+    };
+    says("a", "one etc a b", 1);
+    says("b", "one own a b", 1);
+    // Read once: a restart does not see the change.
+    std::fs::write(&file, "FROM_ETC=two\n").unwrap();
+    world.call("nought_restart", json!(["a"])).unwrap();
+    says("a", "one etc a b", 2);
+    world.end();
+}
+
+#[test]
 fn in_a_shutdown_nothing_is_started_taken_in_or_out() {
     let mut world = World::new();
     world.fixture("slow", "stubborn", "shutdown_timeout: 2s");
@@ -635,6 +435,11 @@ fn in_a_shutdown_nothing_is_started_taken_in_or_out() {
     for method in ["service_start", "service_forget"] {
         let error = other.call(method, &json!(["old"])).unwrap_err();
         assert_eq!(error["code"], -32006, "{method}: {error}");
+        assert_eq!(
+            error["data"]["action"],
+            method["service_".len()..],
+            "{error}"
+        );
     }
     let error = other.call("service_monitor", &json!(["new"])).unwrap_err();
     assert_eq!(error["code"], -32006, "{error}");

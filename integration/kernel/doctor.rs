@@ -73,6 +73,25 @@ fn where_nothing_is_missing_it_says_so_and_leaves_no_trace() {
         "{:?}",
         look::tree(&world.cgroup)
     );
+    let plain = world
+        .in_place(&["doctor", "--place", "host"])
+        .arg("-s")
+        .arg(world.socket())
+        .output()
+        .unwrap();
+    let said = format!(
+        "guarantee here: cgroup-kill marked (in a host)\n  the best verdict of a stop: verified\n  \
+         our cgroup: {}\n  nothing is missing\n",
+        world.cgroup.display()
+    );
+    assert_eq!(
+        (
+            text(&plain.stdout),
+            text(&plain.stderr),
+            plain.status.code()
+        ),
+        (said, String::new(), Some(0))
+    );
     // Beside a supervisor that runs it says what that one has.
     world.fixture("web", "stay", "").init();
     world.number("web", "up");

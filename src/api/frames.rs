@@ -7,6 +7,9 @@ use serde_json::Value;
 /// A request larger than this ends the connection (bytes).
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
+/// A buffer that has become larger than this is given back when its values are taken (bytes).
+const KEPT_BYTES: usize = 16 << 10;
+
 /// Takes bytes as they come, gives whole JSON objects and arrays. White space between them is
 /// free, no separator is needed. Nothing is looked at twice, and no more than one value and the
 /// last read are held.
@@ -81,6 +84,9 @@ impl Frames {
             (self.start, self.seen) = (0, 0);
         } else if self.start > self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
+            if self.buffer.capacity() > KEPT_BYTES {
+                self.buffer.shrink_to(KEPT_BYTES);
+            }
             self.seen -= self.start;
             self.start = 0;
         }
@@ -92,6 +98,11 @@ impl Frames {
     /// Whether bytes wait that are no whole value yet: at the end of a stream it was cut short.
     pub fn is_partial(&self) -> bool {
         self.depth > 0
+    }
+
+    /// How much memory is held for what is no whole value yet (bytes).
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// The next whole value; `None` until more is pushed.
@@ -132,10 +143,19 @@ impl Frames {
                 let value = self.buffer.get(self.start..self.seen).unwrap_or_default();
                 let value = serde_json::from_slice(value).map_err(|_| FrameError::NotJson);
                 self.start = self.seen;
+                self.give_back();
                 return Some(value);
             }
         }
         None
+    }
+
+    /// A large value's memory is not kept for the small ones that follow.
+    fn give_back(&mut self) {
+        if self.start == self.buffer.len() && self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = Vec::new();
+            (self.start, self.seen) = (0, 0);
+        }
     }
 
     /// Follows `byte` inside a value; whether the value ends with it.
@@ -223,6 +243,15 @@ mod tests {
             [Err(FrameError::TooLarge(MAX_FRAME_BYTES))]
         );
         let mut frames = Frames::new();
+        frames.push(format!("[\"{}", "x".repeat(MAX_FRAME_BYTES / 2)).as_bytes());
+        assert!(frames.next_value().is_none());
+        assert!(frames.held_bytes() > MAX_FRAME_BYTES / 2);
+        frames.push(b"\"]");
+        assert!(frames.next_value().unwrap().is_ok());
+        assert!(
+            frames.held_bytes() <= KEPT_BYTES,
+            "an idle client costs little"
+        );
         for _ in 0..100_000 {
             frames.push(b"{\"a\": 1} \n {\"b\"");
             assert!(frames.next_value().unwrap().is_ok());

@@ -9,6 +9,7 @@
 //! document of the same list.
 
 mod catalog;
+mod error;
 mod frames;
 mod health;
 mod methods;
@@ -21,6 +22,7 @@ mod usage;
 mod zinit;
 
 pub use catalog::{METHODS, Method, Param};
+pub use error::{ErrorCode, ErrorData, RpcError};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
 pub use methods::{
@@ -34,8 +36,7 @@ pub use receipt::{
     Verdict, millis_from_nanos,
 };
 pub use rpc::{
-    Call, ErrorCode, ErrorData, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request,
-    Response, RpcError, incoming,
+    Call, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request, Response, incoming,
 };
 pub use run::{RunAncestor, RunProcess, RunReport};
 pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::ErrorCode;
 use super::catalog::{METHODS, Method};
-use super::rpc::ErrorCode;
 
 /// The version of the OpenRPC specification that the document follows.
 const OPENRPC: &str = "1.3.2";

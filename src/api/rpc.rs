@@ -1,19 +1,17 @@
-//! JSON-RPC 2.0: requests, responses, errors, and parameters by position or by name.
-
-use std::fmt;
+//! JSON-RPC 2.0: requests, responses, and parameters by position or by name.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-use super::Receipt;
+use super::{ErrorCode, RpcError};
 
 /// What a client calls its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Id {
-    /// A number, or what the standard calls one.
-    Number(i64),
+    /// A number, echoed as it came.
+    Number(Number),
     /// A string.
     String(String),
     /// Null: allowed, and what an answer carries when the id could not be read.
@@ -39,7 +37,7 @@ impl Request {
     pub fn new(id: i64, method: &str, params: Value) -> Self {
         Request {
             jsonrpc: "2.0".into(),
-            id: Id::Number(id),
+            id: Id::Number(id.into()),
             method: method.into(),
             params,
         }
@@ -85,223 +83,6 @@ impl Response {
         }
     }
 }
-
-/// The codes an error can have. Those up to [`ErrorCode::ServiceFileError`] and the standard's
-/// are zinit's; the rest are ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorCode {
-    /// -32700: not JSON.
-    ParseError,
-    /// -32600: JSON, and no request.
-    InvalidRequest,
-    /// -32601: no such method.
-    MethodNotFound,
-    /// -32602: parameters missing, of the wrong type, unknown, or a name that cannot be one.
-    InvalidParams,
-    /// -32603: we failed.
-    InternalError,
-    /// -32000: no such service.
-    ServiceNotFound,
-    /// -32001: the service is looked after already.
-    ServiceAlreadyMonitored,
-    /// -32002: the service is up, and must not be for this.
-    ServiceIsUp,
-    /// -32003: the service is down, and must not be for this.
-    ServiceIsDown,
-    /// -32004: no such signal.
-    InvalidSignal,
-    /// -32005: the service's file is wrong.
-    ConfigError,
-    /// -32006: a shutdown is under way.
-    ShuttingDown,
-    /// -32007: there is a service of that name.
-    ServiceAlreadyExists,
-    /// -32008: the service's file could not be read or written.
-    ServiceFileError,
-    /// -32010: the service lingers; the receipt is in `data`.
-    Lingering,
-    /// -32011: a dependent lingers, so the service was left running; the dependent's receipt is
-    /// in `data`.
-    DependentLingers,
-    /// -32012: the service cannot be started as it is.
-    Refused,
-    /// -32013: the service waits for something that will not come by itself.
-    Blocked,
-    /// -32014: the service failed.
-    Failed,
-    /// -32015: a later request asked for the opposite.
-    Superseded,
-    /// -32016: more at a time than there is room for: connections, subscriptions, bytes of
-    /// answers.
-    Crowded,
-}
-
-const CODES: [(ErrorCode, i64, &str); 21] = [
-    (ErrorCode::ParseError, -32700, "ParseError"),
-    (ErrorCode::InvalidRequest, -32600, "InvalidRequest"),
-    (ErrorCode::MethodNotFound, -32601, "MethodNotFound"),
-    (ErrorCode::InvalidParams, -32602, "InvalidParams"),
-    (ErrorCode::InternalError, -32603, "InternalError"),
-    (ErrorCode::ServiceNotFound, -32000, "ServiceNotFound"),
-    (
-        ErrorCode::ServiceAlreadyMonitored,
-        -32001,
-        "ServiceAlreadyMonitored",
-    ),
-    (ErrorCode::ServiceIsUp, -32002, "ServiceIsUp"),
-    (ErrorCode::ServiceIsDown, -32003, "ServiceIsDown"),
-    (ErrorCode::InvalidSignal, -32004, "InvalidSignal"),
-    (ErrorCode::ConfigError, -32005, "ConfigError"),
-    (ErrorCode::ShuttingDown, -32006, "ShuttingDown"),
-    (
-        ErrorCode::ServiceAlreadyExists,
-        -32007,
-        "ServiceAlreadyExists",
-    ),
-    (ErrorCode::ServiceFileError, -32008, "ServiceFileError"),
-    (ErrorCode::Lingering, -32010, "Lingering"),
-    (ErrorCode::DependentLingers, -32011, "DependentLingers"),
-    (ErrorCode::Refused, -32012, "Refused"),
-    (ErrorCode::Blocked, -32013, "Blocked"),
-    (ErrorCode::Failed, -32014, "Failed"),
-    (ErrorCode::Superseded, -32015, "Superseded"),
-    (ErrorCode::Crowded, -32016, "Crowded"),
-];
-
-impl ErrorCode {
-    fn row(self) -> (i64, &'static str) {
-        let row = CODES.iter().find(|(code, ..)| *code == self);
-        row.map_or((-32603, "InternalError"), |(_, number, name)| {
-            (*number, name)
-        })
-    }
-
-    /// Every code.
-    pub fn all() -> impl Iterator<Item = ErrorCode> {
-        CODES.iter().map(|(code, ..)| *code)
-    }
-
-    /// The code's number.
-    pub fn number(self) -> i64 {
-        self.row().0
-    }
-
-    /// The code's name, `code_name` in an error's data.
-    pub fn name(self) -> &'static str {
-        self.row().1
-    }
-
-    /// The code with this number, if it is one of these.
-    pub fn from_number(number: i64) -> Option<ErrorCode> {
-        let row = CODES.iter().find(|(_, known, _)| *known == number);
-        row.map(|(code, ..)| *code)
-    }
-
-    /// Whether the same request may succeed later without anybody mending anything.
-    pub fn retryable(self) -> bool {
-        matches!(
-            self,
-            ErrorCode::Lingering
-                | ErrorCode::DependentLingers
-                | ErrorCode::Blocked
-                | ErrorCode::Crowded
-        )
-    }
-}
-
-/// An error as JSON-RPC has it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RpcError {
-    /// One of [`ErrorCode`]'s numbers.
-    pub code: i64,
-    /// What went wrong, in a sentence.
-    pub message: String,
-    /// What else is known of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Box<ErrorData>>,
-}
-
-/// What an error's `data` holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ErrorData {
-    /// The code's name: `ServiceNotFound`.
-    pub code_name: String,
-    /// The service it is about.
-    pub service: Option<String>,
-    /// What was being done: `stop`.
-    pub action: Option<String>,
-    /// Whether the same request may succeed later without anybody mending anything.
-    pub retryable: bool,
-    /// Why, each the cause of the one before it; the message is not repeated.
-    pub cause_chain: Vec<String>,
-    /// What to do next.
-    pub hint: Option<String>,
-    /// The receipt of what lingers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub receipt: Option<Receipt>,
-}
-
-impl RpcError {
-    /// An error with its name and whether it can be retried filled in.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        RpcError {
-            code: code.number(),
-            message: message.into(),
-            data: Some(Box::new(ErrorData {
-                code_name: code.name().into(),
-                retryable: code.retryable(),
-                ..ErrorData::default()
-            })),
-        }
-    }
-
-    /// Says which service it is about and what was being done to it.
-    #[must_use]
-    pub fn about(mut self, service: impl Into<String>, action: impl Into<String>) -> Self {
-        let data = self.data.get_or_insert_default();
-        data.service = Some(service.into());
-        data.action = Some(action.into());
-        self
-    }
-
-    /// Adds a cause, below those it has.
-    #[must_use]
-    pub fn because(mut self, cause: impl Into<String>) -> Self {
-        let data = self.data.get_or_insert_default();
-        data.cause_chain.push(cause.into());
-        self
-    }
-
-    /// Says what to do next.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.data.get_or_insert_default().hint = Some(hint.into());
-        self
-    }
-
-    /// Says that the same request may succeed later, whatever the code alone says.
-    #[must_use]
-    pub fn retryable(mut self) -> Self {
-        self.data.get_or_insert_default().retryable = true;
-        self
-    }
-
-    /// Adds the receipt of what lingers.
-    #[must_use]
-    pub fn receipt(mut self, receipt: Receipt) -> Self {
-        self.data.get_or_insert_default().receipt = Some(receipt);
-        self
-    }
-}
-
-impl fmt::Display for RpcError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for RpcError {}
 
 /// One call that arrived.
 #[derive(Clone, Debug, PartialEq)]
@@ -452,7 +233,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let call = ok(json!({"jsonrpc": "2.0", "id": 7, "method": "m", "more": 1}));
-        assert_eq!((call.id, call.params), (Some(Id::Number(7)), Params::None));
+        assert_eq!(
+            (call.id, call.params),
+            (Some(Id::Number(7.into())), Params::None)
+        );
         let call = ok(json!({"jsonrpc": "2.0", "id": null, "method": "m"}));
         assert_eq!(call.id, Some(Id::Null));
         let call = ok(json!({"jsonrpc": "2.0", "method": "m", "params": ["a"]}));
@@ -475,18 +259,27 @@ mod tests {
         for (value, id) in [
             (json!([]), Id::Null),
             (json!({}), Id::Null),
-            (json!({"id": 3, "method": "m"}), Id::Number(3)),
+            (json!({"id": 3, "method": "m"}), Id::Number(3.into())),
+            (
+                json!({"id": 1.5, "method": "m"}),
+                Id::Number(Number::from_f64(1.5).unwrap()),
+            ),
+            (
+                json!({"id": u64::MAX, "method": "m"}),
+                Id::Number(u64::MAX.into()),
+            ),
+            (json!({"id": true, "method": "m"}), Id::Null),
             (
                 json!({"jsonrpc": "1.0", "id": 3, "method": "m"}),
-                Id::Number(3),
+                Id::Number(3.into()),
             ),
             (
                 json!({"jsonrpc": "2.0", "id": 3, "method": 5}),
-                Id::Number(3),
+                Id::Number(3.into()),
             ),
             (
                 json!({"jsonrpc": "2.0", "id": 3, "method": "m", "params": 1}),
-                Id::Number(3),
+                Id::Number(3.into()),
             ),
             (json!({"jsonrpc": "2.0", "id": [], "method": "m"}), Id::Null),
         ] {
@@ -539,18 +332,9 @@ mod tests {
 
     #[test]
     fn a_null_result_stays_one() {
-        let response = Response::new(Id::Number(1), Ok(Value::Null));
+        let response = Response::new(Id::Number(1.into()), Ok(Value::Null));
         let text = serde_json::to_string(&response).unwrap();
         assert_eq!(text, r#"{"jsonrpc":"2.0","id":1,"result":null}"#);
         assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);
-    }
-
-    #[test]
-    fn every_code_has_its_number() {
-        for (code, number, name) in CODES {
-            assert_eq!(ErrorCode::from_number(number), Some(code));
-            assert_eq!((code.number(), code.name()), (number, name));
-        }
-        assert_eq!(ErrorCode::from_number(-1), None);
     }
 }

@@ -1,74 +1,20 @@
 //! What can be written on the command line.
 
-use std::ffi::{OsStr, OsString};
+mod values;
+
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::called::Called;
 use crate::config;
 use crate::driver::{Guarantee, Surroundings};
 
-/// Where service files are, unless `-c` says otherwise.
-pub const DEFAULT_CONFIG_DIR: &str = "/etc/nought";
-/// The same when called as `zinit`.
-pub const ZINIT_CONFIG_DIR: &str = "/etc/zinit";
-/// The socket when called as `zinit` and `-s` names none.
-pub const ZINIT_SOCKET: &str = "/tmp/zinit.sock";
-
-/// The socket when `-s` names none: `$NOUGHT_SOCKET`; else `/run/nought.sock` for root, and for
-/// others `$XDG_RUNTIME_DIR/nought.sock` where that directory is set.
-pub fn default_socket() -> PathBuf {
-    if let Some(socket) = std::env::var_os("NOUGHT_SOCKET").filter(|path| !path.is_empty()) {
-        return socket.into();
-    }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
-    match runtime {
-        Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("nought.sock"),
-        _ => "/run/nought.sock".into(),
-    }
-}
-
-/// Under which name the program was called, and so whose defaults it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Called {
-    Nought,
-    /// By a link, or as a copy: zinit's directory, socket and `log`.
-    Zinit,
-}
-
-impl Called {
-    pub(super) fn of(program: Option<&OsStr>) -> Self {
-        let name = program.map(Path::new).and_then(Path::file_name);
-        if name.is_some_and(|name| name == "zinit") {
-            Called::Zinit
-        } else {
-            Called::Nought
-        }
-    }
-
-    fn socket(self) -> PathBuf {
-        match self {
-            Called::Nought => default_socket(),
-            Called::Zinit => ZINIT_SOCKET.into(),
-        }
-    }
-
-    fn config_dir(self) -> PathBuf {
-        match self {
-            Called::Nought => DEFAULT_CONFIG_DIR.into(),
-            Called::Zinit => ZINIT_CONFIG_DIR.into(),
-        }
-    }
-
-    pub(super) fn dialect(self) -> config::Dialect {
-        match self {
-            Called::Nought => config::Dialect::Nought,
-            Called::Zinit => config::Dialect::Zinit,
-        }
-    }
-}
+pub(super) use values::duration;
+use values::{group, lines, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -186,7 +132,7 @@ pub(super) enum ClientCommand {
         /// The service
         service: String,
         /// Show this many, the newest last
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = receipts)]
         last: u32,
     },
     /// Show the log lines that are kept, and with -f those to come
@@ -214,6 +160,13 @@ pub(super) enum ClientCommand {
         /// The directory of service files [default: /etc/nought]
         #[arg(short, long, value_name = "DIR")]
         config: Option<PathBuf>,
+    },
+    /// zinit's HTTP proxy, which is not here
+    #[command(hide = true)]
+    Proxy {
+        /// Whatever zinit takes
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        words: Vec<String>,
     },
     /// Print a shell's completions
     Completions {
@@ -264,7 +217,7 @@ pub(super) struct Log {
     #[arg(short, long)]
     pub(super) snapshot: bool,
     /// At most this many of the lines that are kept, the newest
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = lines)]
     pub(super) lines: Option<u32>,
     // The same id as the global one, so that `-s` is free here.
     /// The supervisor's socket
@@ -318,7 +271,7 @@ struct Init {
     #[arg(long, value_name = "D", value_parser = duration)]
     watchdog: Option<Duration>,
     /// Lines kept in memory for each service [default: 2000 within 64 KiB]
-    #[arg(short, long, value_name = "LINES")]
+    #[arg(short, long, value_name = "LINES", value_parser = lines)]
     buffer: Option<u32>,
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
@@ -441,28 +394,14 @@ impl Cli {
     }
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).ok_or_else(|| {
-        "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`".into()
-    })
-}
-
-/// A group by its name or number.
-fn group(text: &str) -> Result<u32, String> {
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
-    match nix::unistd::Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err("there is no such group".into()),
-        Err(error) => Err(format!("it cannot be looked up: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ffi::OsStr;
+
     use clap::CommandFactory as _;
+
+    use super::super::called::default_socket;
+    use super::*;
 
     fn parsed(words: &[&str]) -> Task {
         let argv = std::iter::once("nought").chain(words.iter().copied());
@@ -541,13 +480,6 @@ mod tests {
         assert!(args.ring_lines.is_none());
         let args = init(&["-s", "/x", "init", "-c", "/y"]);
         assert_eq!((args.config_dir, args.socket), ("/y".into(), "/x".into()));
-    }
-
-    #[test]
-    fn a_group_is_a_name_or_a_number() {
-        assert_eq!(group("0"), Ok(0));
-        assert_eq!(group("root"), Ok(0));
-        assert!(group("no such group").is_err());
     }
 
     #[test]

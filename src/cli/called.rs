@@ -1,12 +1,73 @@
-//! What we are asked for by the name we are called by: process 1 as `init`, and `poweroff`,
-//! `reboot`, `halt`, `shutdown` as the links of those names have always been.
+//! What we are asked for by the name we are called by: zinit's defaults, process 1 as `init`, and
+//! `poweroff`, `reboot`, `halt`, `shutdown` as the links of those names have always been.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 
 use super::args::Cli;
+use crate::config;
+
+/// Where service files are, unless `-c` says otherwise.
+pub const DEFAULT_CONFIG_DIR: &str = "/etc/nought";
+/// The same when called as `zinit`.
+pub const ZINIT_CONFIG_DIR: &str = "/etc/zinit";
+/// The socket when called as `zinit` and `-s` names none.
+pub const ZINIT_SOCKET: &str = "/tmp/zinit.sock";
+
+/// The socket when `-s` names none: `$NOUGHT_SOCKET`; else `/run/nought.sock` for root, and for
+/// others `$XDG_RUNTIME_DIR/nought.sock` where that directory is set.
+pub fn default_socket() -> PathBuf {
+    if let Some(socket) = std::env::var_os("NOUGHT_SOCKET").filter(|path| !path.is_empty()) {
+        return socket.into();
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
+    match runtime {
+        Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("nought.sock"),
+        _ => "/run/nought.sock".into(),
+    }
+}
+
+/// Under which name the program was called, and so whose defaults it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Called {
+    Nought,
+    /// By a link, or as a copy: zinit's directory, socket and `log`.
+    Zinit,
+}
+
+impl Called {
+    pub(super) fn of(program: Option<&OsStr>) -> Self {
+        let name = program.map(Path::new).and_then(Path::file_name);
+        if name.is_some_and(|name| name == "zinit") {
+            Called::Zinit
+        } else {
+            Called::Nought
+        }
+    }
+
+    pub(super) fn socket(self) -> PathBuf {
+        match self {
+            Called::Nought => default_socket(),
+            Called::Zinit => ZINIT_SOCKET.into(),
+        }
+    }
+
+    pub(super) fn config_dir(self) -> PathBuf {
+        match self {
+            Called::Nought => DEFAULT_CONFIG_DIR.into(),
+            Called::Zinit => ZINIT_CONFIG_DIR.into(),
+        }
+    }
+
+    pub(super) fn dialect(self) -> config::Dialect {
+        match self {
+            Called::Nought => config::Dialect::Nought,
+            Called::Zinit => config::Dialect::Zinit,
+        }
+    }
+}
 
 /// The command line as if we had been called `nought`, and whether the kernel calls us so.
 /// `first`: we are process 1.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::api::{FrameError, Frames, Id, Info, Request, Response, RpcError, method};
 
-use super::error::Error;
+use super::error::{Error, Unfit};
 use super::output::to_stderr;
 
 /// Connecting and sending take no longer than this.
@@ -62,10 +62,7 @@ pub(super) struct Client<'a> {
 impl<'a> Client<'a> {
     /// Connects to `socket`; `debug` shows on stderr what goes over it.
     pub(super) fn connect(socket: &'a Path, debug: bool) -> Result<Self, Error> {
-        let stream = open(socket).map_err(|source| Error::Connect {
-            socket: socket.to_path_buf(),
-            source,
-        })?;
+        let stream = open(socket).map_err(|trouble| trouble.at(socket))?;
         Ok(Client {
             socket,
             stream,
@@ -192,7 +189,10 @@ impl<'a> Client<'a> {
     }
 
     fn file(&mut self, value: Result<Value, FrameError>) -> Result<(), Error> {
-        let value = value.map_err(|error| self.protocol(error.to_string()))?;
+        let value = value.map_err(|error| match error {
+            FrameError::TooLarge(limit_bytes) => Error::TooMuch { limit_bytes },
+            _ => self.protocol(error.to_string()),
+        })?;
         if self.debug {
             to_stderr(&format!("< {value}\n"));
         }
@@ -205,10 +205,13 @@ impl<'a> Client<'a> {
         let response = serde_json::from_value::<Response>(value)
             .map_err(|error| self.protocol(error.to_string()))?;
         match (&response.id, &response.error) {
-            (Id::Number(id), _) => {
-                self.answers.insert(*id, response);
-                Ok(())
-            }
+            (Id::Number(id), _) => match id.as_i64() {
+                Some(id) => {
+                    self.answers.insert(id, response);
+                    Ok(())
+                }
+                None => Err(self.protocol("it answers what was not asked".into())),
+            },
             // An error that names no request is about the connection.
             (Id::Null, Some(error)) => Err(Error::Refused(RpcError::clone(error))),
             (Id::Null | Id::String(_), _) => {
@@ -258,13 +261,42 @@ fn timed_out(error: &io::Error) -> bool {
     )
 }
 
-fn open(path: &Path) -> io::Result<UnixStream> {
+/// Why there is no connection.
+enum Trouble {
+    System(io::Error),
+    Unfit(Unfit),
+}
+
+impl Trouble {
+    fn at(self, socket: &Path) -> Error {
+        let socket = socket.to_path_buf();
+        match self {
+            Trouble::System(source) => Error::Connect { socket, source },
+            Trouble::Unfit(why) => Error::Unfit { socket, why },
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::System(error)
+    }
+}
+
+impl From<nix::errno::Errno> for Trouble {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Trouble::System(errno.into())
+    }
+}
+
+fn open(path: &Path) -> Result<UnixStream, Trouble> {
     let shared = is_in_shared_directory(path);
     if shared && std::fs::symlink_metadata(path)?.is_symlink() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it is a symbolic link in a directory that everybody may write to",
-        ));
+        return Err(Trouble::Unfit(Unfit::Link));
+    }
+    let found = std::fs::metadata(path).map(|found| found.file_type());
+    if found.is_ok_and(|found| !found.is_socket()) {
+        return Err(Trouble::Unfit(Unfit::NoSocket));
     }
     let address = UnixAddr::new(path)?;
     let fd = socket(
@@ -281,10 +313,7 @@ fn open(path: &Path) -> io::Result<UnixStream> {
         // Whoever listens, not whoever made the file.
         let uid = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
         if uid != 0 && uid != nix::unistd::geteuid().as_raw() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("user {uid} listens there, in a directory that everybody may write to"),
-            ));
+            return Err(Trouble::Unfit(Unfit::Stranger(uid)));
         }
     }
     Ok(UnixStream::from(fd))

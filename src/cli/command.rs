@@ -1,6 +1,5 @@
 //! Each command: what it asks, what it prints, which exit code it ends with.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,18 +7,17 @@ use serde_json::Value;
 
 use crate::api::{
     Done, Kill, List, Named, Plan, PlanQuery, ReceiptQuery, Receipts, Restart, ServiceState,
-    ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Verdict, method,
+    ServiceStatus, ShutdownKind, Start, Stop, Verdict, method,
 };
-use crate::config;
 
-use super::args::{ClientCommand, Options, default_socket};
+use super::args::{ClientCommand, Options};
+use super::called::Called;
 use super::client::{ANSWER, Client, Wait, alive};
 use super::doctor::Cleared;
 use super::error::Error;
-use super::manual;
 use super::order::dependents_first;
 use super::output::{Output, Style};
-use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, doctor, process1, render};
+use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, doctor, render};
 
 /// How long `stop --no-wait` listens for a refusal.
 const REFUSAL: Duration = Duration::from_millis(50);
@@ -66,6 +64,7 @@ impl<'a> Session<'a> {
             ClientCommand::Monitor { services } => self.files(Change::Monitor, services),
             ClientCommand::Forget { services } => self.files(Change::Forget, services),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
+            ClientCommand::Proxy { words: _ } => Err(Error::NoProxy),
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),
             ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
             ClientCommand::Start { names, force } => {
@@ -145,7 +144,12 @@ impl<'a> Session<'a> {
         if self.output.json {
             self.output.document(&error.to_json(service));
         }
-        self.output.error(&error.render(Style::of_stderr()));
+        let mut text = error.render(Style::of_stderr());
+        if self.options.called == Called::Zinit {
+            // There may be no program of the other name.
+            text = text.replace("`nought ", "`zinit ");
+        }
+        self.output.error(&text);
         error.exit_code()
     }
 
@@ -162,60 +166,6 @@ impl<'a> Session<'a> {
         for item in raw.get(key).and_then(Value::as_array).into_iter().flatten() {
             self.output.document(item);
         }
-    }
-
-    fn shutdown(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
-        if kind == ShutdownKind::Kexec && !process1::kernel_is_loaded() {
-            return Err(Error::NoKernel);
-        }
-        let error = match self.shutdown_by_socket(kind) {
-            Err(error @ (Error::Connect { .. } | Error::NoAnswer { .. })) => error,
-            other => return other,
-        };
-        let ours = self.options.socket == default_socket();
-        let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
-            return Err(error);
-        };
-        let note = format!("note: {error}: process 1 was sent {signal}\n");
-        self.output.error(&note);
-        Ok(0)
-    }
-
-    fn shutdown_by_socket(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
-        let options = self.options;
-        let mut client = Client::connect(&options.socket, options.debug)?;
-        let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;
-        let output = &mut self.output;
-        let mut meanwhile = |waited: Duration| {
-            if output.wants_progress() {
-                let line = stopping(options, waited);
-                output.show_progress(&line);
-            }
-            // Towards its end it takes no new connection, and answers on this one.
-            match waited
-                .as_secs()
-                .is_multiple_of(5)
-                .then(|| alive(&options.socket))
-            {
-                Some(Err(error @ Error::NoAnswer { .. })) => Err(error),
-                _ => Ok(()),
-            }
-        };
-        let raw = client.answer(
-            id,
-            Wait::Work(options.timeout),
-            "the shutdown",
-            &mut meanwhile,
-        )?;
-        let done: ShutdownDone = client.typed(&raw)?;
-        self.print(&raw, |style| render::shut_down(&done, style));
-        Ok(
-            match (done.lingering.is_empty(), done.unverified.is_empty()) {
-                (false, _) => EXIT_LINGERING,
-                (true, false) => EXIT_UNVERIFIED,
-                (true, true) => 0,
-            },
-        )
     }
 
     /// One request for each of `names`, sent at once, so that they work side by side; printed in
@@ -380,65 +330,6 @@ impl<'a> Session<'a> {
         self.print(&raw, |_| format!("{name}: {signal} sent\n"));
         Ok(0)
     }
-
-    fn completions(&mut self, shell: clap_complete::Shell) -> u8 {
-        let script = manual::completions(shell);
-        self.output.text(&String::from_utf8_lossy(&script));
-        0
-    }
-
-    fn man(&mut self, dir: Option<&Path>) -> u8 {
-        let made = match dir {
-            Some(dir) => manual::pages(dir),
-            None => manual::page().map(|page| self.output.text(&String::from_utf8_lossy(&page))),
-        };
-        match made {
-            Ok(()) => 0,
-            Err(error) => {
-                let dir = dir.unwrap_or(Path::new("."));
-                self.output.error(&format!(
-                    "error: cannot write manual pages to {}\n  because: {error}\n  hint: name \
-                     another directory with --dir\n",
-                    dir.display()
-                ));
-                EXIT_FAILED
-            }
-        }
-    }
-
-    fn check(&mut self, dir: &Path) -> u8 {
-        let loaded = config::load_dir_as(self.options.called.dialect(), dir);
-        for problem in &loaded.problems {
-            let at = problem.position.as_ref();
-            let raw = serde_json::json!({
-                "severity": problem.severity.as_str(),
-                "file": problem.path.to_string_lossy(),
-                "line": at.map(|at| at.line),
-                "column": at.map(|at| at.column),
-                "message": problem.message,
-                "hint": problem.hint,
-            });
-            self.print(&raw, |_| format!("{problem}\n"));
-        }
-        let errors = loaded
-            .problems
-            .iter()
-            .filter(|problem| problem.is_error())
-            .count();
-        let warnings = loaded.problems.len() - errors;
-        let plural = |n: usize| if n == 1 { "" } else { "s" };
-        let services = loaded.services.len();
-        if !self.output.json {
-            self.output.text(&format!(
-                "{}: {services} service{}, {errors} error{}, {warnings} warning{}\n",
-                dir.display(),
-                plural(services),
-                plural(errors),
-                plural(warnings),
-            ));
-        }
-        if errors > 0 { EXIT_FAILED } else { 0 }
-    }
 }
 
 /// What becomes of the list of services.
@@ -462,15 +353,6 @@ impl Change {
             Change::Forget => "forgotten",
         }
     }
-}
-
-/// Who is still on the way down. Towards the end of a shutdown nobody answers any more.
-fn stopping(options: &Options, waited: Duration) -> String {
-    let list = Client::connect(&options.socket, false).and_then(|mut client| {
-        let list = client.call(method::LIST, &(), ANSWER)?;
-        client.typed::<List>(&list)
-    });
-    render::stopping(list.as_ref().ok(), waited)
 }
 
 /// While a service's work goes on: says what it does to whoever watches, and makes sure every

@@ -28,9 +28,9 @@ pub(super) fn examine(options: &Options, output: &mut Output, doctor: &Doctor) -
         output.text(&text(&found, output.style));
         if let Some(info) = &running {
             let guarantee = info.get("guarantee").and_then(Value::as_str).unwrap_or("?");
-            let socket = options.socket.display();
             output.text(&format!(
-                "\nthe supervisor on {socket} has: {}\n",
+                "\nthe supervisor on {} has: {}\n",
+                render::clean(&options.socket.to_string_lossy()),
                 render::clean(guarantee)
             ));
         }
@@ -218,7 +218,11 @@ fn say(output: &mut Output, path: &Path, result: &anyhow::Result<Cleaned>) -> u8
             "error": result.as_ref().err().map(|error| format!("{error:#}")),
         }));
     } else {
-        output.text(&format!("{shown}: {text}\n"));
+        output.text(&format!(
+            "{}: {}\n",
+            render::clean(&shown.to_string()),
+            render::clean(&text)
+        ));
     }
     code
 }

@@ -15,24 +15,75 @@ use super::{EXIT_FAILED, EXIT_LINGERING};
 pub(super) enum Error {
     /// No connection could be made.
     Connect { socket: PathBuf, source: io::Error },
+    /// What is there is not to be connected to.
+    Unfit { socket: PathBuf, why: Unfit },
     /// Connected, and then nothing within this time.
     NoAnswer { socket: PathBuf, waited: Duration },
     /// The connection ended before the answer.
     Gone { socket: PathBuf },
     /// What came is no answer.
     Protocol { socket: PathBuf, why: String },
+    /// The answer is larger than this (bytes).
+    TooMuch { limit_bytes: usize },
     /// It takes longer than `--timeout` allows.
     TimedOut { what: String, waited: Duration },
     /// Kexec, and no kernel to start.
     NoKernel,
+    /// zinit's HTTP proxy was asked for.
+    NoProxy,
     /// The supervisor says no.
     Refused(RpcError),
+}
+
+/// Why a socket's path is not connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// A symbolic link that anybody may have made.
+    Link,
+    /// This user listens, and anybody may have made the socket.
+    Stranger(u32),
+    /// A file or a directory.
+    NoSocket,
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unfit::Link => {
+                f.write_str("it is a symbolic link in a directory that everybody may write to")
+            }
+            Unfit::Stranger(uid) => write!(
+                f,
+                "user {uid} listens there, in a directory that everybody may write to"
+            ),
+            Unfit::NoSocket => f.write_str("it is no socket"),
+        }
+    }
+}
+
+impl Unfit {
+    fn hint(self) -> &'static str {
+        match self {
+            Unfit::Link => {
+                "somebody may have put it there: see where it leads (readlink), and name that with \
+                 -s if it is your supervisor's socket"
+            }
+            Unfit::Stranger(_) => {
+                "neither you nor root: name your own supervisor's socket with -s; that one may \
+                 pose as it"
+            }
+            Unfit::NoSocket => {
+                "-s names the socket that `nought init` made, not the directory of service files \
+                 (-c) or any other"
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Error::Connect { socket, .. } => {
+            Error::Connect { socket, .. } | Error::Unfit { socket, .. } => {
                 write!(f, "cannot reach a supervisor at {}", socket.display())
             }
             Error::NoAnswer { socket, waited } => write!(
@@ -49,10 +100,14 @@ impl std::fmt::Display for Error {
             Error::Protocol { socket, .. } => {
                 write!(f, "what answers at {} is no supervisor", socket.display())
             }
+            Error::TooMuch { limit_bytes } => {
+                write!(f, "the answer is larger than {limit_bytes} bytes")
+            }
             Error::TimedOut { what, waited } => {
                 write!(f, "{what} took longer than {}", render::duration(*waited))
             }
             Error::NoKernel => write!(f, "there is no kernel to start"),
+            Error::NoProxy => write!(f, "there is no HTTP proxy here"),
             Error::Refused(error) => write!(f, "{error}"),
         }
     }
@@ -71,12 +126,14 @@ impl Error {
     /// One word for its kind.
     fn kind(&self) -> String {
         match self {
-            Error::Connect { .. } => "NotReachable".into(),
+            Error::Connect { .. } | Error::Unfit { .. } => "NotReachable".into(),
             Error::NoAnswer { .. } => "NoAnswer".into(),
             Error::Gone { .. } => "Gone".into(),
             Error::Protocol { .. } => "Protocol".into(),
+            Error::TooMuch { .. } => "TooMuch".into(),
             Error::TimedOut { .. } => "TimedOut".into(),
             Error::NoKernel => "NoKernel".into(),
+            Error::NoProxy => "NoProxy".into(),
             Error::Refused(error) => {
                 let told = error.data.as_ref().map(|data| data.code_name.clone());
                 told.filter(|name| !name.is_empty()).unwrap_or_else(|| {
@@ -90,6 +147,7 @@ impl Error {
     fn causes(&self) -> Vec<String> {
         match self {
             Error::Connect { source, .. } => vec![source.to_string()],
+            Error::Unfit { why, .. } => vec![why.to_string()],
             Error::Protocol { why, .. } => vec![why.clone()],
             Error::Refused(error) => {
                 let data = error.data.as_ref();
@@ -98,8 +156,10 @@ impl Error {
             }
             Error::NoAnswer { .. }
             | Error::Gone { .. }
+            | Error::TooMuch { .. }
             | Error::TimedOut { .. }
-            | Error::NoKernel => Vec::new(),
+            | Error::NoKernel
+            | Error::NoProxy => Vec::new(),
         }
     }
 
@@ -120,6 +180,7 @@ impl Error {
                 }
                 _ => "name the socket with -s PATH, or NOUGHT_SOCKET",
             },
+            Error::Unfit { why, .. } => why.hint(),
             Error::NoAnswer { .. } => {
                 "is it stopped (SIGSTOP) or very busy? See its state in /proc; --timeout D waits longer"
             }
@@ -127,7 +188,12 @@ impl Error {
                 "it ended, or was killed; what was asked may have been done: start it again and see `nought list`"
             }
             Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
+            Error::TooMuch { .. } => "ask for less: name services, or the newest lines with -n N",
             Error::NoKernel => "load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline",
+            Error::NoProxy => {
+                "use the Unix socket: over HTTP anybody who reaches the port could run commands as \
+                 root; `init --http ADDRESS:PORT` serves probes and metrics alone"
+            }
             Error::TimedOut { .. } => "it goes on all the same: see `nought status`",
             Error::Refused(error) => return error.data.as_ref()?.hint.clone(),
         };

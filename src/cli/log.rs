@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::api::{LogLines, LogQuery, method};
 
-use super::args::{Called, Log};
+use super::args::Log;
+use super::called::Called;
 use super::client::{ANSWER, alive};
 use super::command::Session;
 use super::error::Error;
@@ -82,7 +83,7 @@ impl Session<'_> {
         for line in &lines.lines {
             // A file gets what the service wrote, a terminal what cannot drive it.
             if terminal {
-                text.push_str(&render::clean(line));
+                text.push_str(&render::clean_line(line));
             } else {
                 text.push_str(line);
             }

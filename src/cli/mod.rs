@@ -1,7 +1,8 @@
 //! The command line: arguments to requests, answers to text.
 //!
 //! `args` says what can be asked, `client` talks to the supervisor, `command` carries out what
-//! changes something, `show` what only looks, `log` the log, `manual` what needs no supervisor;
+//! changes something, `end` what ends everything, `show` what only looks, `log` the log, `manual`
+//! what needs no supervisor;
 //! `render` makes text of data and does nothing else. A client command is
 //! synchronous and short: it connects, asks, prints, ends.
 
@@ -10,6 +11,7 @@ mod called;
 mod client;
 mod command;
 mod doctor;
+mod end;
 mod error;
 mod log;
 mod manual;
@@ -27,7 +29,8 @@ use clap::Parser as _;
 
 use crate::api::RunReport;
 
-pub use args::{DEFAULT_CONFIG_DIR, InitArgs, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
+pub use args::InitArgs;
+pub use called::{DEFAULT_CONFIG_DIR, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
 pub use doctor::Cleared;
 pub use error::report_chain;
 pub use run::{Demand, Leaks, RunArgs, Teller};
@@ -61,7 +64,7 @@ pub fn run(
         return ExitCode::from(run::run(&args, job));
     }
     let is_job = argv.get(1).is_some_and(|word| word == "run");
-    let called = args::Called::of(argv.first().map(OsString::as_os_str));
+    let called = called::Called::of(argv.first().map(OsString::as_os_str));
     let parsed = args::Cli::try_parse_from(&argv).or_else(|error| {
         // A machine whose process 1 ends for a wrong word does not boot.
         if by_kernel && error.use_stderr() {

@@ -197,11 +197,17 @@ impl Reader<'_> {
                     let near = keys::nearest(word, &known);
                     let hint = match near {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => format!(
-                            "one of {}, one of {}, or one of each",
-                            known[..3].join(", "),
-                            known[3..].join(", ")
-                        ),
+                        None => {
+                            let places =
+                                |(_, level): &&(_, Level)| matches!(level, Level::Holds(_));
+                            let (places, scans) =
+                                known.split_at(WORDS.iter().filter(places).count());
+                            format!(
+                                "one of {}, one of {}, or one of each",
+                                places.join(", "),
+                                scans.join(", ")
+                            )
+                        }
                     };
                     let word = word.escape_debug();
                     let message = format!("`{word}` is no word of a guarantee");

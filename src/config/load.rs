@@ -28,7 +28,8 @@ impl Loaded {
     }
 }
 
-/// Reads every `*.yaml` of `dir`. Hidden files are skipped, `*.yml` gets a warning. It never
+/// Reads every `*.yaml` of `dir`. Hidden files are skipped; `*.yml`, `*.YAML`
+/// and the like get a warning, as nobody else reads them either. It never
 /// fails as a whole: what cannot be read is a problem, the directory itself included.
 pub fn load_dir(dir: &Path) -> Loaded {
     load_dir_as(Dialect::Nought, dir)
@@ -74,7 +75,7 @@ pub fn load_dir_as(dialect: Dialect, dir: &Path) -> Loaded {
             loaded.problems.push(problem);
             continue;
         }
-        if let Some(stem) = file_name.strip_suffix(".yml") {
+        if let Some(stem) = nearly(&file_name) {
             let message = "this file is ignored: service files end in `.yaml`";
             let hint = format!("rename it to {stem}.yaml, or move it away");
             let problem = Problem::whole(Severity::Warning, &path, message, hint);
@@ -106,6 +107,13 @@ pub fn load_dir_as(dialect: Dialect, dir: &Path) -> Loaded {
         .sort_by(|a, b| (&a.path, place(a)).cmp(&(&b.path, place(b))));
     loaded.services.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     loaded
+}
+
+/// The stem of a name that ends like a service file's, and differently: `.yml`, `.YAML`.
+fn nearly(file_name: &str) -> Option<&str> {
+    let (stem, end) = file_name.rsplit_once('.')?;
+    let alike = end.eq_ignore_ascii_case("yaml") || end.eq_ignore_ascii_case("yml");
+    (alike && end != "yaml").then_some(stem)
 }
 
 fn place(problem: &Problem) -> Option<(usize, usize)> {

@@ -5,6 +5,7 @@
 //! together. One bad file never keeps the others from loading.
 
 mod amount;
+mod content;
 mod duration;
 mod ends;
 mod environment;
@@ -22,8 +23,10 @@ mod yaml;
 use std::path::Path;
 
 use crate::core::Spec;
+pub use crate::core::{bad_name, is_hidden};
 
 pub use amount::{parse_bytes, parse_processors};
+pub use content::content;
 pub use duration::parse as parse_duration;
 pub use environment::{BadLine, Environment, parse_environment};
 pub use load::{Loaded, load_dir, load_dir_as, load_one_as, text as read_text};
@@ -66,15 +69,4 @@ pub fn parse_as(
 ) -> Result<Spec, Vec<Problem>> {
     let read = read::read(dialect, name, text, path);
     read.spec.ok_or(read.problems)
-}
-
-/// Why `name` cannot be a service's name; `None` when it can.
-pub fn bad_name(name: &str) -> Option<String> {
-    if name.is_empty() {
-        return Some("a service's name cannot be empty".into());
-    }
-    let bad = name
-        .chars()
-        .find(|c| matches!(c, '/' | '\\' | '.') || c.is_control())?;
-    Some(format!("a service's name cannot contain {bad:?}"))
 }

@@ -22,16 +22,7 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(dialect: Dialect, name: &str, text: &str, path: &Path) -> Read {
-    let mut reader = Reader {
-        dialect,
-        foreign_key: false,
-        text,
-        path,
-        problems: Vec::new(),
-        unlisted: 0,
-        errors: 0,
-        dependencies: Vec::new(),
-    };
+    let mut reader = Reader::new(dialect, text, path);
     if let Some(why) = bad_name(name) {
         let hint = "a service is called what its file is called, without `.yaml`: rename the file";
         reader.push(Problem::whole(Severity::Error, path, why, hint));
@@ -60,6 +51,21 @@ pub(super) struct Reader<'a> {
     unlisted: usize,
     errors: usize,
     pub(super) dependencies: Vec<(String, Mark)>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(dialect: Dialect, text: &'a str, path: &'a Path) -> Self {
+        Reader {
+            dialect,
+            foreign_key: false,
+            text,
+            path,
+            problems: Vec::new(),
+            unlisted: 0,
+            errors: 0,
+            dependencies: Vec::new(),
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -133,7 +139,7 @@ impl Reader<'_> {
         }
     }
 
-    fn finish(mut self, spec: Option<Spec>) -> Read {
+    pub(super) fn finish(mut self, spec: Option<Spec>) -> Read {
         self.problems.sort_by_key(|problem| {
             let position = problem.position.as_ref();
             position.map(|at| (at.line, at.column))
@@ -155,7 +161,8 @@ impl Reader<'_> {
         }
     }
 
-    fn service(&mut self, name: &str) -> Option<Spec> {
+    /// The file's keys, and where they begin.
+    pub(super) fn root(&mut self) -> Option<(Mark, Vec<(Node, Node)>)> {
         let root = match yaml::parse(self.text) {
             Ok(root) => root,
             Err(bad) => {
@@ -163,24 +170,22 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let pairs = match &root.kind {
-            Kind::Map(pairs) => pairs.as_slice(),
-            _ if root.is_null() => &[],
+        let (mark, null, described) = (root.mark, root.is_null(), root.describe());
+        match root.kind {
+            Kind::Map(pairs) => Some((mark, pairs)),
+            _ if null => Some((mark, Vec::new())),
             _ => {
-                let message = format!(
-                    "a service file is a mapping of keys, this is {}",
-                    root.describe()
-                );
-                self.error(
-                    root.mark,
-                    message,
-                    Some("begin with `exec: COMMAND`".into()),
-                );
-                return None;
+                let message = format!("a service file is a mapping of keys, this is {described}");
+                self.error(mark, message, Some("begin with `exec: COMMAND`".into()));
+                None
             }
-        };
-        let fields = Fields::new(self, pairs, keys::SERVICE, None);
-        let exec = self.exec(&fields, root.mark);
+        }
+    }
+
+    fn service(&mut self, name: &str) -> Option<Spec> {
+        let (mark, pairs) = self.root()?;
+        let fields = Fields::new(self, &pairs, keys::SERVICE, None);
+        let exec = self.exec(&fields, mark);
         let mut spec = Spec::new(name, exec);
         self.dependency_keys(&fields, &mut spec);
         self.stop_keys(&fields, &mut spec);

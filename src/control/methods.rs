@@ -113,7 +113,7 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
         }
         method::STATUS => {
             let Named { name } = params.read()?;
-            to_value(&look(context, &name, "show").await?.status)
+            to_value(&look(context, &name, "status").await?.status)
         }
         method::START => to_value(&start(context, params.read()?).await?),
         method::STOP => to_value(&stop(context, params.read()?).await?),
@@ -273,7 +273,7 @@ async fn receipts(context: &Context, query: ReceiptQuery) -> Answer {
     let lines = context
         .ask(|answer| Ask::Receipts(query.name.clone(), last, answer))
         .await?;
-    let lines = lines.ok_or_else(|| refusal::not_found(&query.name, "show the receipts of"))?;
+    let lines = lines.ok_or_else(|| refusal::not_found(&query.name, "receipt"))?;
     // What an earlier version or a torn write left unreadable is not a receipt.
     let receipts = lines
         .iter()
@@ -316,7 +316,7 @@ async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usi
     for source in &sources {
         // `NAME/test` and `NAME/stop` are sources of their own.
         let service = source.split('/').next().unwrap_or(source);
-        look(context, service, "show the log of").await?;
+        look(context, service, "log").await?;
     }
     let last = lines.and_then(|n| usize::try_from(n).ok());
     Ok((sources, last.unwrap_or(usize::MAX)))
@@ -339,7 +339,7 @@ pub(super) async fn usages(
     let named = name.map(str::to_owned);
     let used = context.ask(|answer| Ask::Use(named, answer)).await?;
     match name {
-        Some(name) if used.is_empty() => Err(refusal::not_found(name, "show what is used by")),
+        Some(name) if used.is_empty() => Err(refusal::not_found(name, "stats")),
         _ => Ok(used
             .into_iter()
             .map(|(seen, used)| usage::usage(seen, &used))
@@ -361,6 +361,6 @@ async fn plan(context: &Context, query: PlanQuery) -> Answer {
     };
     let plan = context.ask(|answer| Ask::Plan(goal, answer)).await?;
     let name = name.unwrap_or_default();
-    let plan = plan.ok_or_else(|| refusal::not_found(&name, "plan the stop of"))?;
+    let plan = plan.ok_or_else(|| refusal::not_found(&name, "plan"))?;
     to_value(&describe::plan(&plan))
 }

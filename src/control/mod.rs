@@ -14,6 +14,7 @@ pub mod http;
 mod methods;
 mod metrics;
 mod places;
+mod reader;
 mod refusal;
 mod session;
 mod termination;

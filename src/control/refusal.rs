@@ -35,6 +35,7 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
             ErrorCode::ShuttingDown,
             format!("failed to {action}: a shutdown is under way"),
         )
+        .doing(action)
         .hint("nothing is started any more; start the supervisor again when it has ended"),
         RequestError::Lingering(receipt) => {
             let receipt = describe::receipt(&receipt, clocks);
@@ -115,6 +116,16 @@ pub(super) fn down(service: &str, action: &str, state: &str) -> RpcError {
         return error.retryable().hint("it is about to have one: try again");
     }
     error.hint(format!("start it first: `nought start {service}`"))
+}
+
+/// Nothing of it runs that could use anything.
+pub(super) fn no_stats(service: &str, state: &str) -> RpcError {
+    RpcError::new(
+        ErrorCode::ServiceIsDown,
+        format!("{service} has no stats: no process of it runs, it is {state}"),
+    )
+    .about(service, "stats")
+    .hint(format!("`nought why {service}` says what it waits for"))
 }
 
 /// There is no such signal.

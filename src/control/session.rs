@@ -9,19 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::gauge::Counted;
 use super::methods::{self, Context, Outcome};
-use super::places::{Busy, Seat};
-use crate::api::{Call, ErrorCode, FrameError, Frames, Id, Incoming, Response, RpcError, incoming};
+use super::places::{Busy, Crowd, Flow, Kept, Seat};
+use super::reader::{self, CALLS};
+use crate::api::{Call, ErrorCode, Id, Incoming, Response, RpcError};
 
-/// Calls of one connection under way at a time; more wait unread.
-const CALLS: usize = 64;
 /// Subscriptions of one connection at a time.
 const SUBSCRIPTIONS: usize = 16;
 /// Bytes of answers that wait for one client to read them; one that is larger waits alone.
@@ -32,7 +31,6 @@ const PERMIT_BYTES: usize = 1024;
 const WRITE_BOUND: Duration = Duration::from_secs(30);
 /// How long a client that is sent away has for the line that says so.
 const FAREWELL: Duration = Duration::from_millis(100);
-const READ_BYTES: usize = 8 * 1024;
 
 /// What the calls of one connection share.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ pub(super) struct Session {
     /// Questions take turns.
     turn: tokio::sync::Mutex<()>,
     subscriptions: Mutex<BTreeMap<u64, AbortHandle>>,
-    seat: Arc<Seat>,
+    pub(super) seat: Arc<Seat>,
 }
 
 /// An answer on its way, and what is held until it is written.
@@ -51,8 +49,14 @@ struct Answer {
     bytes: Vec<u8>,
     /// For the end of a shutdown, which waits for answers.
     _counted: Option<Counted>,
-    /// Its share of the budget.
-    _permit: Option<OwnedSemaphorePermit>,
+    _shares: Vec<Share>,
+}
+
+/// An answer's share of what may wait to be read: of this connection, and of all.
+#[derive(Debug)]
+struct Share {
+    _permit: OwnedSemaphorePermit,
+    _kept: Kept,
 }
 
 /// Serves one client until it goes, stops reading, or has to make room.
@@ -68,27 +72,24 @@ pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
         seat: Arc::clone(&seat),
     });
     let mut writer = tokio::spawn(write(writes, answers, Arc::clone(&seat)));
-    let mut dismissed = false;
+    let mut dismissed = None;
     tokio::select! {
-        () = read(reads, &context, &session) => {}
+        biased;
+        why = seat.dismissed() => dismissed = Some(why),
         _ = &mut writer => {
             session.end_subscriptions();
             return;
         }
-        () = seat.dismissed() => dismissed = true,
+        () = reader::read(reads, &context, &session) => {}
     }
     session.end_subscriptions();
-    if dismissed {
-        let error = RpcError::new(
-            ErrorCode::Crowded,
-            "there are too many connections, and this one was idle the longest",
-        );
-        let error = error.hint("connect again");
+    if let Some(why) = dismissed {
+        let error = sent_away(why);
+        tracing::debug!("sent a client away: {error}");
         session.offer(&respond(Id::Null, Err(error)));
-        tracing::debug!("sent the longest idle client away: there are too many");
     }
     drop(session);
-    if dismissed {
+    if dismissed.is_some() {
         let _ = tokio::time::timeout(FAREWELL, &mut writer).await;
         writer.abort();
     } else {
@@ -97,48 +98,31 @@ pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
     }
 }
 
-/// Reads calls until the client has no more, each carried out in a task of its own.
-async fn read(mut stream: OwnedReadHalf, context: &Context, session: &Arc<Session>) {
-    let mut frames = Frames::new();
-    let mut buffer = vec![0; READ_BYTES];
-    let calls = Arc::new(Semaphore::new(CALLS));
-    loop {
-        let count = match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => {
-                if frames.is_partial() {
-                    session.send(&refuse(FrameError::NotJson), None, None).await;
-                }
-                return;
-            }
-            Ok(count) => count,
-        };
-        session.seat.touch();
-        frames.push(buffer.get(..count).unwrap_or_default());
-        while let Some(value) = frames.next_value() {
-            let value = match value {
-                Ok(value) => value,
-                Err(error) => return session.send(&refuse(error), None, None).await,
-            };
-            let Ok(place) = Arc::clone(&calls).acquire_owned().await else {
-                return;
-            };
-            let (context, session) = (context.clone(), Arc::clone(session));
-            let counted = context.gauge.count();
-            let busy = session.seat.busy();
-            tokio::spawn(async move {
-                session.carry_out(&context, incoming(value), counted).await;
-                drop((place, busy));
-            });
-        }
-    }
-}
-
-fn refuse(error: FrameError) -> Value {
-    let code = match error {
-        FrameError::NotJson => ErrorCode::ParseError,
-        FrameError::NotARequest | FrameError::TooLarge(_) => ErrorCode::InvalidRequest,
+/// What a client is told that has to make room.
+fn sent_away(why: Crowd) -> RpcError {
+    let (message, hint) = match why {
+        Crowd::Connections => (
+            "there are too many connections, and this one was idle the longest".into(),
+            "connect again",
+        ),
+        Crowd::Bytes(flow @ Flow::Requests) => (
+            format!(
+                "requests that are not whole or wait for their turn exceed {} bytes, and of this \
+                 connection's nothing more came for the longest",
+                flow.together()
+            ),
+            "connect again, send requests at once, and read the answers",
+        ),
+        Crowd::Bytes(flow @ Flow::Answers) => (
+            format!(
+                "answers that are not read exceed {} bytes, and this connection has read none for \
+                 the longest",
+                flow.together()
+            ),
+            "connect again, and read the answers as they come",
+        ),
     };
-    respond(Id::Null, Err(RpcError::new(code, error.to_string())))
+    RpcError::new(ErrorCode::Crowded, message).hint(hint)
 }
 
 fn respond(id: Id, outcome: Result<Value, RpcError>) -> Value {
@@ -148,27 +132,44 @@ fn respond(id: Id, outcome: Result<Value, RpcError>) -> Value {
 /// What one call of a batch gave.
 struct Part {
     answer: Option<Value>,
-    permit: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
     begin: Option<oneshot::Sender<()>>,
 }
 
 impl Session {
-    async fn carry_out(self: &Arc<Self>, context: &Context, what: Incoming, counted: Counted) {
+    /// Answers what came; `kept` is what the request itself costs, until its parameters are used.
+    pub(super) async fn carry_out(
+        self: &Arc<Self>,
+        context: &Context,
+        what: Incoming,
+        counted: Counted,
+        kept: Kept,
+    ) {
         match what {
             Incoming::Single(call) => {
-                let turn = match &call {
-                    Ok(call) if methods::is_question(&call.method) => Some(self.turn.lock().await),
-                    _ => None,
-                };
+                let (turn, kept) = self.turn_for(&call, Some(Arc::new(kept))).await;
                 let (answer, begin) = self.one(context, call).await;
+                drop(kept);
                 if let Some(answer) = answer {
-                    let permit = self.afford(&answer).await;
-                    self.send(&answer, Some(counted), permit).await;
+                    let share = self.afford(&answer).await;
+                    self.send(&answer, Some(counted), share).await;
                 }
                 drop(turn);
                 begin_following(begin);
             }
-            Incoming::Batch(calls) => self.batch(context, calls, counted).await,
+            Incoming::Batch(calls) => self.batch(context, calls, counted, kept).await,
+        }
+    }
+
+    /// Questions wait for their turn. What waits for work has used its parameters at once.
+    async fn turn_for(
+        &self,
+        call: &Result<Call, Response>,
+        kept: Option<Arc<Kept>>,
+    ) -> (Option<tokio::sync::MutexGuard<'_, ()>>, Option<Arc<Kept>>) {
+        match call {
+            Ok(call) if methods::is_question(&call.method) => (Some(self.turn.lock().await), kept),
+            _ => (None, None),
         }
     }
 
@@ -179,44 +180,48 @@ impl Session {
         context: &Context,
         calls: Vec<Result<Call, Response>>,
         counted: Counted,
+        kept: Kept,
     ) {
+        let kept = Arc::new(kept);
         let tasks: Vec<_> = calls
             .into_iter()
             .map(|call| {
                 let (context, session) = (context.clone(), Arc::clone(self));
-                tokio::spawn(async move { session.part(&context, call).await })
+                let kept = Arc::clone(&kept);
+                tokio::spawn(async move { session.part(&context, call, kept).await })
             })
             .collect();
-        let (mut answers, mut permits, mut begins) = (Vec::new(), None, Vec::new());
+        drop(kept);
+        let (mut answers, mut shares, mut begins) = (Vec::new(), Vec::new(), Vec::new());
         for task in tasks {
             let Ok(part) = task.await else { continue };
             answers.extend(part.answer);
-            match (&mut permits, part.permit) {
-                (None, permit) => permits = permit,
-                (Some(all), Some(permit)) => OwnedSemaphorePermit::merge(all, permit),
-                (Some(_), None) => {}
-            }
+            shares.extend(part.share);
             begins.push(part.begin);
         }
         if !answers.is_empty() {
-            let answers = Value::Array(answers);
-            self.send(&answers, Some(counted), permits).await;
+            self.send(&Value::Array(answers), Some(counted), shares)
+                .await;
         }
         begins.into_iter().for_each(begin_following);
     }
 
-    async fn part(self: &Arc<Self>, context: &Context, call: Result<Call, Response>) -> Part {
-        let turn = match &call {
-            Ok(call) if methods::is_question(&call.method) => Some(self.turn.lock().await),
-            _ => None,
-        };
+    async fn part(
+        self: &Arc<Self>,
+        context: &Context,
+        call: Result<Call, Response>,
+        kept: Arc<Kept>,
+    ) -> Part {
+        let (turn, kept) = self.turn_for(&call, Some(kept)).await;
         let (mut answer, begin) = self.one(context, call).await;
-        let mut permit = None;
+        drop(kept);
+        let mut share = None;
         if let Some(whole) = &mut answer {
-            permit = Arc::clone(&self.budget)
+            share = Arc::clone(&self.budget)
                 .try_acquire_many_owned(cost(whole))
-                .ok();
-            if permit.is_none() {
+                .ok()
+                .and_then(|permit| self.share(whole, permit));
+            if share.is_none() {
                 // Waiting would wait for the client, who waits for this batch.
                 let id = serde_json::from_value(whole["id"].take()).unwrap_or(Id::Null);
                 let error = RpcError::new(
@@ -230,7 +235,7 @@ impl Session {
         drop(turn);
         Part {
             answer,
-            permit,
+            share,
             begin,
         }
     }
@@ -261,25 +266,40 @@ impl Session {
         (id.map(|id| respond(id, result)), begin)
     }
 
-    /// Waits until the client has read enough for one more answer.
-    async fn afford(&self, answer: &Value) -> Option<OwnedSemaphorePermit> {
+    /// Waits until the client has read enough for one more answer; `None`: it has to go.
+    async fn afford(&self, answer: &Value) -> Option<Share> {
         let budget = Arc::clone(&self.budget);
-        budget.acquire_many_owned(cost(answer)).await.ok()
+        let permit = budget.acquire_many_owned(cost(answer)).await.ok()?;
+        self.share(answer, permit)
+    }
+
+    fn share(&self, answer: &Value, permit: OwnedSemaphorePermit) -> Option<Share> {
+        // One that is larger waits alone, and is no reason to send its reader away.
+        let bytes = size(answer).min(ANSWER_BYTES);
+        Some(Share {
+            _kept: self.seat.keep(Flow::Answers, bytes)?,
+            _permit: permit,
+        })
     }
 
     async fn send(
         &self,
         answer: &Value,
         counted: Option<Counted>,
-        permit: Option<OwnedSemaphorePermit>,
+        shares: impl IntoIterator<Item = Share>,
     ) {
         let answer = Answer {
             bytes: line(answer),
             _counted: counted,
-            _permit: permit,
+            _shares: shares.into_iter().collect(),
         };
         // Fails when the client stopped reading and was dropped.
         let _ = self.outbox.send(answer).await;
+    }
+
+    /// Answers what is no request.
+    pub(super) async fn refuse(&self, error: RpcError) {
+        self.send(&respond(Id::Null, Err(error)), None, None).await;
     }
 
     /// Sends it if there is room.
@@ -287,7 +307,7 @@ impl Session {
         let _ = self.outbox.try_send(Answer {
             bytes: line(answer),
             _counted: None,
-            _permit: None,
+            _shares: Vec::new(),
         });
     }
 
@@ -295,11 +315,13 @@ impl Session {
     pub(super) async fn notify(&self, method: &str, params: Value) -> bool {
         let notification =
             serde_json::json!({"jsonrpc": "2.0", "method": method, "params": params});
-        let permit = self.afford(&notification).await;
+        let Some(share) = self.afford(&notification).await else {
+            return false;
+        };
         let answer = Answer {
             bytes: line(&notification),
             _counted: None,
-            _permit: permit,
+            _shares: vec![share],
         };
         self.outbox.send(answer).await.is_ok()
     }
@@ -362,15 +384,16 @@ fn cost(answer: &Value) -> u32 {
 }
 
 /// About as many bytes as it has in memory and on the wire.
-fn size(value: &Value) -> usize {
+pub(super) fn size(value: &Value) -> usize {
+    const OWN: usize = size_of::<Value>();
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 16,
-        Value::String(text) => 16 + text.len(),
-        Value::Array(items) => 16 + items.iter().map(size).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => OWN,
+        Value::String(text) => OWN + text.len(),
+        Value::Array(items) => OWN + items.iter().map(size).sum::<usize>(),
         Value::Object(map) => {
             let members = map.iter();
-            16 + members
-                .map(|(key, value)| 16 + key.len() + size(value))
+            OWN + members
+                .map(|(key, value)| OWN + key.len() + size(value))
                 .sum::<usize>()
         }
     }
@@ -385,7 +408,7 @@ fn line(answer: &Value) -> Vec<u8> {
 async fn write(mut stream: OwnedWriteHalf, mut outbox: mpsc::Receiver<Answer>, seat: Arc<Seat>) {
     while let Some(answer) = outbox.recv().await {
         match tokio::time::timeout(WRITE_BOUND, stream.write_all(&answer.bytes)).await {
-            Ok(Ok(())) => seat.touch(),
+            Ok(Ok(())) => seat.moved(Flow::Answers),
             Ok(Err(_)) => return,
             Err(_) => {
                 tracing::warn!("dropped a client that does not read its answers");

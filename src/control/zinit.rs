@@ -20,7 +20,7 @@ pub(super) async fn call(context: &Context, name: &str, params: Params) -> Answe
         }
         "service_status" => {
             let Named { name } = params.read()?;
-            to_value(&look(context, &name, "show").await?.zinit)
+            to_value(&look(context, &name, "status").await?.zinit)
         }
         "service_start" => {
             let Named { name } = params.read()?;
@@ -67,10 +67,11 @@ pub(super) async fn call(context: &Context, name: &str, params: Params) -> Answe
         }
         "service_stats" => {
             let Named { name } = params.read()?;
-            let usage = usages(context, Some(&name)).await?.into_iter().next();
-            let running = usage.filter(|usage| !usage.processes.is_empty());
-            let usage = running.ok_or_else(|| refusal::down(&name, "show the stats of", "down"))?;
-            to_value(&usage::zinit(&usage))
+            match &usages(context, Some(&name)).await?[..] {
+                [usage, ..] if !usage.processes.is_empty() => to_value(&usage::zinit(usage)),
+                [usage, ..] => Err(refusal::no_stats(&name, usage.status.state.as_str())),
+                [] => Err(refusal::not_found(&name, "stats")),
+            }
         }
         "system_shutdown" => zinit_shutdown(context, params, ShutdownKind::PowerOff).await,
         "system_reboot" => zinit_shutdown(context, params, ShutdownKind::Reboot).await,

@@ -21,6 +21,7 @@ pub mod job;
 mod lifecycle;
 pub mod machine;
 mod members;
+mod name;
 mod order;
 pub mod plan;
 mod readiness;
@@ -45,6 +46,7 @@ pub use effect::{AuxKind, Effect, EndedAll, Notice, Outcome, ShutdownKind, To};
 pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
 pub use job::{Ask, Job, JobSettings, Why};
 pub use machine::{Leftover, Settings, Supervisor};
+pub use name::{MAX_NAME_BYTES, bad_name, is_hidden};
 pub use plan::{Goal, Plan, Planned};
 pub use receipt::{
     Allotment, Cause, Containment, Foreigner, Guarantee, Proc, Receipt, Rung, ScanQuality, Step,

@@ -35,6 +35,7 @@ mod store;
 mod sweep;
 mod threads;
 pub mod translate;
+mod watches;
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};

@@ -43,8 +43,7 @@ impl ServiceFiles {
         // Sound as a service or not: but it is a file of an ordinary size.
         exists(&path)?;
         let text = config::read_text(&path).map_err(|problem| problems(&[*problem]))?;
-        serde_yaml::from_str(&text)
-            .map_err(|error| FileError::Problems(vec![format!("{}: {error}", path.display())]))
+        config::content(self.dialect, &text, &path).map_err(|all| problems(&all))
     }
 
     /// Writes the file of a service that has none. It is there whole or not at all, and holds

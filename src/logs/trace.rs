@@ -61,8 +61,8 @@ pub fn install(sink: Sink, level: LevelFilter) -> Result<(), SetGlobalDefaultErr
 
 /// A `tracing` subscriber that writes `nought: LEVEL message key=value` lines.
 ///
-/// A line stays one line: control characters in a message are escaped, values with spaces or
-/// control characters are quoted.
+/// A line stays one line and shows all it holds: characters that are not seen are escaped in a
+/// message, and values with them or with spaces are quoted.
 #[derive(Debug)]
 pub struct Trace {
     sink: Sink,
@@ -125,11 +125,7 @@ impl Said {
         self.fields.push(' ');
         self.fields.push_str(name);
         self.fields.push('=');
-        let plain = !value.is_empty()
-            && !value
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control() || c == '"');
-        if plain {
+        if !value.is_empty() && value.chars().all(is_plain) {
             self.fields.push_str(value);
         } else {
             // Writing to a String cannot fail.
@@ -141,7 +137,7 @@ impl Said {
 impl Visit for Said {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
-            escape_controls(value, &mut self.message);
+            escape_hidden(value, &mut self.message);
         } else {
             self.field(field.name(), value);
         }
@@ -152,12 +148,37 @@ impl Visit for Said {
     }
 }
 
-fn escape_controls(text: &str, to: &mut String) {
+/// What is not seen where it is shown, or changes how others are seen (controls, directions of
+/// writing, what has no width), is what `escape_debug` escapes, quotes and backslashes apart.
+fn escape_hidden(text: &str, to: &mut String) {
     for c in text.chars() {
-        if c.is_control() {
-            to.extend(c.escape_default());
-        } else {
+        if matches!(c, '"' | '\'' | '\\') {
             to.push(c);
+        } else {
+            to.extend(c.escape_debug());
         }
+    }
+}
+
+fn is_plain(c: char) -> bool {
+    c != '"' && !c.is_whitespace() && c.escape_debug().len() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_shown() {
+        let mut said = Said::default();
+        escape_hidden("it's \"größe\" \\ a\u{202e}b\u{200b}\n", &mut said.message);
+        assert_eq!(said.message, "it's \"größe\" \\ a\\u{202e}b\\u{200b}\\n");
+        said.field("name", "web");
+        said.field("name", "w\u{202e}b");
+        said.field("name", "two words");
+        assert_eq!(
+            said.fields,
+            " name=web name=\"w\\u{202e}b\" name=\"two words\""
+        );
     }
 }

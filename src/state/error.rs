@@ -87,6 +87,7 @@ impl fmt::Display for StateError {
                 write!(f, "failed to {doing} {}", path.display())?;
                 match source.kind() {
                     io::ErrorKind::StorageFull => f.write_str(" (make room there)"),
+                    io::ErrorKind::NotFound => f.write_str(" (make it, or give another path)"),
                     io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                         f.write_str(" (give a writable directory with --state-dir)")
                     }
@@ -124,9 +125,9 @@ impl fmt::Display for StateError {
             ),
             StateError::BadName { service } => write!(
                 f,
-                "refused to make a file for service '{}': a name is not empty and holds no '/', \
-                 '\\', '.' or control character",
-                service.escape_debug()
+                "refused to make a file for service '{}': {}",
+                service.escape_debug(),
+                crate::core::bad_name(service).unwrap_or_default()
             ),
             StateError::BadReceipt { service } => write!(
                 f,

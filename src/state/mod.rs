@@ -426,10 +426,9 @@ fn read_instance(path: &Path, boot_id: &str, remarks: &mut Vec<Remark>) -> Optio
     None
 }
 
-/// The config's rule for names, checked again where a name becomes a file.
+/// The rule for names, checked again where a name becomes a file.
 fn check_name(service: &str) -> Result<(), StateError> {
-    let bad = |c: char| matches!(c, '/' | '\\' | '.') || c.is_control();
-    if service.is_empty() || service.contains(bad) {
+    if crate::core::bad_name(service).is_some() {
         return Err(StateError::BadName {
             service: service.into(),
         });

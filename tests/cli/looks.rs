@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, check, directory, output, program, run};
+use crate::fake::{self, Answer, Fake, check, directory, output, program, run};
 
 fn status(name: &str, state: &str) -> Value {
     json!({
@@ -512,7 +512,7 @@ fn a_socket_in_a_directory_of_everybodys_is_looked_at_twice() {
         "\
 error[NotReachable]: cannot reach a supervisor at SOCKET
   because: it is a symbolic link in a directory that everybody may write to
-  hint: the socket is its owner's alone: run this as the user the supervisor runs as
+  hint: somebody may have put it there: see where it leads (readlink), and name that with -s if it is your supervisor's socket
 ",
     );
     // Where nobody else may write, a link is its owner's own.
@@ -530,8 +530,27 @@ fn called_as_zinit_unknown_keys_are_warned_of() {
     command
         .env_clear()
         .args(["-s", "/nonexistent/zinit.sock", "list"]);
-    let said = output(command, &dir);
-    assert_eq!(said.code, 1);
+    let hint = "With another socket, name it: -s PATH, or NOUGHT_SOCKET";
+    let error = "cannot reach a supervisor at /nonexistent/zinit.sock\n  \
+                 because: No such file or directory (os error 2)";
+    fake::check(
+        &output(command, &dir),
+        1,
+        "",
+        &format!("error[NotReachable]: {error}\n  hint: is `zinit init` running? {hint}\n"),
+    );
+    let mut command = std::process::Command::new(&zinit);
+    command.env_clear().args(["proxy", "-a", "127.0.0.1:8080"]);
+    fake::check(
+        &output(command, &dir),
+        1,
+        "",
+        "\
+error[NoProxy]: there is no HTTP proxy here
+  hint: use the Unix socket: over HTTP anybody who reaches the port could run commands as root; \
+`init --http ADDRESS:PORT` serves probes and metrics alone
+",
+    );
     let mut check = std::process::Command::new(&zinit);
     std::fs::create_dir(dir.join("services")).unwrap();
     std::fs::write(dir.join("services/a.yaml"), "exec: x\nunknown: 1\n").unwrap();

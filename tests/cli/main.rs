@@ -9,6 +9,7 @@
 
 mod check;
 mod commands;
+mod ends;
 mod fake;
 mod looks;
 mod trouble;

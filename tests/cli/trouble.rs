@@ -36,7 +36,12 @@ error[NotReachable]: cannot reach a supervisor at SOCKET
         "forget a",
         "kill a hup",
         "shutdown",
+        "poweroff",
         "reboot",
+        "halt",
+        "health",
+        "health --live",
+        "",
     ] {
         check(&run(&socket, words), 1, "", missing);
     }
@@ -55,6 +60,20 @@ error[NotReachable]: cannot reach a supervisor at SOCKET
     let document: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(document["service"], Value::Null);
     assert_eq!(document["error"]["data"]["code_name"], "NotReachable");
+    let file = dir.join("file");
+    std::fs::write(&file, "").unwrap();
+    for no_socket in [&file, &dir] {
+        check(
+            &run(no_socket, "list"),
+            1,
+            "",
+            "\
+error[NotReachable]: cannot reach a supervisor at SOCKET
+  because: it is no socket
+  hint: -s names the socket that `nought init` made, not the directory of service files (-c) or any other
+",
+        );
+    }
     let long = dir.join("x".repeat(200));
     let said = run(&long, "list");
     assert_eq!(said.code, 1);
@@ -200,6 +219,58 @@ fn something_else_answers() {
 }
 
 #[test]
+fn an_answer_beyond_all_bounds_is_not_kept() {
+    let mut endless = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"lines\":[\"".to_vec();
+    endless.resize((64 << 20) + 1024, b'x');
+    let fake = Fake::new(&[("nought_log", Answer::Bytes(endless.leak()))]);
+    check(
+        &fake.run("log"),
+        1,
+        "",
+        "\
+error[TooMuch]: the answer is larger than 67108864 bytes
+  hint: ask for less: name services, or the newest lines with -n N
+",
+    );
+}
+
+/// What every command that names a service says of one that is not there.
+#[test]
+fn a_service_that_is_not_there_is_said_by_every_command() {
+    let no = || {
+        Answer::Error(json!({
+            "code": -32000, "message": "there is no service \"nix\"",
+            "data": {"code_name": "ServiceNotFound", "service": "nix", "retryable": false,
+                     "cause_chain": [], "hint": "`nought list` shows those there are"},
+        }))
+    };
+    let said = "error[ServiceNotFound]: there is no service \"nix\"\n  \
+                hint: `nought list` shows those there are\n";
+    for (words, method) in [
+        ("status nix", "nought_status"),
+        ("start nix", "nought_start"),
+        ("stop nix", "nought_stop"),
+        ("restart nix", "nought_restart"),
+        ("receipt nix", "nought_receipt"),
+        ("why nix", "nought_status"),
+        ("stats nix", "nought_usage"),
+        ("plan stop nix", "nought_plan"),
+        ("monitor nix", "service_monitor"),
+        ("forget nix", "service_forget"),
+        ("kill nix hup", "service_kill"),
+        ("log nix", "nought_log"),
+        ("log -f nix", "nought_subscribeLogs"),
+    ] {
+        let fake = Fake::new(&[(method, no())]);
+        check(&fake.run(words), 1, "", said);
+        let json = fake.run(&format!("{words} --json"));
+        let document: Value = serde_json::from_str(json.stdout.lines().next().unwrap()).unwrap();
+        assert_eq!(document["error"]["code"], -32000, "{words}");
+        assert_eq!((json.code, json.stderr.as_str()), (1, said), "{words}");
+    }
+}
+
+#[test]
 fn an_error_shows_its_causes_once_and_its_hint() {
     let error = json!({
         "code": -32014, "message": "web failed to start",
@@ -291,6 +362,29 @@ fn wrong_usage_is_2_and_help_is_0() {
             "{words}: {}",
             said.stderr
         );
+    }
+    for (words, said) in [
+        (
+            "log -n 99999999999999999999",
+            "error: invalid value '99999999999999999999' for '--lines <N>': write a number of \
+             lines, 4294967295 at the most\n",
+        ),
+        (
+            "init -b many",
+            "error: invalid value 'many' for '--buffer <LINES>': write a number of lines, \
+             4294967295 at the most\n",
+        ),
+        (
+            "receipt a --last 0",
+            "error: invalid value '0' for '--last <N>': write a number from 1 to 4294967295\n",
+        ),
+        (
+            "doctor --place moon",
+            "error: invalid value 'moon' for '--place <PLACE>': say host, container or pod\n",
+        ),
+    ] {
+        let help = "\nFor more information, try '--help'.\n";
+        check(&run(&socket, words), 2, "", &format!("{said}{help}"));
     }
     assert!(run(&socket, "stpo a").stderr.contains("stop"));
     for words in ["--help", "help", "stop --help", "--version", "log -h"] {

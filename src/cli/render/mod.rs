@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::output::Style;
+use crate::config;
 
 pub(super) use plan::plan;
 pub(super) use receipt::{receipt, stopped, survivors};
@@ -19,12 +20,21 @@ pub(super) use tree::tree;
 pub(super) use usage::stats;
 pub(super) use why::{unready, why};
 
-/// `text` with everything escaped that could drive a terminal: names, command lines and log
-/// lines come from processes that nobody vouches for.
+/// `text` with everything escaped that could drive a terminal or is not seen there: names,
+/// command lines and messages come from processes that nobody vouches for.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
-    let hostile =
-        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(hostile) {
+    escaped(text, config::is_hidden)
+}
+
+/// A line that a service wrote: as [`clean`], but joiners are part of writing in many languages.
+pub(super) fn clean_line(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| {
+        config::is_hidden(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{ad}')
+    })
+}
+
+fn escaped(text: &str, hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hostile) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);

@@ -1,0 +1,79 @@
+//! The end of everything: shutdown, poweroff, reboot, halt, kexec.
+
+use std::time::Duration;
+
+use crate::api::{List, Shutdown, ShutdownDone, ShutdownKind, method};
+
+use super::args::Options;
+use super::called::default_socket;
+use super::client::{ANSWER, Client, Wait, alive};
+use super::command::Session;
+use super::error::Error;
+use super::{EXIT_LINGERING, EXIT_UNVERIFIED, process1, render};
+
+impl Session<'_> {
+    pub(super) fn shutdown(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
+        if kind == ShutdownKind::Kexec && !process1::kernel_is_loaded() {
+            return Err(Error::NoKernel);
+        }
+        let error = match self.shutdown_by_socket(kind) {
+            Err(error @ (Error::Connect { .. } | Error::Unfit { .. } | Error::NoAnswer { .. })) => {
+                error
+            }
+            other => return other,
+        };
+        let ours = self.options.socket == default_socket();
+        let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
+            return Err(error);
+        };
+        let note = format!("note: {error}: process 1 was sent {signal}\n");
+        self.output.error(&note);
+        Ok(0)
+    }
+
+    fn shutdown_by_socket(&mut self, kind: ShutdownKind) -> Result<u8, Error> {
+        let options = self.options;
+        let mut client = Client::connect(&options.socket, options.debug)?;
+        let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;
+        let output = &mut self.output;
+        let mut meanwhile = |waited: Duration| {
+            if output.wants_progress() {
+                let line = stopping(options, waited);
+                output.show_progress(&line);
+            }
+            // Towards its end it takes no new connection, and answers on this one.
+            match waited
+                .as_secs()
+                .is_multiple_of(5)
+                .then(|| alive(&options.socket))
+            {
+                Some(Err(error @ Error::NoAnswer { .. })) => Err(error),
+                _ => Ok(()),
+            }
+        };
+        let raw = client.answer(
+            id,
+            Wait::Work(options.timeout),
+            "the shutdown",
+            &mut meanwhile,
+        )?;
+        let done: ShutdownDone = client.typed(&raw)?;
+        self.print(&raw, |style| render::shut_down(&done, style));
+        Ok(
+            match (done.lingering.is_empty(), done.unverified.is_empty()) {
+                (false, _) => EXIT_LINGERING,
+                (true, false) => EXIT_UNVERIFIED,
+                (true, true) => 0,
+            },
+        )
+    }
+}
+
+/// Who is still on the way down. Towards the end of a shutdown nobody answers any more.
+fn stopping(options: &Options, waited: Duration) -> String {
+    let list = Client::connect(&options.socket, false).and_then(|mut client| {
+        let list = client.call(method::LIST, &(), ANSWER)?;
+        client.typed::<List>(&list)
+    });
+    render::stopping(list.as_ref().ok(), waited)
+}

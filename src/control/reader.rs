@@ -1,0 +1,132 @@
+//! One client's bytes to calls, within limits: what is read and not carried out yet counts, of
+//! this connection and of all together, and a request has to become whole within a bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::Semaphore;
+
+use super::methods::Context;
+use super::places::{Flow, Kept, Seat};
+use super::session::{Session, size};
+use crate::api::{ErrorCode, FrameError, Frames, RpcError, incoming};
+use crate::sys::clock;
+
+/// Calls of one connection under way at a time; more wait unread.
+pub(super) const CALLS: usize = 64;
+/// How long a request may take from its first byte to its last.
+const REQUEST_BOUND: Duration = Duration::from_secs(30);
+const READ_BYTES: usize = 8 * 1024;
+
+/// What has come of a request that is not whole.
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// When it began, on the boot clock.
+    since: Option<Duration>,
+    /// What it costs.
+    kept: Option<Kept>,
+}
+
+/// Reads calls until the client has no more, each carried out in a task of its own.
+pub(super) async fn read(mut stream: OwnedReadHalf, context: &Context, session: &Arc<Session>) {
+    let mut frames = Frames::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let calls = Arc::new(Semaphore::new(CALLS));
+    let mut unfinished = Unfinished::default();
+    loop {
+        let count = tokio::select! {
+            // What has come in time counts, however late we come to look at it.
+            biased;
+            read = stream.read(&mut buffer) => match read {
+                Ok(0) | Err(_) if frames.is_partial() => {
+                    return session.refuse(cannot_go_on(FrameError::NotJson)).await;
+                }
+                Ok(0) | Err(_) => return,
+                Ok(count) => count,
+            },
+            () = unfinished.overdue() => return session.refuse(too_slow()).await,
+        };
+        session.seat.moved(Flow::Requests);
+        frames.push(buffer.get(..count).unwrap_or_default());
+        while let Some(value) = frames.next_value() {
+            unfinished = Unfinished::default();
+            let value = match value {
+                Ok(value) => value,
+                Err(error) => return session.refuse(cannot_go_on(error)).await,
+            };
+            let Some(kept) = session.seat.keep(Flow::Requests, size(&value)) else {
+                // Whoever waits for our dismissal ends this.
+                return std::future::pending().await;
+            };
+            let Ok(place) = Arc::clone(&calls).acquire_owned().await else {
+                return;
+            };
+            let (context, session) = (context.clone(), Arc::clone(session));
+            let counted = context.gauge.count();
+            let busy = session.seat.busy();
+            tokio::spawn(async move {
+                let what = incoming(value);
+                session.carry_out(&context, what, counted, kept).await;
+                drop((place, busy));
+            });
+        }
+        // More may wait in the socket of what was sent in time.
+        if count < READ_BYTES && unfinished.left().is_some_and(|left| left.is_zero()) {
+            return session.refuse(too_slow()).await;
+        }
+        if !unfinished.goes_on(&frames, &session.seat) {
+            return std::future::pending().await;
+        }
+    }
+}
+
+impl Unfinished {
+    /// Books what is there of it; `false`: there is no room for it.
+    fn goes_on(&mut self, frames: &Frames, seat: &Arc<Seat>) -> bool {
+        if !frames.is_partial() {
+            *self = Unfinished::default();
+            return true;
+        }
+        self.since.get_or_insert_with(now);
+        // The old share goes first: it is the same bytes.
+        self.kept = None;
+        self.kept = seat.keep(Flow::Requests, frames.held_bytes());
+        self.kept.is_some()
+    }
+
+    /// How much longer it may take; `None`: there is none.
+    fn left(&self) -> Option<Duration> {
+        let since = self.since?;
+        Some(REQUEST_BOUND.saturating_sub(now().saturating_sub(since)))
+    }
+
+    async fn overdue(&self) {
+        match self.left() {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn now() -> Duration {
+    Duration::from_nanos(clock::boot_now())
+}
+
+fn cannot_go_on(error: FrameError) -> RpcError {
+    let code = match error {
+        FrameError::NotJson => ErrorCode::ParseError,
+        FrameError::NotARequest | FrameError::TooLarge(_) => ErrorCode::InvalidRequest,
+    };
+    RpcError::new(code, error.to_string())
+}
+
+fn too_slow() -> RpcError {
+    let seconds = REQUEST_BOUND.as_secs();
+    RpcError::new(
+        ErrorCode::InvalidRequest,
+        format!("what came is no whole request after {seconds} s"),
+    )
+    .hint("connect again, and send the request at once")
+}

@@ -1,0 +1,240 @@
+//! What ends everything, what asks whether all is well, and supervisors that refuse to begin:
+//! whole outputs and exit codes.
+
+use serde_json::{Value, json};
+
+use crate::fake::{Answer, Fake, check, directory, output, program, run};
+
+fn info(shutting_down: bool) -> Answer {
+    Answer::Result(json!({"version": "0.1.0", "pid": 1, "shutting_down": shutting_down}))
+}
+
+fn services(states: &[(&str, &str, &str)]) -> Answer {
+    let services: Vec<Value> = states
+        .iter()
+        .map(|(name, state, target)| json!({"name": name, "state": state, "target": target}))
+        .collect();
+    Answer::Result(json!({ "services": services }))
+}
+
+#[test]
+fn health_says_who_is_not_as_wanted() {
+    let well = Fake::new(&[
+        ("nought_info", info(false)),
+        (
+            "nought_list",
+            services(&[
+                ("web", "up", "up"),
+                ("setup", "done", "up"),
+                ("off", "down", "down"),
+            ]),
+        ),
+    ]);
+    check(&well.run("health"), 0, "ok\n", "");
+    check(&well.run("health --live"), 0, "ok\n", "");
+    check(
+        &well.run("health --json"),
+        0,
+        "{\"ready\":true,\"shutting_down\":false,\"unready\":[]}\n",
+        "",
+    );
+    let ill = Fake::new(&[
+        ("nought_info", info(false)),
+        (
+            "nought_list",
+            services(&[("web", "up", "up"), ("d\u{202e}b", "failed", "up")]),
+        ),
+    ]);
+    check(&ill.run("health"), 1, "d\\u{202e}b: failed\n", "");
+    check(&ill.run("health --live"), 0, "ok\n", "");
+    let ending = Fake::new(&[("nought_info", info(true)), ("nought_list", services(&[]))]);
+    check(
+        &ending.run("health"),
+        1,
+        "the supervisor is shutting down\n",
+        "",
+    );
+    check(&ending.run("health --live"), 0, "ok\n", "");
+    let busy = Fake::new(&[("nought_info", Answer::Silence)]);
+    check(
+        &busy.run("health --timeout 100ms"),
+        1,
+        "",
+        "\
+error[NoAnswer]: the supervisor at SOCKET did not answer within 100 ms
+  hint: is it stopped (SIGSTOP) or very busy? See its state in /proc; --timeout D waits longer
+",
+    );
+}
+
+#[test]
+fn every_end_asks_for_its_kind_and_waits_for_the_proof() {
+    let done = json!({"lingering": [], "unverified": [], "elapsed_ms": 23.4});
+    let refused = json!({"code": -32006, "message": "failed to shut down: a shutdown is under way",
+                         "data": {"code_name": "ShuttingDown", "hint": "wait for its end"}});
+    for (word, kind) in [
+        ("poweroff", "poweroff"),
+        ("shutdown", "poweroff"),
+        ("reboot", "reboot"),
+        ("halt", "halt"),
+    ] {
+        let fake = Fake::new(&[
+            ("nought_shutdown", Answer::Result(done.clone())),
+            ("nought_shutdown", Answer::Error(refused.clone())),
+            ("nought_shutdown", Answer::Close),
+        ]);
+        check(
+            &fake.run(word),
+            0,
+            "verified: everything stopped in 23.4 ms, nothing left\n",
+            "",
+        );
+        check(
+            &fake.run(word),
+            1,
+            "",
+            "error[ShuttingDown]: failed to shut down: a shutdown is under way\n  hint: wait for its end\n",
+        );
+        check(
+            &fake.run(word),
+            1,
+            "",
+            "\
+error[Gone]: the supervisor at SOCKET closed the connection before it answered
+  hint: it ended, or was killed; what was asked may have been done: start it again and see `nought list`
+",
+        );
+        assert_eq!(
+            fake.asked()[0],
+            format!("nought_shutdown {{\"kind\":\"{kind}\"}}")
+        );
+    }
+    // Nothing is asked for when there is no kernel to start.
+    let fake = Fake::new(&[("nought_shutdown", Answer::Result(done))]);
+    check(
+        &fake.run("kexec"),
+        1,
+        "",
+        "\
+error[NoKernel]: there is no kernel to start
+  hint: load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline
+",
+    );
+    assert!(fake.asked().is_empty());
+}
+
+/// The links of those names, called with what they have always been called with.
+#[test]
+fn called_by_the_name_of_an_end_it_means_that() {
+    let done = json!({"lingering": [], "unverified": [], "elapsed_ms": 1.0});
+    let fake = Fake::new(&[("nought_shutdown", Answer::Result(done))]);
+    let dir = directory();
+    let called = |name: &str, words: &str| {
+        let link = dir.join(name);
+        let _ = std::os::unix::fs::symlink(program().get_program(), &link);
+        let mut command = std::process::Command::new(&link);
+        command
+            .env_clear()
+            .env("NOUGHT_SOCKET", &fake.socket)
+            .args(words.split_whitespace());
+        output(command, &fake.socket)
+    };
+    let verified = "verified: everything stopped in 1 ms, nothing left\n";
+    for (name, words, kind) in [
+        ("poweroff", "", "poweroff"),
+        ("reboot", "-d", "reboot"),
+        ("halt", "-p", "poweroff"),
+        ("shutdown", "-r now", "reboot"),
+        ("init", "6", "reboot"),
+    ] {
+        check(&called(name, words), 0, verified, "");
+        assert_eq!(
+            fake.asked().last().unwrap(),
+            &format!("nought_shutdown {{\"kind\":\"{kind}\"}}")
+        );
+    }
+    check(
+        &called("shutdown", "-r 23:00"),
+        2,
+        "",
+        "error: `23:00` is not known here; write: shutdown -r now\n",
+    );
+    check(
+        &called("init", "3"),
+        2,
+        "",
+        "error: called as `init` and not process 1: only `init 0` and `init 6` mean something; \
+         to run a supervisor: nought init\n",
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_supervisor_that_cannot_begin_says_why_and_what_to_do() {
+    let dir = directory();
+    std::fs::create_dir(dir.join("services")).unwrap();
+    std::fs::write(dir.join("file"), "").unwrap();
+    let init = |words: &str| {
+        let mut command = program();
+        command
+            .current_dir(&dir)
+            .args("init --container -c services".split(' '))
+            .args(words.split_whitespace());
+        output(command, &dir)
+    };
+    let long = "x".repeat(120);
+    for (words, error) in [
+        (
+            "-s nowhere/s",
+            "failed to resolve the socket's directory nowhere (make it, or give another path)\n  \
+             because: No such file or directory (os error 2)\n",
+        ),
+        (
+            "-s file --state-dir state",
+            "failed to serve file\n  because: file is a file, not a socket: move it \
+             away or choose another socket\n",
+        ),
+        (
+            "-s services --state-dir state",
+            "failed to serve services\n  because: services is a directory, not a \
+             socket: move it away or choose another socket\n",
+        ),
+        (
+            "-s s --state-dir file",
+            "refused the state directory file: it is not a directory; remove it, or give \
+             another with --state-dir\n",
+        ),
+    ] {
+        check(&init(words), 1, "", &format!("error: {error}"));
+    }
+    let said = init(&format!("-s {long} --state-dir state"));
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    assert!(
+        said.stderr
+            .contains("a socket's path may have at most 107 bytes"),
+        "{}",
+        said.stderr
+    );
+    let mut command = program();
+    command.env("NOUGHT_LOG", "loud").current_dir(&dir);
+    command.args("init -c services -s s --state-dir state".split(' '));
+    check(
+        &output(command, &dir),
+        1,
+        "",
+        "error: unknown log level 'loud' in NOUGHT_LOG: use off, error, warn, info, debug or trace\n",
+    );
+    check(
+        &run(&dir, "init extra"),
+        2,
+        "",
+        "\
+error: unexpected argument 'extra' found
+
+Usage: nought init [OPTIONS]
+
+For more information, try '--help'.
+",
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
