@@ -49,6 +49,7 @@ fn receipt() -> Receipt {
             number: 15,
             core: false,
         }),
+        oom_kills: 1,
         budget: Some(Budget {
             wish_ms: 10_000.0,
             planned_ms: 9_000.5,
@@ -116,6 +117,8 @@ fn status() -> ServiceStatus {
         left_ms: None,
         guarantee: "cgroup-kill marked".into(),
         last_exit: Some(Exit::Code { code: 1 }),
+        last_oom_kills: 1,
+        oom_kills: 2,
         next_start_ms: Some(238),
         rung: None,
         after: [("db".to_string(), "up".to_string())].into(),

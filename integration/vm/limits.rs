@@ -189,3 +189,129 @@ fn a_killed_run_takes_its_limits_along() {
     );
     end(machine);
 }
+
+/// One JSON document that a command of ours prints.
+fn json(machine: &mut Machine, command: &str) -> Value {
+    let said = machine.run(&format!("nought --json {command}"));
+    let line = said.lines().find(|line| line.starts_with('{'));
+    serde_json::from_str(line.unwrap_or_else(|| panic!("{said}"))).unwrap()
+}
+
+/// The number in a file of the only generation of a service.
+fn account(machine: &mut Machine, service: &str, file: &str) -> u64 {
+    let said = machine.run(&format!("cat /sys/fs/cgroup/nought-*/{service}/*/{file}"));
+    said.trim()
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+const SERVICES: &[(&str, &str)] = &[
+    // Everybody of it goes when one takes too much.
+    (
+        "hog",
+        "exec: sh -c 'echo up >>/hog; sleep 2; dd if=/dev/zero of=/dev/null bs=60M count=1; \
+         sleep 1000'\n\
+         resources: {memory_max: 24M, oom_group: true}\nrestart: {delay: 30s}\n",
+    ),
+    (
+        "busy",
+        "exec: sh -c 'sleep 1000 & while :; do :; done'\n\
+         resources: {memory_max: 64M, cpu_max: 20%, pids_max: 50, cpu_weight: 50}\n",
+    ),
+    (
+        "own",
+        "exec: sh -c 'cd /sys/fs/cgroup$(grep ^0: /proc/self/cgroup | cut -c4-) && mkdir inner && \
+         echo 0 >inner/cgroup.procs && echo +pids >cgroup.subtree_control && \
+         echo 7 >inner/pids.max && echo mine; sleep 1000'\n\
+         user: 1000\ngroup: 1000\nresources: {pids_max: 100, delegate: true}\n",
+    ),
+    (
+        "impossible",
+        "exec: sleep 1000\nresources: {cpuset: '77'}\nrestart: {burst: 1}\n",
+    ),
+    (
+        "modest",
+        "exec: sleep 1000\nresources: {cpuset: '77', pids_max: 9, optional: true}\n",
+    ),
+];
+
+#[test]
+fn a_service_that_takes_too_much_memory_is_named_and_started_again_alone() {
+    let initrd = tiny::initrd("resources", SERVICES);
+    let mut machine = tiny::boot("resources", &initrd, "quiet");
+    machine.expect("every service is up");
+    machine.expect("# ");
+    machine.run("export NO_COLOR=1");
+    let database = json(&mut machine, "status database")["pid"].clone();
+    machine.run("while test $(cat /hog | grep -c up) -lt 2; do sleep 0.2; done");
+    let status = json(&mut machine, "status hog");
+    assert_eq!(status["last_exit"]["signal"], "SIGKILL", "{status:#}");
+    assert!(
+        status["last_oom_kills"].as_u64().unwrap() >= 1,
+        "{status:#}"
+    );
+    assert!(status["restarts"].as_u64().unwrap() >= 1, "{status:#}");
+    let said = machine.run("nought status hog; nought why hog; nought receipt hog");
+    assert_eq!(said.matches("killed for memory").count(), 3, "{said}");
+    let receipts = json(&mut machine, "receipt hog");
+    assert!(
+        receipts.to_string().contains("\"oom_kills\":"),
+        "{receipts:#}"
+    );
+    // Nobody else noticed.
+    assert_eq!(json(&mut machine, "status database")["pid"], database);
+    machine.type_line("/sbin/poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+}
+
+#[test]
+fn what_a_service_may_use_holds_and_its_account_is_the_kernels() {
+    let initrd = tiny::initrd("accounts", SERVICES);
+    let mut machine = tiny::boot("accounts", &initrd, "quiet");
+    machine.expect("every service is up");
+    machine.expect("# ");
+    machine.run("export NO_COLOR=1");
+    machine.run(
+        "until nought --json stats busy | grep -q '\"throttled_ms\":[1-9]'; do sleep 0.5; done",
+    );
+    let before = account(&mut machine, "busy", "memory.peak");
+    let stats = json(&mut machine, "stats busy");
+    let after = account(&mut machine, "busy", "memory.peak");
+    let peak = stats["memory_peak_bytes"].as_u64().unwrap();
+    assert!(
+        (before..=after).contains(&peak),
+        "{before} {after}: {stats:#}"
+    );
+    assert_eq!(stats["memory_from"], "cgroup", "{stats:#}");
+    let pids = account(&mut machine, "busy", "pids.current");
+    assert_eq!(stats["pids"], pids, "{stats:#}");
+    assert_eq!(account(&mut machine, "busy", "pids.max"), 50);
+    assert_eq!(account(&mut machine, "busy", "memory.max"), 64 << 20);
+    assert_eq!(account(&mut machine, "busy", "cpu.weight"), 50);
+    let max = machine.run("cat /sys/fs/cgroup/nought-*/busy/*/cpu.max");
+    assert_eq!(max.trim(), "20000 100000");
+
+    // Its own cgroup is the service's to divide, its limit is not.
+    machine.run("until nought log own | grep -q mine; do sleep 0.2; done");
+    let said = machine.run(
+        "cat /sys/fs/cgroup/nought-*/own/*/main/inner/pids.max; \
+        ls -ld /sys/fs/cgroup/nought-*/own/*/ | grep -c 1000",
+    );
+    assert_eq!(
+        said.split_whitespace().collect::<Vec<_>>(),
+        ["7", "0"],
+        "{said}"
+    );
+    let said = machine.run("nought stop own");
+    assert!(said.contains("verified"), "{said}");
+
+    // What cannot be enforced starts nothing, unless it is optional.
+    let said = machine.run("nought status impossible; nought log --help >/dev/null");
+    assert!(said.contains("cpuset cannot be enforced"), "{said}");
+    let modest = json(&mut machine, "status modest");
+    assert_eq!(modest["state"], "up", "{modest:#}");
+    assert_eq!(account(&mut machine, "modest", "pids.max"), 9);
+    machine.type_line("/sbin/poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+}

@@ -16,6 +16,7 @@ mod problem;
 mod process;
 mod read;
 mod ready;
+mod resources;
 mod values;
 mod words;
 mod yaml;

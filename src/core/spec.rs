@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::receipt::{Containment, Guarantee};
+use super::resources::Resources;
 use super::signal::Signal;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
@@ -81,6 +82,8 @@ pub struct Spec {
     pub nice: Option<i32>,
     /// Their oom_score_adj; none: the supervisor's.
     pub oom_score_adj: Option<i32>,
+    /// What they may use together; none: no limit.
+    pub resources: Option<Box<Resources>>,
 }
 
 impl Spec {
@@ -120,6 +123,7 @@ impl Spec {
             limits: BTreeMap::new(),
             nice: None,
             oom_score_adj: None,
+            resources: None,
         }
     }
 

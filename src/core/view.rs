@@ -32,6 +32,8 @@ pub struct ServiceView<'a> {
     pub r#gen: Option<GenId>,
     /// Starts so far.
     pub starts: u64,
+    /// Processes of all ended generations that the kernel killed for want of memory.
+    pub oom_kills: u64,
     /// How its last generation ended.
     pub last: Option<&'a Ended>,
     /// Time until the next start, in Backoff.
@@ -162,6 +164,7 @@ impl Supervisor {
             pid,
             r#gen: service.state.r#gen(),
             starts: service.starts,
+            oom_kills: service.oom_kills,
             last: service.last.as_ref(),
             next_start,
             left: until.map(|until| until.since(now)),

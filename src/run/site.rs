@@ -249,8 +249,7 @@ impl Site {
                 "there is no cgroup to set it on ({})",
                 self.notes.join("; ")
             );
-            let refused = controllers.into_iter().map(|one| (one, why.clone()));
-            return limits::apply(Path::new(""), wanted, &refused.collect());
+            return limits::nowhere(wanted, &why);
         };
         self.limited = true;
         // Who is alone in a cgroup may leave it, and it can give controllers then.

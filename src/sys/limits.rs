@@ -157,6 +157,13 @@ pub fn apply(dir: &Path, limits: &Limits, refused: &BTreeMap<Controller, String>
     setting.unmet
 }
 
+/// Every one of the limits as not in force, for the reason `why`.
+pub fn nowhere(limits: &Limits, why: &str) -> Vec<Unmet> {
+    let refused = limits.controllers().into_iter();
+    let refused = refused.map(|one| (one, why.to_owned())).collect();
+    apply(Path::new(""), limits, &refused)
+}
+
 struct Setting<'a> {
     dir: &'a Path,
     refused: &'a BTreeMap<Controller, String>,
