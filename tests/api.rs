@@ -234,6 +234,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
     round_trip(&Plan {
         services: vec![Planned::default()],
         worst_ms: 1.5,
+        end_reserve_ms: Some(2000.0),
         deadline_ms: None,
     });
     round_trip(&ZinitStats {

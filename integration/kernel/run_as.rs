@@ -124,6 +124,43 @@ fn its_test_and_its_stop_command_run_as_the_same_user() {
     world.end();
 }
 
+/// As in a pod that runs as a user of its own, or a supervisor of somebody's own.
+#[test]
+fn an_ordinary_user_may_name_itself_and_nobody_else() {
+    let mut world = with_users();
+    world.launch.push("user=4800".into());
+    let user = Some(4800);
+    std::os::unix::fs::chown(&world.dir, user, user).unwrap();
+    says(&mut world, "number", "user: 4800\ngroup: 4800");
+    says(&mut world, "group", "group: 4800");
+    says(
+        &mut world,
+        "other",
+        "user: 4800\ngroup: 110\nrestart: never",
+    );
+    says(&mut world, "root", "user: root\nrestart: never");
+    // Somebody else, by name.
+    says(&mut world, "name", "user: mine\nrestart: never");
+    world.init();
+    for name in ["number", "group"] {
+        let said = said(&world, name);
+        assert_eq!(
+            said[..2],
+            ["4800 4800 4800 4800", "4800 4800 4800 4800"],
+            "{name}"
+        );
+        assert_eq!(said[6], "opened", "/dev/stderr can be opened: {said:?}");
+        world.stop(name);
+    }
+    for name in ["other", "root", "name"] {
+        let detail = world.reach(name, "failed")["detail"].to_string();
+        assert!(detail.contains("not permitted"), "{name}: {detail}");
+    }
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
+    world.end();
+}
+
 /// The start fails with these words, and a neighbour is not concerned.
 fn fails_with(more: &str, words: &[&str]) {
     let mut world = with_users();

@@ -61,6 +61,10 @@ impl Archive {
         self.entry(path, 0o100_644, (0, 0), content.as_bytes())
     }
 
+    pub(crate) fn script(&mut self, path: &str, content: &str) -> &mut Self {
+        self.entry(path, 0o100_755, (0, 0), content.as_bytes())
+    }
+
     pub(crate) fn program(&mut self, path: &str, from: &Path) -> &mut Self {
         let content = fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
         self.entry(path, 0o100_755, (0, 0), &content)

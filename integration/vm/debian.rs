@@ -15,7 +15,8 @@ use crate::parts;
 
 /// What is in it besides Debian's essential packages.
 const PACKAGES: &str = "udev,kmod,openssh-server,openssh-client,util-linux,login,mount,e2fsprogs,\
-                        procps,iproute2,systemd,dbus,cron,nginx-light,dmsetup,fuse3,fdisk";
+                        procps,iproute2,systemd,dbus,cron,nginx-light,dmsetup,fuse3,fdisk,\
+                        kexec-tools";
 const DISK: &str = "768M";
 
 /// The unpacked system, made once: Debian as its mirror gives it.
@@ -23,11 +24,16 @@ fn base() -> &'static Path {
     static BASE: OnceLock<PathBuf> = OnceLock::new();
     BASE.get_or_init(|| {
         let dir = parts::cache().join("debian");
-        if !dir.exists() {
-            let part = parts::cache().join(format!("debian.{}", std::process::id()));
-            bootstrap(&part);
-            fs::rename(&part, &dir).unwrap();
+        // Of these packages, and not of those of an earlier day.
+        let packages = dir.join("packages");
+        if fs::read_to_string(&packages).is_ok_and(|of| of == PACKAGES) {
+            return dir;
         }
+        let _ = fs::remove_dir_all(&dir);
+        let part = parts::cache().join(format!("debian.{}", std::process::id()));
+        bootstrap(&part);
+        fs::rename(&part, &dir).unwrap();
+        fs::write(packages, PACKAGES).unwrap();
         dir
     })
 }
@@ -111,6 +117,9 @@ fn furnish(root: &Path) {
     fs::write(at("etc/hosts"), "127.0.0.1 localhost debian\n").unwrap();
     let fstab = "/dev/nvme0n1 / ext4 errors=remount-ro 0 1\ntmpfs /mnt tmpfs size=16m 0 0\n";
     fs::write(at("etc/fstab"), fstab).unwrap();
+    // What kexec starts.
+    fs::create_dir_all(at("boot")).unwrap();
+    fs::copy(&parts::kernel().image, at("boot/vmlinuz")).unwrap();
     // Root logs in without a password: it is a test's machine.
     let passwd = fs::read_to_string(at("etc/passwd")).unwrap();
     fs::write(at("etc/passwd"), passwd.replacen("root:x:", "root::", 1)).unwrap();
@@ -207,11 +216,30 @@ impl Disk {
 
     /// Switches on a machine with this disk.
     pub(crate) fn boot(&self, name: &str, append: &str) -> Machine {
+        Machine::boot(name, &self.hardware(append))
+    }
+
+    /// The same with a second disk, /dev/nvme1n1.
+    pub(crate) fn boot_with_another(&self, name: &str, disk: &Path) -> Machine {
+        let mut hardware = self.hardware("quiet");
+        hardware.memory_mib = 1024;
+        let drive = format!(
+            "file={},format=raw,if=none,id=more,cache=unsafe",
+            disk.display()
+        );
+        let device = "nvme,drive=more,serial=more";
+        hardware.more = ["-drive", &drive, "-device", device]
+            .map(str::to_owned)
+            .into();
+        Machine::boot(name, &hardware)
+    }
+
+    fn hardware(&self, append: &str) -> Hardware<'_> {
         let mut hardware = Hardware::new(&parts::kernel().image);
         hardware.disk = Some(&self.0);
         hardware.memory_mib = 512;
         hardware.append = format!("root=/dev/nvme0n1 ro rootwait {append}");
-        Machine::boot(name, &hardware)
+        hardware
     }
 
     /// The same, until every service is up and root has logged in at the console.

@@ -184,12 +184,17 @@ impl Machine {
     /// Runs a command at the console's shell and returns what it printed. The command's end is
     /// told by a word that the terminal's echo does not hold.
     pub(crate) fn run(&mut self, command: &str) -> String {
+        self.run_within(command, BOUND)
+    }
+
+    /// The same with a bound of one's own.
+    pub(crate) fn run_within(&mut self, command: &str, bound: Duration) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         self.type_line(&format!("echo be''gin{n}; {command}; echo en''d{n}=$?"));
         self.expect(&format!("begin{n}\r\n"));
         let from = self.seen;
-        self.expect(&format!("end{n}="));
+        self.expect_within(&format!("end{n}="), bound);
         let text = self.console.lock()[from..self.seen].replace('\r', "");
         let cut = text.rfind(&format!("end{n}=")).unwrap_or(text.len());
         text[..cut].to_owned()

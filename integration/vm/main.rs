@@ -18,5 +18,7 @@ mod limits;
 mod machine;
 mod parts;
 mod power;
+mod suites;
+mod surroundings;
 mod tiny;
 mod trouble;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::debian::Disk;
 use crate::machine::{End, Machine};
 use crate::tiny;
 
@@ -58,6 +59,15 @@ fn halt_stops_the_machine_and_leaves_the_power_on() {
 }
 
 #[test]
+fn a_signal_halts_the_machine_too() {
+    let mut machine = tiny::booted("halt by signal", "");
+    machine.type_line("kill -37 1");
+    machine.expect("reboot: System halted");
+    assert!(machine.runs_on_for(Duration::from_secs(1)), "it ended");
+    assert_orderly(&machine.said(), "end 7/7: halt");
+}
+
+#[test]
 fn ctrl_alt_del_reboots_in_order() {
     let mut machine = tiny::booted("ctrl-alt-del", "quiet");
     machine.send_keys("ctrl-alt-delete");
@@ -93,7 +103,6 @@ fn signals_to_process_1_end_the_machine() {
 fn broken(signal: &str) -> Machine {
     let mut machine = tiny::booted("broken", "quiet");
     machine.type_line(&format!("kill -{signal} 1"));
-    // Its socket still takes connections, and nobody answers them: then the client signals.
     machine.expect("process 1 is broken: services run on");
     machine
 }
@@ -112,6 +121,9 @@ fn a_broken_process_1_panics_no_kernel_reaps_and_reboots() {
             said.contains("ending the machine without its supervisor"),
             "{said}"
         );
+        // Nobody waited for an answer that cannot come.
+        assert!(said.contains("cannot reach a supervisor"), "{said}");
+        assert!(!said.contains("did not answer"), "{said}");
     }
 }
 
@@ -172,4 +184,65 @@ fn the_power_button_of_qmp_reaches_nobody_and_the_machine_goes_on() {
     assert_eq!(machine.run("echo still here").trim(), "still here");
     machine.type_line("/sbin/poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
+}
+
+/// Its end stops everything.
+const VITAL: (&str, &str) = (
+    "vital",
+    "exec: sh -c 'until test -e /go; do sleep 0.2; done; exit 3'\nrestart: never\n\
+     on_failure: stop_all\n",
+);
+
+#[test]
+fn the_end_of_a_service_that_stops_everything_leads_to_the_rescue_shell_or_a_reboot() {
+    let initrd = tiny::initrd("vital", &[VITAL]);
+    for (append, rescue) in [("quiet nought.rescue", true), ("quiet", false)] {
+        let mut machine = tiny::boot("vital", &initrd, append);
+        if rescue {
+            machine.expect("nought rescue #");
+            machine.type_line("exit");
+        }
+        machine.expect("every service is up");
+        machine.expect("# ");
+        machine.type_line("touch /go");
+        machine.expect("vital has ended, and everything with it");
+        if rescue {
+            machine.expect("nought rescue #");
+            let left = machine.run("ps -o args | grep -c '^sleep 100000'");
+            assert_eq!(left.trim(), "0", "services still run");
+            machine.type_line("exit");
+        }
+        let (end, said) = machine.end();
+        assert_eq!(end, End::Rebooted, "{said}");
+        assert_eq!(said.contains("nought rescue #"), rescue, "{said}");
+        assert!(said.contains("end 7/7: reboot"), "{said}");
+    }
+}
+
+#[test]
+fn kexec_starts_the_kernel_that_was_loaded_from_a_clean_disk_and_is_refused_without_one() {
+    let disk = Disk::new();
+    let mut machine = disk.booted("kexec");
+    let said = machine.run("nought kexec");
+    assert!(said.contains("there is no kernel to start"), "{said}");
+    let loaded = machine.run(
+        "kexec -l /boot/vmlinuz --command-line=\"$(cat /proc/cmdline) second\"; \
+         cat /sys/kernel/kexec_loaded",
+    );
+    assert!(loaded.trim().ends_with('1'), "{loaded}");
+    machine.type_line("nought kexec");
+    machine.expect("end 7/7: kexec");
+    // The machine is the same, the kernel another.
+    machine.expect("every service is up at ");
+    machine.rest_of_line();
+    machine.log_in();
+    let line = machine.run("cat /proc/cmdline; dmesg | grep -c 'recovering journal'");
+    assert!(
+        line.contains(" second") && line.trim().ends_with('0'),
+        "{line}"
+    );
+    machine.type_line("poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    disk.assert_clean();
 }

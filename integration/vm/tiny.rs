@@ -13,7 +13,7 @@ const APPLETS: &[&str] = &[
     "sh", "sleep", "cat", "echo", "ls", "mount", "umount", "ps", "kill", "touch", "mkdir", "dmesg",
     "ip", "grep", "hostname", "setsid", "mkfifo", "true", "false", "date", "id", "stat", "mknod",
     "rm", "insmod", "losetup", "mkswap", "swapon", "dd", "fsfreeze", "test", "readlink", "head",
-    "nohup", "mke2fs", "tty", "cut", "rmdir", "pkill", "seq", "tail",
+    "nohup", "mke2fs", "tty", "syslogd", "seq", "mv", "tail", "cut", "rmdir", "pkill",
 ];
 
 /// The services of every tiny machine.
@@ -32,13 +32,32 @@ const SERVICES: &[(&str, &str)] = &[
 
 /// An initramfs with these services beside its own.
 pub(crate) fn initrd(name: &str, more: &[(&str, &str)]) -> PathBuf {
+    initrd_with(name, more, &[], &[])
+}
+
+/// The same with the services of a second supervisor in /etc/box, and scripts in its root.
+pub(crate) fn initrd_with(
+    name: &str,
+    more: &[(&str, &str)],
+    boxed: &[(&str, &str)],
+    scripts: &[(&str, &str)],
+) -> PathBuf {
     let mut archive = Archive::new();
-    for dir in ["bin", "sbin", "etc", "etc/nought", "proc", "mnt", "root"] {
+    for dir in [
+        "bin",
+        "sbin",
+        "etc",
+        "etc/nought",
+        "etc/box",
+        "proc",
+        "mnt",
+        "root",
+    ] {
         archive.dir(dir);
     }
     archive.program("init", &parts::nought());
     archive.link("bin/nought", "/init");
-    for name in ["poweroff", "reboot", "halt", "shutdown"] {
+    for name in ["init", "poweroff", "reboot", "halt", "shutdown"] {
         archive.link(&format!("sbin/{name}"), "/init");
     }
     archive.program("bin/busybox", &PathBuf::from("/bin/busybox"));
@@ -48,6 +67,12 @@ pub(crate) fn initrd(name: &str, more: &[(&str, &str)]) -> PathBuf {
     archive.file("etc/hostname", "tiny\n");
     for (service, text) in SERVICES.iter().chain(more) {
         archive.file(&format!("etc/nought/{service}.yaml"), text);
+    }
+    for (service, text) in boxed {
+        archive.file(&format!("etc/box/{service}.yaml"), text);
+    }
+    for (script, text) in scripts {
+        archive.script(script, text);
     }
     let path = parts::cache().join(format!("{name}.{}.cpio", std::process::id()));
     archive.write(&path);

@@ -326,7 +326,11 @@ pub const METHODS: &[Method] = &[
     method(
         method::PLAN,
         "What a shutdown, or a stop of one service, would do: nothing is done",
-        &[FILTER, may("with_dependents", FLAG)],
+        &[
+            FILTER,
+            may("with_dependents", FLAG),
+            may("deadline_ms", COUNT),
+        ],
         SERVICES,
         &[NOT_FOUND],
     ),

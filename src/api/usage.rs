@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ServiceStatus;
+use super::receipt::Budget;
 use super::rpc::Parameters;
 
 /// The parameters of `nought_usage`.
@@ -99,10 +100,14 @@ pub struct PlanQuery {
     /// With everything that waits for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub with_dependents: bool,
+    /// A shutdown within this many milliseconds; none: within the supervisor's own deadline. A
+    /// shutdown that is under way keeps the one it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 impl Parameters for PlanQuery {
-    const NAMES: &'static [&'static str] = &["name", "with_dependents"];
+    const NAMES: &'static [&'static str] = &["name", "with_dependents", "deadline_ms"];
 }
 
 /// What `nought_plan` answers. Nothing of it is done.
@@ -115,6 +120,8 @@ pub struct Plan {
     pub worst_ms: f64,
     /// By when it has to be over, likewise; null when nothing says so.
     pub deadline_ms: Option<f64>,
+    /// What is kept of that for flush and final sweep.
+    pub end_reserve_ms: Option<f64>,
 }
 
 /// One service that would go down.
@@ -145,4 +152,7 @@ pub struct Planned {
     pub asked_at_ms: f64,
     /// The latest moment of its verdict, likewise.
     pub ends_at_ms: f64,
+    /// Its part of a shutdown's deadline, as its receipt will tell it, should everybody before it
+    /// take all the time they have; null in a stop.
+    pub budget: Option<Budget>,
 }

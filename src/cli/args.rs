@@ -184,7 +184,11 @@ pub(super) enum ClientCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum PlanWhat {
     /// Everything stops
-    Shutdown,
+    Shutdown {
+        /// How it would go within this [default: the supervisor's own deadline]
+        #[arg(long, value_name = "D", value_parser = duration)]
+        deadline: Option<Duration>,
+    },
     /// One service stops, and whatever requires it
     Stop {
         /// The service

@@ -226,6 +226,7 @@ impl<'a> Session<'a> {
             let query = PlanQuery {
                 name: Some(name.clone()),
                 with_dependents: true,
+                deadline_ms: None,
             };
             let plan: Plan = match self.ask(&mut client, method::PLAN, &query) {
                 Ok((_, plan)) => plan,

@@ -23,12 +23,13 @@ impl Session<'_> {
             other => return other,
         };
         let ours = self.options.socket == default_socket();
-        let Some(signal) = ours.then(|| process1::ask(kind)).flatten() else {
+        let Some(ask) = ours.then(|| process1::Ask::of(kind)).flatten() else {
             return Err(error);
         };
-        let note = format!("note: {error}: process 1 was sent {signal}\n");
+        // Said before: we are among those whom a broken process 1 then ends.
+        let note = format!("note: {error}: process 1 is sent {}\n", ask.name);
         self.output.error(&note);
-        Ok(0)
+        if ask.send() { Ok(0) } else { Err(error) }
     }
 
     fn shutdown_by_socket(&mut self, kind: ShutdownKind) -> Result<u8, Error> {

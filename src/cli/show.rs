@@ -1,6 +1,7 @@
 //! Commands that look and change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::api::{
     self, Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery, ReceiptQuery,
@@ -226,13 +227,17 @@ impl Session<'_> {
 
     pub(super) fn plan(&mut self, what: PlanWhat) -> Result<u8, Error> {
         let query = match what {
-            PlanWhat::Shutdown => PlanQuery::default(),
+            PlanWhat::Shutdown { deadline } => PlanQuery {
+                deadline_ms: deadline.map(whole_millis),
+                ..PlanQuery::default()
+            },
             PlanWhat::Stop {
                 service,
                 with_dependents,
             } => PlanQuery {
                 name: Some(service),
                 with_dependents,
+                deadline_ms: None,
             },
         };
         let (raw, plan): (_, Plan) = self.ask(&mut self.connect()?, method::PLAN, &query)?;
@@ -240,6 +245,11 @@ impl Session<'_> {
         self.print(&raw, |style| render::plan(of.as_deref(), &plan, style));
         Ok(0)
     }
+}
+
+/// Less than a millisecond counts as one.
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// The service, and while it is blocked whatever it waits for and is not ready, and so on down.

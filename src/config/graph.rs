@@ -10,24 +10,26 @@ pub(super) struct File {
     pub(super) path: PathBuf,
     /// Whether it is a service; otherwise it has errors of its own.
     pub(super) sound: bool,
+    /// `after` and `requires`.
     pub(super) dependencies: Vec<(String, Position)>,
+    /// Those of them that `stop_after` cannot turn round.
+    pub(super) requires: BTreeSet<String>,
+    pub(super) stop_after: Vec<(String, Position)>,
 }
+
+/// Who waits for whom, of those that there are.
+type Edges<'f> = BTreeMap<&'f str, BTreeSet<&'f str>>;
 
 /// Every problem of the dependencies between `files`, which are listed by service.
 pub(super) fn check(files: &BTreeMap<String, File>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let looped = cyclic(files);
+    let starts = starts(files);
+    let looped = cyclic(&starts);
     for (name, file) in files {
         let mut cycle_said = false;
         for (dependency, position) in &file.dependencies {
             let mut push = |severity, message, hint: &str| {
-                problems.push(Problem {
-                    severity,
-                    path: file.path.clone(),
-                    position: Some(position.clone()),
-                    message,
-                    hint: Some(hint.into()),
-                });
+                problems.push(problem(file, position, severity, message, hint));
             };
             match files.get(dependency) {
                 None => push(
@@ -42,14 +44,9 @@ pub(super) fn check(files: &BTreeMap<String, File>) -> Vec<Problem> {
                     ),
                     &format!("see what is said of {}", other.path.display()),
                 ),
+                Some(_) if cycle_said => {}
                 Some(_) => {
-                    let same_loop = looped
-                        .get(name.as_str())
-                        .is_some_and(|id| looped.get(dependency.as_str()) == Some(id));
-                    if same_loop
-                        && !cycle_said
-                        && let Some(way) = way_back(files, &looped, name, dependency)
-                    {
+                    if let Some(way) = way_back(&starts, &looped, name, dependency) {
                         cycle_said = true;
                         push(
                             Severity::Error,
@@ -61,7 +58,93 @@ pub(super) fn check(files: &BTreeMap<String, File>) -> Vec<Problem> {
             }
         }
     }
+    problems.extend(check_stops(files));
     problems
+}
+
+/// The same of the order of stops: nothing in it keeps a service from running.
+fn check_stops(files: &BTreeMap<String, File>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let stops = stops(files);
+    let looped = cyclic(&stops);
+    for (name, file) in files {
+        for (other, position) in &file.stop_after {
+            let (message, hint) = if !files.contains_key(other) {
+                (
+                    format!("there is no service `{other}`: the stop of `{name}` waits for nobody"),
+                    unknown_hint(other, files),
+                )
+            } else if let Some(way) = way_back(&stops, &looped, name, other) {
+                (
+                    format!(
+                        "a cycle in the order of stops: {}: the `stop_after` of `{name}` has no effect",
+                        way.join(" → ")
+                    ),
+                    "whoever comes after another stops before it: take this name out, or turn the other order round".into(),
+                )
+            } else {
+                continue;
+            };
+            problems.push(problem(file, position, Severity::Warning, message, &hint));
+        }
+    }
+    problems
+}
+
+fn problem(
+    file: &File,
+    position: &Position,
+    severity: Severity,
+    message: String,
+    hint: &str,
+) -> Problem {
+    Problem {
+        severity,
+        path: file.path.clone(),
+        position: Some(position.clone()),
+        message,
+        hint: Some(hint.into()),
+    }
+}
+
+/// Who starts after whom.
+fn starts(files: &BTreeMap<String, File>) -> Edges<'_> {
+    let mut edges = Edges::new();
+    for (name, file) in files {
+        let known = file.dependencies.iter().filter_map(|(dependency, _)| {
+            files
+                .get_key_value(dependency)
+                .map(|(name, _)| name.as_str())
+        });
+        edges.insert(name, known.collect());
+    }
+    edges
+}
+
+/// Who stops after whom: what others come after, unless those are `stop_after` it, and whoever
+/// names others in its `stop_after`.
+fn stops(files: &BTreeMap<String, File>) -> Edges<'_> {
+    let mut edges: Edges<'_> = files
+        .keys()
+        .map(|name| (name.as_str(), BTreeSet::new()))
+        .collect();
+    for (name, file) in files {
+        for (below, _) in &file.dependencies {
+            let Some((below, _)) = files.get_key_value(below) else {
+                continue;
+            };
+            let turned = file.stop_after.iter().any(|(turned, _)| turned == below);
+            if !turned || file.requires.contains(below) {
+                edges.entry(below).or_default().insert(name);
+            }
+        }
+        for (other, _) in &file.stop_after {
+            if let Some((other, _)) = files.get_key_value(other) {
+                edges.entry(name).or_default().insert(other);
+            }
+        }
+    }
+    edges
 }
 
 fn unknown_hint(name: &str, files: &BTreeMap<String, File>) -> String {
@@ -73,25 +156,16 @@ fn unknown_hint(name: &str, files: &BTreeMap<String, File>) -> String {
 }
 
 /// Every service on a cycle, with a number that those of one loop share.
-fn cyclic(files: &BTreeMap<String, File>) -> BTreeMap<&str, usize> {
-    let mut forward: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (name, file) in files {
-        let known = file.dependencies.iter().filter_map(|(dependency, _)| {
-            files
-                .get_key_value(dependency)
-                .map(|(name, _)| name.as_str())
-        });
-        forward.insert(name, known.collect());
-    }
-    let mut backward: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (name, dependencies) in &forward {
-        for dependency in dependencies {
-            backward.entry(dependency).or_default().insert(name);
+fn cyclic<'f>(forward: &Edges<'f>) -> BTreeMap<&'f str, usize> {
+    let mut backward: Edges<'f> = BTreeMap::new();
+    for (name, others) in forward {
+        for other in others {
+            backward.entry(other).or_default().insert(name);
         }
     }
     let mut out = BTreeMap::new();
     let mut done = BTreeSet::new();
-    for root in finishing_order(&forward).into_iter().rev() {
+    for root in finishing_order(forward).into_iter().rev() {
         let mut group = Vec::new();
         let mut todo = vec![root];
         while let Some(name) = todo.pop() {
@@ -128,22 +202,25 @@ fn finishing_order<'f>(forward: &BTreeMap<&'f str, BTreeSet<&'f str>>) -> Vec<&'
     order
 }
 
-/// The shortest way `name`, `first`, …, `name`.
+/// The shortest way `name`, `first`, …, `name`, if both are on one loop.
 fn way_back(
-    files: &BTreeMap<String, File>,
+    edges: &Edges<'_>,
     looped: &BTreeMap<&str, usize>,
     name: &str,
     first: &str,
 ) -> Option<Vec<String>> {
-    let id = looped.get(name);
+    let id = Some(looped.get(name)?);
+    let (first, _) = edges.get_key_value(first)?;
+    if looped.get(first) != id {
+        return None;
+    }
     let mut from: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut queue = VecDeque::from([first]);
+    let mut queue = VecDeque::from([*first]);
     while let Some(at) = queue.pop_front() {
         if at == name {
             break;
         }
-        for (next, _) in &files.get(at)?.dependencies {
-            let next = next.as_str();
+        for next in edges.get(at)? {
             if looped.get(next) == id && next != first && !from.contains_key(next) {
                 from.insert(next, at);
                 queue.push_back(next);
@@ -152,7 +229,7 @@ fn way_back(
     }
     let mut way = vec![name.to_string()];
     let mut at = name;
-    while at != first {
+    while at != *first {
         at = from.get(at)?;
         way.push(at.to_string());
     }

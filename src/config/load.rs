@@ -90,13 +90,20 @@ pub fn load_dir_as(dialect: Dialect, dir: &Path) -> Loaded {
                 spec: None,
                 problems: vec![*problem],
                 dependencies: Vec::new(),
+                stop_after: Vec::new(),
             },
         };
         loaded.problems.extend(read.problems);
         let file = File {
             path: path.clone(),
             sound: read.spec.is_some(),
+            requires: read
+                .spec
+                .iter()
+                .flat_map(|spec| spec.requires.iter().cloned())
+                .collect(),
             dependencies: read.dependencies,
+            stop_after: read.stop_after,
         };
         files.insert(name, file);
         loaded.services.extend(read.spec.map(|spec| (spec, path)));

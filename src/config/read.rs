@@ -19,6 +19,8 @@ pub(super) struct Read {
     pub(super) problems: Vec<Problem>,
     /// Every dependency's place, for what only all files together show.
     pub(super) dependencies: Vec<(String, Position)>,
+    /// The same of `stop_after`.
+    pub(super) stop_after: Vec<(String, Position)>,
 }
 
 pub(super) fn read(dialect: Dialect, name: &str, text: &str, path: &Path) -> Read {
@@ -51,6 +53,7 @@ pub(super) struct Reader<'a> {
     unlisted: usize,
     errors: usize,
     pub(super) dependencies: Vec<(String, Mark)>,
+    stop_after: Vec<(String, Mark)>,
 }
 
 impl<'a> Reader<'a> {
@@ -64,6 +67,7 @@ impl<'a> Reader<'a> {
             unlisted: 0,
             errors: 0,
             dependencies: Vec::new(),
+            stop_after: Vec::new(),
         }
     }
 }
@@ -150,14 +154,20 @@ impl Reader<'_> {
             self.push(Problem::whole(Severity::Error, self.path, message, hint));
         }
         let failed = self.problems.iter().any(Problem::is_error);
-        let dependencies = std::mem::take(&mut self.dependencies)
-            .into_iter()
-            .map(|(name, mark)| (name, self.position(mark)))
-            .collect();
+        let dependencies = std::mem::take(&mut self.dependencies);
+        let stop_after = std::mem::take(&mut self.stop_after);
+        let places = |names: Vec<(String, Mark)>| {
+            let names = names.into_iter();
+            names
+                .map(|(name, mark)| (name, self.position(mark)))
+                .collect()
+        };
+        let (dependencies, stop_after) = (places(dependencies), places(stop_after));
         Read {
             spec: spec.filter(|_| !failed),
             problems: self.problems,
             dependencies,
+            stop_after,
         }
     }
 
@@ -232,7 +242,7 @@ impl Reader<'_> {
             let dependencies = reader.dependencies.len();
             let names = reader.names("stop_after", node);
             // They order stops alone: nobody waits for them to be there.
-            reader.dependencies.truncate(dependencies);
+            reader.stop_after = reader.dependencies.split_off(dependencies);
             Some(names)
         });
         spec.stop_after = stop_after.unwrap_or_default();

@@ -363,6 +363,7 @@ pub(super) fn plan(plan: &Plan) -> api::Plan {
         services: plan.services.iter().map(planned).collect(),
         worst_ms: millis_f64(plan.worst),
         deadline_ms: plan.deadline.map(millis_f64),
+        end_reserve_ms: plan.end_reserve.map(millis_f64),
     }
 }
 
@@ -385,5 +386,6 @@ fn planned(planned: &Planned) -> api::Planned {
         proof_ms: millis_f64(planned.proof),
         asked_at_ms: millis_f64(planned.asked_at),
         ends_at_ms: millis_f64(planned.ends_at),
+        budget: planned.allotment.map(budget),
     }
 }

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::metrics::{self, Tally};
-use super::{Ask, Clocks, Look};
+use super::{Ask, Clocks, Look, Seen, Use};
 use crate::api::{self, Info, ServiceStatus};
 use crate::core::Time;
 use crate::sys::clock;
@@ -104,16 +104,21 @@ async fn answer(context: &Context, request: &Request<Incoming>) -> Page {
     if path == "/livez" {
         return text(StatusCode::OK, "ok\n".into());
     }
+    if path == "/metrics" {
+        let used = ask(context, |answer| Ask::Use(None, answer)).await;
+        let used = used.into_iter().flatten().filter(|(seen, _)| !seen.ghost);
+        return metrics_page(context, &info, used.collect());
+    }
     let seen = ask(context, |answer| Ask::Look(Look::default(), answer)).await;
     let statuses = seen.into_iter().flatten();
     let services: Vec<ServiceStatus> = statuses
         .filter(|seen| !seen.ghost)
         .map(|seen| seen.status)
         .collect();
-    match path {
-        "/metrics" => metrics_page(context, &info, &services),
-        "/readyz" => ready_page(&info, &services),
-        _ => startup_page(&context.tally, &services),
+    if path == "/readyz" {
+        ready_page(&info, &services)
+    } else {
+        startup_page(&context.tally, &services)
     }
 }
 
@@ -144,12 +149,12 @@ fn startup_page(tally: &Tally, services: &[ServiceStatus]) -> Page {
     )
 }
 
-fn metrics_page(context: &Context, info: &Info, services: &[ServiceStatus]) -> Page {
+fn metrics_page(context: &Context, info: &Info, services: Vec<(Seen, Use)>) -> Page {
     let clocks = Clocks {
         boot: Time::from_nanos(clock::boot_now()),
         wall_ms: clock::wall_now_ms(),
     };
-    let body = metrics::page(info, services, &context.tally, clocks);
+    let body = metrics::page(info, &services, &context.tally, clocks);
     page(StatusCode::OK, METRICS, body)
 }
 

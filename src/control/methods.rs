@@ -1,6 +1,7 @@
 //! Our own methods, and what all of them share: parameters in, a result or an error out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -351,9 +352,19 @@ async fn plan(context: &Context, query: PlanQuery) -> Answer {
     let PlanQuery {
         name,
         with_dependents,
+        deadline_ms,
     } = query;
+    if name.is_some() && deadline_ms.is_some() {
+        return Err(RpcError::new(
+            ErrorCode::InvalidParams,
+            "failed to plan the stop of one service within a deadline: only a shutdown has one",
+        )
+        .hint("leave out either `name` or `deadline_ms`"));
+    }
     let goal = match name.clone() {
-        None => Goal::Shutdown,
+        None => Goal::Shutdown {
+            deadline: deadline_ms.map(Duration::from_millis),
+        },
         Some(service) => Goal::Stop {
             service,
             with_dependents,

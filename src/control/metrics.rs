@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Clocks;
+use super::{Clocks, Seen, Use};
 use crate::api::{Info, ServiceState, ServiceStatus};
 use crate::core::{Receipt, Rung, Verdict};
 
@@ -174,17 +174,19 @@ impl Page {
 }
 
 /// Everything, as one page.
-pub(super) fn page(
-    info: &Info,
-    services: &[ServiceStatus],
-    tally: &Tally,
-    clocks: Clocks,
-) -> String {
+pub(super) fn page(info: &Info, services: &[(Seen, Use)], tally: &Tally, clocks: Clocks) -> String {
     let mut page = Page(String::new());
     supervisor(&mut page, info);
-    let statuses: Vec<(&str, &ServiceStatus)> =
-        services.iter().map(|s| (s.name.as_str(), s)).collect();
+    let statuses: Vec<(&str, &ServiceStatus)> = services
+        .iter()
+        .map(|(seen, _)| (seen.status.name.as_str(), &seen.status))
+        .collect();
     states(&mut page, &statuses, clocks);
+    let used: Vec<(&str, &Use)> = services
+        .iter()
+        .map(|(seen, used)| (seen.status.name.as_str(), used))
+        .collect();
+    usage(&mut page, &used);
     let counts = tally.counts();
     let of = |name: &str| counts.services.get(name).cloned().unwrap_or_default();
     let counted: Vec<(&str, Count)> = statuses.iter().map(|(name, _)| (*name, of(name))).collect();
@@ -241,6 +243,25 @@ fn states(page: &mut Page, statuses: &[(&str, &ServiceStatus)], clocks: Clocks) 
         statuses,
         |s| Some(s.oom_kills),
     );
+}
+
+fn usage(page: &mut Page, used: &[(&str, &Use)]) {
+    let help = "Memory in bytes: its cgroup's account, or the sum over its processes.";
+    page.each(("unit_memory_bytes", "gauge", help), used, |used| {
+        Some(used.memory_bytes())
+    });
+    page.family(
+        "unit_cpu_seconds_total",
+        "counter",
+        "Processor time of the service since it was last started.",
+    );
+    for (name, used) in used {
+        let cpu = used.cpu();
+        for (mode, time) in [("user", cpu.user), ("system", cpu.system)] {
+            let labels = [("name", *name), ("mode", mode)];
+            page.sample("unit_cpu_seconds_total", &labels, time.as_secs_f64());
+        }
+    }
 }
 
 fn verdicts(page: &mut Page, counted: &[(&str, Count)]) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Seen;
 use super::describe::millis_f64;
 use crate::api::{self, Account};
-use crate::sys::usage::{CgroupUsage, ProcessUsage};
+use crate::sys::usage::{CgroupUsage, CpuTime, ProcessUsage};
 
 /// One service's readings.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,20 @@ pub struct Use {
     pub now: Duration,
 }
 
+impl Use {
+    /// Bytes of memory: the cgroup's account, or the sum over the processes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let resident = || self.processes.iter().map(|p| p.memory_bytes).sum();
+        self.cgroup.memory_bytes.unwrap_or_else(resident)
+    }
+
+    /// Processor time: the cgroup's account, or the sum over the processes that live.
+    pub(super) fn cpu(&self) -> CpuTime {
+        let alive = || CpuTime::sum(self.processes.iter().map(|p| p.cpu));
+        self.cgroup.cpu.unwrap_or_else(alive)
+    }
+}
+
 /// Percent of one processor: `cpu` within `elapsed`.
 fn percent(cpu: Duration, elapsed: Duration) -> f64 {
     if elapsed.is_zero() {
@@ -32,9 +46,7 @@ fn percent(cpu: Duration, elapsed: Duration) -> f64 {
 /// A service's usage.
 pub(super) fn usage(seen: Seen, used: &Use) -> api::Usage {
     let main = used.processes.iter().find(|p| Some(p.pid) == used.main);
-    let resident: u64 = used.processes.iter().map(|p| p.memory_bytes).sum();
-    let cpu_alive: Duration = used.processes.iter().map(|p| p.cpu).sum();
-    let cpu = used.cgroup.cpu.unwrap_or(cpu_alive);
+    let cpu = used.cpu().total();
     let elapsed = main.map_or(Duration::ZERO, |main| used.now.saturating_sub(main.started));
     let from = |account: bool| match account {
         true => Account::Cgroup,
@@ -42,7 +54,7 @@ pub(super) fn usage(seen: Seen, used: &Use) -> api::Usage {
     };
     let mut processes: Vec<&ProcessUsage> = used.processes.iter().collect();
     processes.sort_by_key(|process| (Some(process.pid) != used.main, process.pid));
-    let memory_bytes = used.cgroup.memory_bytes.unwrap_or(resident);
+    let memory_bytes = used.memory_bytes();
     let mut status = seen.status;
     status.memory_bytes = Some(memory_bytes);
     api::Usage {
@@ -70,8 +82,8 @@ fn process(process: &ProcessUsage, now: Duration) -> api::ProcessUsage {
         ppid: process.ppid,
         comm: process.comm.clone(),
         memory_bytes: process.memory_bytes,
-        cpu_ms: millis_f64(process.cpu),
-        cpu_percent: percent(process.cpu, now.saturating_sub(process.started)),
+        cpu_ms: millis_f64(process.cpu.total()),
+        cpu_percent: percent(process.cpu.total(), now.saturating_sub(process.started)),
     }
 }
 

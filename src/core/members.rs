@@ -13,7 +13,7 @@ use super::spec::Spec;
 
 impl Supervisor {
     /// Takes in a service that was not there.
-    pub(super) fn on_load_request(&mut self, request: RequestId, spec: Spec) {
+    pub(super) fn on_load_request(&mut self, request: RequestId, mut spec: Spec) {
         if self.shutdown.is_some() {
             return self.reply(request, Reply::Error(RequestError::ShuttingDown));
         }
@@ -22,6 +22,7 @@ impl Supervisor {
             let error = RequestError::AlreadyLoaded { service };
             return self.reply(request, Reply::Error(error));
         }
+        self.imply_order_of_one(&mut spec);
         let id = self.add(spec, false);
         let cycle = self.graph.cycle_through(id);
         if !cycle.is_empty() {

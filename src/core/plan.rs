@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::effect::ShutdownKind;
 use super::machine::Supervisor;
+use super::receipt::Allotment;
 use super::service::{Service, State};
 use super::shutdown::{Shutdown, polite_times};
 use super::spec::Reach;
@@ -15,7 +16,11 @@ use super::{ServiceId, Signal};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Everything goes down.
-    Shutdown,
+    Shutdown {
+        /// Within this; `None`: within the supervisor's own deadline. A shutdown that is under way
+        /// keeps the one it has.
+        deadline: Option<Duration>,
+    },
     /// A service goes down, and whatever requires it.
     Stop {
         /// Its name.
@@ -34,6 +39,8 @@ pub struct Plan {
     pub worst: Duration,
     /// By when it has to be over: a shutdown's deadline.
     pub deadline: Option<Duration>,
+    /// What is kept of that for flush and final sweep.
+    pub end_reserve: Option<Duration>,
 }
 
 /// One service that goes down.
@@ -63,6 +70,9 @@ pub struct Planned {
     pub asked_at: Duration,
     /// The latest moment of its verdict, counted from now.
     pub ends_at: Duration,
+    /// Its part of a shutdown's deadline, as its receipt will tell it, should everybody before it
+    /// take all the time they have; `None`: no deadline is shared out.
+    pub allotment: Option<Allotment>,
 }
 
 impl Supervisor {
@@ -70,8 +80,9 @@ impl Supervisor {
     pub fn plan(&self, goal: &Goal) -> Option<Plan> {
         let now = self.out.now;
         let shutdown = match goal {
-            Goal::Shutdown => Some(self.shutdown.clone().unwrap_or_else(|| {
-                Shutdown::new(ShutdownKind::PowerOff, now, self.settings.deadline)
+            Goal::Shutdown { deadline } => Some(self.shutdown.clone().unwrap_or_else(|| {
+                let total = deadline.unwrap_or(self.settings.deadline);
+                Shutdown::new(ShutdownKind::PowerOff, now, total)
             })),
             Goal::Stop { .. } => None,
         };
@@ -82,6 +93,7 @@ impl Supervisor {
         };
         let mut plan = Plan {
             deadline: shutdown.as_ref().map(|s| s.deadline.since(now)),
+            end_reserve: shutdown.as_ref().map(|s| s.deadline.since(s.stops_end)),
             ..Plan::default()
         };
         let mut ends: BTreeMap<ServiceId, (u32, Duration)> = BTreeMap::new();
@@ -96,15 +108,16 @@ impl Supervisor {
             });
             let (wish, wish_proof) = wishes(service);
             let times = polite_times(service);
-            let (grace, proof, limit) = match &shutdown {
+            let (grace, proof, limit, allotment) = match &shutdown {
                 Some(shutdown) => {
                     let share = shares.get(&id).copied().unwrap_or_default();
                     let at = now + asked_at;
-                    let (budget, _) = shutdown.budget(at, &share, (wish, times), wish_proof);
+                    let (budget, allotment) =
+                        shutdown.budget(at, &share, (wish, times), wish_proof);
                     let limit = budget.limit.map(|limit| limit.since(now));
-                    (budget.grace, budget.proof, limit)
+                    (budget.grace, budget.proof, limit, Some(allotment))
                 }
-                None => (wish, wish_proof, None),
+                None => (wish, wish_proof, None, None),
             };
             let ends_at = asked_at + grace.saturating_mul(times) + proof;
             let ends_at = limit.map_or(ends_at, |limit| ends_at.min(limit));
@@ -124,6 +137,7 @@ impl Supervisor {
                 proof,
                 asked_at,
                 ends_at,
+                allotment,
             });
         }
         plan.services
@@ -135,7 +149,7 @@ impl Supervisor {
     fn going(&self, goal: &Goal) -> Option<BTreeSet<ServiceId>> {
         let active = |id: &ServiceId| self.services.get(id).is_some_and(|s| s.state.active());
         let ids = match goal {
-            Goal::Shutdown => self.services.keys().copied().collect(),
+            Goal::Shutdown { .. } => self.services.keys().copied().collect(),
             Goal::Stop {
                 service,
                 with_dependents,

@@ -9,6 +9,10 @@
 //! again whenever they end, also while the mains go down, and their exit codes mean nothing;
 //! mains decide: when the last of them has ended for good everything stops, with the code of the
 //! first that failed.
+//!
+//! What is taken in later finds the sequence as far as it has come: an init or a sidecar is its
+//! new end, a main comes after its end, and a sidecar goes down after the mains that are there.
+//! Whoever is there keeps the order it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +67,60 @@ pub fn imply_order(specs: &mut [Spec]) {
     }
 }
 
+/// Every name that a service comes after, directly or through others of `known`.
+fn names_below<'a>(known: &BTreeMap<&str, &'a Spec>, of: &'a Spec) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![of];
+    while let Some(at) = open.pop() {
+        for name in at.dependencies() {
+            if found.insert(name) {
+                open.extend(known.get(name).copied());
+            }
+        }
+    }
+    found
+}
+
 impl Supervisor {
+    /// Adds to a service that is about to be taken in what its role implies among those there.
+    pub(super) fn imply_order_of_one(&self, spec: &mut Spec) {
+        let Some(role) = spec.role else {
+            return;
+        };
+        let there = self.services.values().filter(|service| !service.ghost);
+        let known: BTreeMap<&str, &Spec> = there
+            .map(|service| (service.spec.name.as_str(), &service.spec))
+            .collect();
+        let of = |wanted: &[Role]| -> Vec<(&str, BTreeSet<&str>)> {
+            let members = known
+                .iter()
+                .filter(|(_, other)| other.role.is_some_and(|role| wanted.contains(&role)));
+            let below = members.map(|(name, other)| (*name, names_below(&known, other)));
+            // Whoever waits for its name comes after it already.
+            below
+                .filter(|(_, below)| !below.contains(spec.name.as_str()))
+                .collect()
+        };
+        let sequence = of(&[Role::Init, Role::Sidecar]);
+        let is_last = |name: &str| sequence.iter().all(|(_, below)| !below.contains(name));
+        let ends: Vec<String> = sequence
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .filter(|name| is_last(name) && spec.dependencies().all(|known| known != name))
+            .collect();
+        let own = names_below(&known, spec);
+        let mains: Vec<String> = match role {
+            Role::Sidecar => of(&[Role::Main])
+                .into_iter()
+                .map(|(name, _)| name.to_owned())
+                .filter(|name| !own.contains(name.as_str()) && !spec.stop_after.contains(name))
+                .collect(),
+            Role::Init | Role::Main => Vec::new(),
+        };
+        spec.after.extend(ends);
+        spec.stop_after.extend(mains);
+    }
+
     /// A stop order of its own that contradicts itself, or what is required, is taken for none.
     pub(super) fn drop_stop_cycles(&mut self) {
         let cyclic = self.graph.stop_cycles();

@@ -34,16 +34,13 @@ pub(super) fn sweep(machine: Machine, minimal: &Minimal, receipt: &mut Receipt) 
     if before > 0 {
         signal(machine, Signal::SIGTERM, receipt);
         signal(machine, Signal::SIGCONT, receipt);
-        wait(machine, minimal, ASKED, |_| false);
+        // Whom a stop has killed already has nothing to be asked, and nothing to wait for here.
+        wait(machine, minimal, ASKED, Wait::UntilKilled);
     }
     let left: BTreeSet<u32> = pids(machine).into_iter().collect();
     receipt.asked = before.saturating_sub(left.len());
     if !left.is_empty() {
-        wait(machine, minimal, KILLED, |machine| {
-            // Again at each turn: a fork may have outrun it.
-            signal(machine, Signal::SIGKILL, receipt);
-            true
-        });
+        wait(machine, minimal, KILLED, Wait::Killing(receipt));
     }
     let (survivors, conclusive) = prove(machine);
     receipt.killed = left.len().saturating_sub(survivors.len());
@@ -79,19 +76,29 @@ fn pids(machine: Machine) -> Vec<u32> {
     everyone.into_iter().map(|stat| stat.pid).collect()
 }
 
-/// Reaps until nobody is left, for `bound` at the most; asked for the end again, no longer.
-fn wait(
-    machine: Machine,
-    minimal: &Minimal,
-    bound: Duration,
-    mut each_turn: impl FnMut(Machine) -> bool,
-) {
+/// What a wait is for, and what is done meanwhile.
+enum Wait<'a> {
+    /// Everybody has gone, or was sent SIGKILL before.
+    UntilKilled,
+    /// Everybody has gone. Killed again at each turn: a fork may have outrun it.
+    Killing(&'a mut Receipt),
+}
+
+/// Reaps until it is over, for `bound` at the most; asked for the end again, no longer.
+fn wait(machine: Machine, minimal: &Minimal, bound: Duration, mut what: Wait<'_>) {
     let began = clock::boot_now();
     let spent = || Duration::from_nanos(clock::boot_now().saturating_sub(began));
     while spent() < bound {
-        let killing = each_turn(machine);
+        if let Wait::Killing(receipt) = &mut what {
+            signal(machine, Signal::SIGKILL, receipt);
+        }
         let hurried = minimal.turn(AGAIN).is_some();
-        if pids(machine).is_empty() || (hurried && !killing) {
+        let left = pids(machine);
+        let over = match what {
+            Wait::UntilKilled => hurried || left.into_iter().all(end::is_killed),
+            Wait::Killing(_) => left.is_empty(),
+        };
+        if over {
             return;
         }
     }

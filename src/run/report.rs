@@ -54,7 +54,7 @@ pub(super) fn report(end: &JobEnd, options: &JobOptions) -> RunReport {
         ended_at: wall(moments.over),
         command_ms: (moments.ended > 0).then(|| between(moments.started, moments.ended)),
         total_ms: between(moments.started, moments.over),
-        cpu_ms: used.cpu.map(millis),
+        cpu_ms: used.cpu.map(|cpu| millis(cpu.total())),
         throttled_ms: used.throttled.map(millis),
         memory_peak_bytes: used.memory_peak_bytes,
         oom_kills: used.oom_kills,

@@ -73,7 +73,35 @@ extern "C" fn broken(_: c_int) {
         b"nought: ERROR process 1 is broken: services run on, nobody supervises them; SIGINT or \
           `nought reboot` reboots, `nought poweroff` powers off\n",
     );
+    close_to_clients();
     minimal()
+}
+
+/// Nobody answers here any more: a client that connects is refused, and one that waits hears of
+/// it, instead of waiting in vain. The descriptors stay: other threads may be using them.
+fn close_to_clients() {
+    /// Descriptors are given out from the lowest; more than this are not looked at.
+    const HIGHEST: c_int = 65_536;
+    // SAFETY: raw system calls on numbers; a number that is no socket is refused. After its
+    // shutdown a listener gives out who is in its queue, and then fails, never blocking.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        let known = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0;
+        let end = c_int::try_from(limit.rlim_cur).unwrap_or(HIGHEST);
+        for fd in 3..if known { end.min(HIGHEST) } else { HIGHEST } {
+            if libc::shutdown(fd, libc::SHUT_RDWR) < 0 {
+                continue;
+            }
+            let none = std::ptr::null_mut();
+            loop {
+                let queued = libc::accept(fd, none, std::ptr::null_mut());
+                if queued < 0 {
+                    break;
+                }
+                libc::close(queued);
+            }
+        }
+    }
 }
 
 /// Reaps until a signal asks for the end.

@@ -45,6 +45,22 @@ pub fn everyone(_: Machine) -> Result<Vec<ProcStat>, SysError> {
     Ok(found)
 }
 
+/// Whether a process was sent SIGKILL, or another signal that ends it, and has not ended: it can
+/// take notice of no other (SIGKILL is in ShdPnd of /proc/PID/status, proc_pid_status(5), until
+/// the last thread has gone). What cannot be read is not killed.
+pub fn is_killed(pid: u32) -> bool {
+    let text = procfs::read_file(Path::new(&format!("/proc/{pid}/status")));
+    text.is_ok_and(|text| kill_pends(&String::from_utf8_lossy(&text)))
+}
+
+fn kill_pends(status: &str) -> bool {
+    let pending = status
+        .lines()
+        .find_map(|line| line.strip_prefix("ShdPnd:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    pending.is_some_and(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
+}
+
 /// What is swapped to, as /proc/swaps names it (nothing where there is no such file).
 pub fn swaps() -> Vec<PathBuf> {
     let text = procfs::read_file(Path::new("/proc/swaps")).unwrap_or_default();
@@ -209,5 +225,23 @@ fn remove_mapped(name: &str) -> Result<(), SysError> {
     match Errno::result(done) {
         Ok(_) | Err(Errno::ENXIO) => Ok(()),
         Err(e) => Err(failed(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kill_pends;
+
+    #[test]
+    fn who_was_killed_is_told_by_what_pends_for_the_whole_process() {
+        let status = |thread: &str, process: &str| {
+            format!("Name:\tsh\nSigPnd:\t{thread}\nShdPnd:\t{process}\nSigBlk:\t0\n")
+        };
+        let (none, kill) = ("0000000000000000", "0000000000000100");
+        assert!(kill_pends(&status(none, kill)));
+        assert!(kill_pends(&status(none, "0000000000004100")));
+        assert!(!kill_pends(&status(kill, none)), "one thread of an exec");
+        assert!(!kill_pends(&status(none, "0000000000004000")));
+        assert!(!kill_pends("Name:\tsh\n"));
     }
 }

@@ -8,6 +8,30 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::{SysError, procfs};
 
+/// Processor time by where it was spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// In user space.
+    pub user: Duration,
+    /// In the kernel.
+    pub system: Duration,
+}
+
+impl CpuTime {
+    /// Both together.
+    pub fn total(self) -> Duration {
+        self.user.saturating_add(self.system)
+    }
+
+    /// The sum of several.
+    pub fn sum(times: impl Iterator<Item = CpuTime>) -> CpuTime {
+        times.fold(CpuTime::default(), |sum, time| CpuTime {
+            user: sum.user.saturating_add(time.user),
+            system: sum.system.saturating_add(time.system),
+        })
+    }
+}
+
 /// What a cgroup accounts for itself and everything below it; `None` where the controller is not
 /// enabled for it, or the kernel is too old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,9 +42,9 @@ pub struct CgroupUsage {
     pub memory_peak_bytes: Option<u64>,
     /// `oom_kill` of memory.events: processes that the kernel killed for want of memory.
     pub oom_kills: Option<u64>,
-    /// usage_usec of cpu.stat, which every cgroup but the root has, whatever its controllers
-    /// (cgroup-v2.rst, 'cpu.stat').
-    pub cpu: Option<Duration>,
+    /// user_usec and system_usec of cpu.stat, which every cgroup but the root has, whatever its
+    /// controllers (cgroup-v2.rst, 'cpu.stat').
+    pub cpu: Option<CpuTime>,
     /// `throttled_usec` of cpu.stat: ready to run, and not let because of cpu.max.
     pub throttled: Option<Duration>,
     /// `nr_throttled` of cpu.stat: periods in which that happened.
@@ -43,7 +67,7 @@ pub fn of_cgroup(dir: &Path) -> CgroupUsage {
     let mut usage = CgroupUsage::default();
     if let Some(stat) = text("cpu.stat") {
         let micros = |key| field(&stat, key).map(Duration::from_micros);
-        usage.cpu = micros("usage_usec");
+        usage.cpu = cpu_stat(&stat);
         usage.throttled = micros("throttled_usec");
         usage.throttled_periods = field(&stat, "nr_throttled");
     }
@@ -73,6 +97,14 @@ fn field(text: &str, key: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
+fn cpu_stat(text: &str) -> Option<CpuTime> {
+    let micros = |key| field(text, key).map(Duration::from_micros);
+    Some(CpuTime {
+        user: micros("user_usec")?,
+        system: micros("system_usec")?,
+    })
+}
+
 /// What a process has used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessUsage {
@@ -86,7 +118,7 @@ pub struct ProcessUsage {
     /// by some pages per thread.
     pub memory_bytes: u64,
     /// Processor time, of ended threads too, in whole clock ticks (stat, proc_pid_stat(5)).
-    pub cpu: Duration,
+    pub cpu: CpuTime,
     /// When it started, on CLOCK_BOOTTIME.
     pub started: Duration,
 }
@@ -108,7 +140,7 @@ pub fn of_process(pid: u32) -> Result<Option<ProcessUsage>, SysError> {
         return Ok(None);
     };
     let ticks = ticks_per_second();
-    let times = cpu_ticks(&stat).unwrap_or_default();
+    let (user, system) = cpu_ticks(&stat).unwrap_or_default();
     let resident = std::str::from_utf8(&statm).ok();
     let resident = resident.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     Ok(Some(ProcessUsage {
@@ -116,20 +148,23 @@ pub fn of_process(pid: u32) -> Result<Option<ProcessUsage>, SysError> {
         ppid: known.ppid,
         comm: known.comm,
         memory_bytes: resident.unwrap_or_default().saturating_mul(page_bytes()),
-        cpu: of_ticks(times, ticks),
+        cpu: CpuTime {
+            user: of_ticks(user, ticks),
+            system: of_ticks(system, ticks),
+        },
         started: of_ticks(known.start_time, ticks),
     }))
 }
 
-/// utime and stime together: fields 14 and 15.
-fn cpu_ticks(stat: &[u8]) -> Option<u64> {
+/// utime and stime: fields 14 and 15.
+fn cpu_ticks(stat: &[u8]) -> Option<(u64, u64)> {
     let after = stat.iter().rposition(|&b| b == b')')? + 1;
     let text = std::str::from_utf8(stat.get(after..)?).ok()?;
     // Field 3 is the first after the name.
     let mut fields = text.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some(user.saturating_add(system))
+    Some((user, system))
 }
 
 fn of_ticks(ticks: u64, per_second: u64) -> Duration {
@@ -163,11 +198,20 @@ mod tests {
         for name in ["sh", "a) b (c", ") S 9 9"] {
             assert_eq!(
                 cpu_ticks(format!("77 ({name}) {rest}").as_bytes()),
-                Some(154)
+                Some((120, 34))
             );
         }
         assert_eq!(cpu_ticks(b"77 (sh) S 1"), None);
         assert_eq!(of_ticks(154, 100), Duration::from_millis(1540));
+    }
+
+    #[test]
+    fn a_cgroup_s_time_is_split() {
+        let text = "usage_usec 3500000\nuser_usec 2000000\nsystem_usec 1500000\nnr_periods 0\n";
+        let cpu = cpu_stat(text).unwrap();
+        assert_eq!(cpu.user, Duration::from_secs(2));
+        assert_eq!(cpu.total(), Duration::from_millis(3500));
+        assert_eq!(cpu_stat("usage_usec 1\n"), None);
     }
 
     #[test]

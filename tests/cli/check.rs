@@ -23,6 +23,51 @@ fn a_table_of_good_and_bad_files() {
     check(&run("bad"), 1, include_str!("check/bad.out"), "");
 }
 
+/// The order of stops keeps nobody from running: what has no effect in it is a warning.
+#[test]
+fn a_stop_order_of_its_own_is_held_against_the_others() {
+    let dir = directory();
+    let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
+    write("db.yaml", "exec: /bin/db\n");
+    write(
+        "web.yaml",
+        "exec: /bin/web\nrequires: [db]\nstop_after: [db, dbb]\n",
+    );
+    // Turned round, which is what it is for.
+    write("php.yaml", "exec: /bin/php\n");
+    write(
+        "nginx.yaml",
+        "exec: /bin/nginx\nafter: [php]\nstop_after: [php]\n",
+    );
+    // Three in a circle, each of which would be fine with one of the others.
+    write("b.yaml", "exec: /bin/b\nafter: [c]\n");
+    write("c.yaml", "exec: /bin/c\n");
+    write("a.yaml", "exec: /bin/a\nafter: [b]\nstop_after: [c]\n");
+    let mut command = program();
+    command.args(["check", "-c"]).arg(&dir);
+    check(
+        &output(command, &dir),
+        0,
+        "\
+SOCKET/a.yaml:3:14: warning: a cycle in the order of stops: a → c → b → a: the `stop_after` of `a` has no effect
+    stop_after: [c]
+                 ^
+    hint: whoever comes after another stops before it: take this name out, or turn the other order round
+SOCKET/web.yaml:3:14: warning: a cycle in the order of stops: web → db → web: the `stop_after` of `web` has no effect
+    stop_after: [db, dbb]
+                 ^^
+    hint: whoever comes after another stops before it: take this name out, or turn the other order round
+SOCKET/web.yaml:3:18: warning: there is no service `dbb`: the stop of `web` waits for nobody
+    stop_after: [db, dbb]
+                     ^^^
+    hint: add dbb.yaml, or take the name out
+SOCKET: 7 services, 0 errors, 3 warnings
+",
+        "",
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 #[test]
 fn check_lists_every_problem_of_every_file() {
     let dir = directory();

@@ -248,14 +248,15 @@ fn planned(service: &str, wave: u32, waits_for: &[&str]) -> Value {
         "service": service, "state": "up", "wave": wave, "waits_for": waits_for,
         "stop_command": wave == 1, "signal": "SIGTERM", "to": "group", "wish_ms": 10_000.0,
         "grace_ms": if wave == 1 { 4000.0 } else { 10_000.0 }, "proof_ms": 5000.0,
-        "asked_at_ms": 0.0, "ends_at_ms": 15_000.0 + 8000.0 * f64::from(wave),
+        "asked_at_ms": 0.0, "budget": null, "ends_at_ms": 15_000.0 + 8000.0 * f64::from(wave),
     })
 }
 
 #[test]
 fn a_plan_has_waves_and_the_worst_case() {
     let services = [planned("web", 0, &[]), planned("db", 1, &["web"])];
-    let shutdown = json!({"services": services, "worst_ms": 23_000.0, "deadline_ms": 25_000.0});
+    let shutdown = json!({"services": services, "worst_ms": 23_000.0, "deadline_ms": 25_000.0,
+                          "end_reserve_ms": 2000.0});
     let stop =
         json!({"services": [planned("web", 0, &[])], "worst_ms": 15_000.0, "deadline_ms": null});
     let nothing = json!({"services": [], "worst_ms": 0.0, "deadline_ms": null});
@@ -265,13 +266,13 @@ fn a_plan_has_waves_and_the_worst_case() {
         ("nought_plan", Answer::Result(nothing)),
     ]);
     check(
-        &fake.run("plan shutdown"),
+        &fake.run("plan shutdown --deadline 25s"),
         0,
         "\
-a shutdown would stop 2 services in 2 waves, at the worst in 23 s of the 25 s it has; nothing was done
-  WAVE  SERVICE  STATE  ASKED BY                            GRACE  LATEST END  WAITS FOR
-     1  web      up     SIGTERM to group                     10 s        15 s
-     2  db       up     its stop command, SIGTERM to group    4 s        23 s  web
+a shutdown would stop 2 services in 2 waves, at the worst in 23 s of the 25 s it has, 2 s of them for flush and final sweep; nothing was done
+  WAVE  SERVICE  STATE  ASKED BY                            WISH  GRACE  RESERVE  LATEST END  WAITS FOR
+     1  web      up     SIGTERM to group                    10 s   10 s      5 s        15 s
+     2  db       up     its stop command, SIGTERM to group  10 s    4 s      5 s        23 s  web
   db: the deadline leaves 4 s of the 10 s of grace its file asks for
 ",
         "",
@@ -281,8 +282,8 @@ a shutdown would stop 2 services in 2 waves, at the worst in 23 s of the 25 s it
         0,
         "\
 a stop of web would stop 1 service in 1 wave, at the worst in 15 s; nothing was done
-  WAVE  SERVICE  STATE  ASKED BY          GRACE  LATEST END  WAITS FOR
-     1  web      up     SIGTERM to group   10 s        15 s
+  WAVE  SERVICE  STATE  ASKED BY          WISH  GRACE  RESERVE  LATEST END  WAITS FOR
+     1  web      up     SIGTERM to group  10 s   10 s      5 s        15 s
 ",
         "",
     );
@@ -295,7 +296,7 @@ a stop of web would stop 1 service in 1 wave, at the worst in 15 s; nothing was 
     assert_eq!(
         fake.asked(),
         [
-            "nought_plan {}",
+            "nought_plan {\"deadline_ms\":25000}",
             "nought_plan {\"name\":\"web\",\"with_dependents\":true}",
             "nought_plan {\"name\":\"web\"}",
         ]

@@ -10,6 +10,9 @@ use crate::hand::{Hand, ms, oneshot, requires};
 use crate::run::Run;
 use crate::scenario::{Scenario, Size, settings, spec};
 
+/// Within the supervisor's own deadline.
+const SHUTDOWN: Goal = Goal::Shutdown { deadline: None };
+
 fn stop(service: &str, with_dependents: bool) -> Goal {
     let service = service.to_owned();
     Goal::Stop {
@@ -52,7 +55,7 @@ fn a_stop_takes_those_that_require_it_and_others_only_when_told_to() {
     assert_eq!(waves(&plan), [(0, "metrics"), (0, "web"), (1, "db")]);
     assert_eq!(hand.core.plan(&stop("nobody", true)), None);
     hand.forget();
-    let _ = hand.core.plan(&Goal::Shutdown);
+    let _ = hand.core.plan(&SHUTDOWN);
     assert!(hand.core.poll_effect().is_none(), "nothing is done");
 }
 
@@ -63,7 +66,7 @@ fn a_deadline_too_near_cuts_the_grace_and_the_plan_says_so() {
     let mut hand = Hand::with(settings(ms(25_000)), vec![slow, spec("quick")], Vec::new());
     hand.run("slow");
     hand.run("quick");
-    let plan = hand.core.plan(&Goal::Shutdown).unwrap();
+    let plan = hand.core.plan(&SHUTDOWN).unwrap();
     assert_eq!(plan.deadline, Some(ms(25_000)));
     let slow = plan.services.iter().find(|p| p.service == "slow").unwrap();
     assert!(
@@ -71,6 +74,31 @@ fn a_deadline_too_near_cuts_the_grace_and_the_plan_says_so() {
         "{slow:?}"
     );
     assert!(plan.worst <= ms(25_000));
+}
+
+/// What another deadline would mean is planned in a supervisor that has it, or in one that has not.
+#[test]
+fn another_deadline_is_planned_as_if_it_were_its_own() {
+    let slow = |name: &str, of: &[&str]| {
+        let mut slow = after(name, of);
+        slow.grace = ms(600_000);
+        slow
+    };
+    let plan_with = |own: Duration, asked: Option<Duration>| {
+        let specs = vec![slow("db", &[]), slow("web", &["db"]), spec("quick")];
+        let mut hand = Hand::with(settings(own), specs, Vec::new());
+        for name in ["db", "web", "quick"] {
+            hand.run(name);
+        }
+        hand.core.plan(&Goal::Shutdown { deadline: asked }).unwrap()
+    };
+    for deadline in [ms(500), ms(8_000), ms(25_000), ms(3_600_000)] {
+        let asked = plan_with(ms(90_000), Some(deadline));
+        assert_eq!(asked, plan_with(deadline, None));
+        assert_eq!(asked.deadline, Some(deadline));
+        let polite: Duration = asked.services.iter().map(|p| p.grace.min(p.wish)).sum();
+        assert!(polite > Duration::ZERO && asked.worst <= deadline);
+    }
 }
 
 /// In a world without faults, everything is asked in the order and within the time planned.
@@ -90,7 +118,10 @@ fn shutdowns_go_as_planned() {
         scenario.faults = Faults::none();
         let mut run = Run::new(&scenario, dice, false);
         run.until(2_000).unwrap();
-        let plan = run.core.plan(&Goal::Shutdown).unwrap();
+        let plan = run.core.plan(&SHUTDOWN).unwrap();
+        let same = Some(scenario.settings.deadline);
+        let asked = run.core.plan(&Goal::Shutdown { deadline: same }).unwrap();
+        assert_eq!(asked, plan, "seed {seed}: its own deadline, said aloud");
         let began = run.world.now;
         let kind = ShutdownKind::PowerOff;
         run.request(Request::Shutdown { kind }).unwrap();
@@ -117,6 +148,18 @@ fn check(seed: u64, run: &Run, plan: &Plan, began: u64) {
                 "seed {seed}: {name} before {above}: {plan:#?}"
             );
         }
+        // What its receipt tells of the budget is what was planned, and no less was granted.
+        let (wanted, got) = (planned.allotment, gone.last.as_ref().unwrap().allotment);
+        let (wanted, got) = (wanted.unwrap(), got.unwrap());
+        assert_eq!(
+            (wanted.wish, wanted.planned, wanted.reserve, wanted.turn),
+            (got.wish, got.planned, got.reserve, got.turn),
+            "seed {seed}: {name}: {plan:#?}"
+        );
+        assert!(
+            got.granted >= wanted.granted,
+            "seed {seed}: {name} got {got:?}: {plan:#?}"
+        );
         let least = began + u64::try_from(planned.ends_at.as_nanos()).unwrap();
         let slack = u64::try_from(Duration::from_millis(200).as_nanos()).unwrap();
         assert!(

@@ -1,6 +1,6 @@
 //! Roles, and stop orders of their own: one short story per situation.
 
-use crate::core::{Effect, Outcome, RestartWhen, Role, Spec, SweepReport};
+use crate::core::{Effect, Outcome, Reply, Request, RestartWhen, Role, Spec, SweepReport};
 use crate::hand::{Hand, shutdown};
 use crate::scenario::spec;
 
@@ -171,4 +171,101 @@ fn stop_after_that_closes_a_cycle_has_no_effect_and_is_said() {
     hand.run("web");
     shutdown(&mut hand);
     assert_eq!((hand.state("db"), hand.state("web")), ("up", "stopping"));
+}
+
+fn load(hand: &mut Hand, spec: Spec) {
+    let spec = Box::new(spec);
+    let request = hand.ask(Request::Load { spec });
+    assert_eq!(hand.reply(request), Some(&Reply::Accepted));
+}
+
+#[test]
+fn a_main_that_is_taken_in_comes_after_the_sequence_and_decides_with_the_others() {
+    let mut hand = Hand::new(vec![
+        role("fetch", Role::Init),
+        role("proxy", Role::Sidecar),
+        role("one", Role::Main),
+    ]);
+    hand.run("fetch");
+    load(&mut hand, role("two", Role::Main));
+    assert_eq!(hand.state("two"), "blocked");
+    ends(&mut hand, "fetch", 0);
+    assert_eq!(hand.state("two"), "blocked");
+    hand.run("proxy");
+    hand.run("one");
+    hand.run("two");
+    ends(&mut hand, "one", 0);
+    assert_eq!(hand.state("proxy"), "up", "two is a main as well");
+    ends(&mut hand, "two", 7);
+    assert_eq!(hand.state("proxy"), "stopping");
+    ends(&mut hand, "proxy", 0);
+    assert_eq!(outcome(&mut hand).exit_code(), 7);
+}
+
+#[test]
+fn a_sidecar_that_is_taken_in_is_the_new_end_and_goes_down_after_the_mains() {
+    let mut hand = Hand::new(vec![role("proxy", Role::Sidecar), role("web", Role::Main)]);
+    hand.run("proxy");
+    hand.run("web");
+    // By name it would come first; the sequence is past that.
+    load(&mut hand, role("a-logs", Role::Sidecar));
+    assert_eq!(hand.state("web"), "up", "it runs on");
+    hand.run("a-logs");
+    load(&mut hand, role("migrate", Role::Init));
+    load(&mut hand, role("late", Role::Main));
+    assert_eq!(hand.state("late"), "blocked", "migrate is before it");
+    hand.run("migrate");
+    ends(&mut hand, "migrate", 0);
+    hand.run("late");
+    shutdown(&mut hand);
+    for (name, then) in [
+        (
+            "web",
+            [("late", "stopping"), ("a-logs", "up"), ("proxy", "up")],
+        ),
+        (
+            "late",
+            [("web", "down"), ("a-logs", "stopping"), ("proxy", "up")],
+        ),
+        (
+            "a-logs",
+            [("late", "down"), ("a-logs", "down"), ("proxy", "stopping")],
+        ),
+    ] {
+        assert_eq!(hand.state(name), "stopping", "{name}");
+        ends(&mut hand, name, 0);
+        for (other, state) in then {
+            assert_eq!(hand.state(other), state, "{other} after {name}");
+        }
+    }
+    ends(&mut hand, "proxy", 0);
+    assert_eq!(outcome(&mut hand).exit_code(), 0);
+}
+
+#[test]
+fn a_sidecar_that_is_taken_in_where_others_wait_for_it_closes_no_cycle() {
+    let mut first = role("logs", Role::Sidecar);
+    first.after = vec!["proxy".into()];
+    let mut hand = Hand::new(vec![first, role("web", Role::Main)]);
+    assert_eq!(hand.state("logs"), "blocked");
+    // They wait for its name; it waits for nobody.
+    load(&mut hand, role("proxy", Role::Sidecar));
+    for name in ["proxy", "logs", "web"] {
+        hand.run(name);
+    }
+    // Out and in again, as after a change of its file.
+    let proxy = hand.r#gen("proxy");
+    hand.stop("proxy");
+    hand.exits("proxy", 0);
+    hand.proven(proxy);
+    let service = "proxy".into();
+    let request = hand.ask(Request::Forget { service });
+    assert_eq!(hand.reply(request), Some(&Reply::Accepted));
+    load(&mut hand, role("proxy", Role::Sidecar));
+    hand.run("proxy");
+    shutdown(&mut hand);
+    assert_eq!(
+        (hand.state("web"), hand.state("logs"), hand.state("proxy")),
+        ("stopping", "up", "up")
+    );
 }

@@ -121,3 +121,54 @@ fn stop_after_keeps_a_service_until_another_has_gone() {
     assert!(world.number("php", "gone") <= world.number("web", "asked"));
     world.end();
 }
+
+#[test]
+fn a_deadline_that_is_longer_than_the_pods_ends_with_the_kubelets_kill() {
+    let mut world = pod("stubborn", "shutdown_timeout: 10m");
+    // A container of its own: its process 1 takes everybody along, as the runtime sees to it.
+    world.wrapper = ["unshare", "--mount", "--pid", "--mount-proc", "--fork"]
+        .map(str::to_owned)
+        .into();
+    world.flags.extend(["--deadline".into(), "10m".into()]);
+    world.init();
+    world.reach("web", "up");
+    let supervisor = world.supervisor();
+    let tree = world.nought_tree();
+    world.census();
+    world.signal(libc::SIGTERM);
+    world.log_with("shutdown: stopping");
+    look::signal(supervisor, libc::SIGKILL);
+    let status = world.wait();
+    assert_ne!(status.code(), Some(0), "{status:?}");
+    until("nobody is left", || {
+        world.everyone().is_empty().then_some(())
+    });
+    // What the runtime clears away.
+    look::clear(&tree);
+    fs::remove_file(world.socket()).unwrap();
+    world.end();
+}
+
+#[test]
+fn what_is_taken_in_while_others_run_finds_its_place_among_the_roles() {
+    let mut world = pod("polite 20", "");
+    world.init();
+    world.reach("web", "up");
+    let file = world.dir.join("services/05-late.yaml");
+    world.fixture("05-late", "polite 20", "role: sidecar");
+    assert!(file.exists());
+    let monitor = world.cli(&["monitor", "05-late"]);
+    assert!(monitor.status.success(), "{monitor:?}");
+    world.reach("05-late", "up");
+    for name in ["web", "20-proxy", "30-logs", "05-late"] {
+        world.number(name, "up");
+    }
+    world.census();
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
+    let at = |name: &str, word: &str| world.number(name, word);
+    assert!(at("web", "gone") <= at("05-late", "asked"));
+    assert!(at("05-late", "gone") <= at("30-logs", "asked"));
+    assert!(at("30-logs", "gone") <= at("20-proxy", "asked"));
+    world.end();
+}

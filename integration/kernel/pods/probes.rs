@@ -118,6 +118,7 @@ fn prometheus_reads_the_metrics_and_they_count() {
     let (mut world, http) = serving();
     let outside = world.foreign_cgroup();
     world.fixture("web", "polite 30", "");
+    world.service("busy", "exec: sh -c 'while :; do :; done'\n");
     world.fixture("stubborn", "stubborn", "shutdown_timeout: 50ms");
     world.fixture(
         "away",
@@ -141,6 +142,11 @@ fn prometheus_reads_the_metrics_and_they_count() {
     world.start("web").unwrap();
     world.reach("web", "up");
 
+    // Long enough for the kernel to account it.
+    until("busy has used a tenth of a second", || {
+        let usage = world.call("nought_usage", json!({"name": "busy"})).ok()?;
+        (usage["services"][0]["cpu_ms"].as_f64()? > 100.0).then_some(())
+    });
     let (status, page) = get(http, "/metrics");
     assert_eq!(status, 200);
     let samples = parsed(&page);
@@ -171,6 +177,20 @@ fn prometheus_reads_the_metrics_and_they_count() {
     let guarantee = json!({"containment": "cgroup-kill", "scan": "marked"});
     assert_eq!(value("nought_guarantee_info", guarantee), 1.0);
     assert_eq!(of("nought_unit_tasks_current", "web"), 1.0);
+    let memory = of("nought_unit_memory_bytes", "web");
+    assert!((100e3..1e9).contains(&memory), "{memory}");
+    assert_eq!(of("nought_unit_memory_bytes", "stubborn"), 0.0);
+    let cpu = |mode: &str| {
+        value(
+            "nought_unit_cpu_seconds_total",
+            json!({"name": "busy", "mode": mode}),
+        )
+    };
+    let (user, system) = (cpu("user"), cpu("system"));
+    assert!(
+        user > 0.05 && (0.1..60.0).contains(&(user + system)),
+        "{user} {system}"
+    );
     assert!(of("nought_unit_start_time_seconds", "web") > 1.7e9);
     assert_eq!(of("nought_service_restart_total", "broken"), 2.0);
     assert_eq!(of("nought_service_restart_total", "web"), 1.0);

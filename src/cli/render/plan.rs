@@ -28,24 +28,35 @@ pub(in crate::cli) fn plan(of: Option<&str>, plan: &Plan, style: Style) -> Strin
     if let Some(deadline) = plan.deadline_ms {
         let _ = write!(out, " of the {} it has", millis(deadline));
     }
+    if let Some(reserve) = plan.end_reserve_ms {
+        let _ = write!(
+            out,
+            ", {} of them for flush and final sweep",
+            millis(reserve)
+        );
+    }
     out.push_str("; nothing was done\n");
     let head = [
         "WAVE",
         "SERVICE",
         "STATE",
         "ASKED BY",
+        "WISH",
         "GRACE",
+        "RESERVE",
         "LATEST END",
         "WAITS FOR",
     ];
-    let mut table = Table::with_head(&[0, 4, 5], &head, style);
+    let mut table = Table::with_head(&[0, 4, 5, 6, 7], &head, style);
     for planned in &plan.services {
         table.rows.push(vec![
             (u64::from(planned.wave) + 1).to_string().into(),
             clean(&planned.service).into_owned().into(),
             clean(&planned.state).into_owned().into(),
             asked_by(planned).into(),
+            millis(planned.wish_ms).into(),
             millis(planned.grace_ms).into(),
+            millis(planned.proof_ms).into(),
             millis(planned.ends_at_ms).into(),
             names(&planned.waits_for).into(),
         ]);

@@ -1,5 +1,6 @@
 //! What to start, checked and converted before the clone.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::unistd::{Uid, fchown};
+use nix::unistd::{Gid, Uid, fchown, getgroups, getresgid, getresuid};
 
 use super::pid_namespace::{Forward, World};
 use crate::sys::rlimit::{Limit, OpenFiles, Resource};
@@ -166,7 +167,9 @@ impl Prepared {
         if let (Some(uid), Stdio::Only(three)) = (spec.attributes.run_as.uid, &spec.stdio) {
             give_pipes_to(three, uid)?;
         }
-        let oom_score_adj = spec.attributes.oom_score_adj.map(|adj| adj.to_string());
+        let mut attributes = spec.attributes;
+        attributes.run_as = unlike_ours(attributes.run_as);
+        let oom_score_adj = attributes.oom_score_adj.map(|adj| adj.to_string());
         Ok(Self {
             candidates: candidates(&spec.program, &spec.env)?,
             argv: spec
@@ -186,7 +189,7 @@ impl Prepared {
             enter: spec.enter,
             new_session: spec.new_session,
             job: spec.job,
-            attributes: spec.attributes,
+            attributes,
             oom_score_adj: oom_score_adj
                 .map(|adj| c_string(adj.as_ref()))
                 .transpose()?,
@@ -227,6 +230,33 @@ fn give_pipes_to(stdio: &[OwnedFd; 3], uid: u32) -> Result<(), SysError> {
         }
     }
     Ok(())
+}
+
+/// What of `run_as` we are not ourselves: an ordinary user may name itself, and its own group and
+/// groups, but may set none of them.
+fn unlike_ours(run_as: RunAs) -> RunAs {
+    let uids = getresuid().map(|ids| [ids.real, ids.effective, ids.saved].map(Uid::as_raw));
+    let gids = getresgid().map(|ids| [ids.real, ids.effective, ids.saved].map(Gid::as_raw));
+    // Our own group counts as one of them, whether or not it is named among them.
+    let with_own = |groups: BTreeSet<u32>| match &gids {
+        Ok([own, ..]) => groups.into_iter().chain([*own]).collect(),
+        Err(_) => groups,
+    };
+    let groups = getgroups().map(|groups| groups.into_iter().map(Gid::as_raw).collect());
+    let groups = groups.map(with_own);
+    let same_groups = |wanted: &Vec<u32>| {
+        let wanted = with_own(wanted.iter().copied().collect());
+        groups.as_ref().is_ok_and(|ours| *ours == wanted)
+    };
+    let gid = run_as.gid.filter(|gid| gids != Ok([*gid; 3]));
+    RunAs {
+        uid: run_as.uid.filter(|uid| uids != Ok([*uid; 3])),
+        gid,
+        // With another group of its own it is not the same set any more.
+        groups: run_as
+            .groups
+            .filter(|wanted| gid.is_some() || !same_groups(wanted)),
+    }
 }
 
 fn c_string(text: &OsStr) -> Result<CString, SysError> {
@@ -290,6 +320,41 @@ mod tests {
         assert_eq!(tried("b", Some("/x::/y")), ["/x/b", "./b", "/y/b"]);
         assert_eq!(tried("b", None), ["/bin/b", "/usr/bin/b"]);
         assert!(candidates(OsStr::new(""), &[]).is_err());
+    }
+
+    #[test]
+    fn what_we_are_already_is_not_set() {
+        let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+        let groups: Vec<u32> = getgroups().unwrap().into_iter().map(Gid::as_raw).collect();
+        let same = RunAs {
+            uid: Some(uid),
+            gid: Some(gid),
+            groups: Some(groups.clone()),
+        };
+        assert_eq!(unlike_ours(same.clone()), RunAs::default());
+        let own_too = groups.iter().copied().chain([gid]).collect();
+        let own_too = RunAs {
+            groups: Some(own_too),
+            ..same.clone()
+        };
+        assert_eq!(unlike_ours(own_too), RunAs::default());
+        for other in [
+            RunAs {
+                uid: Some(uid + 1),
+                ..RunAs::default()
+            },
+            RunAs {
+                gid: Some(gid + 1),
+                groups: Some(groups),
+                ..RunAs::default()
+            },
+            RunAs {
+                groups: Some(vec![4_000_000]),
+                ..RunAs::default()
+            },
+        ] {
+            assert_eq!(unlike_ours(other.clone()), other);
+        }
     }
 
     #[test]
