@@ -47,6 +47,7 @@ fn garbage_is_answered_with_an_error_and_ends_that_connection_alone() {
         client.write(sent);
         let answer = client.read().unwrap();
         assert_eq!(answer["error"]["code"], code, "{answer}");
+        assert!(answer["error"]["data"]["hint"].is_string(), "{answer}");
         assert_eq!(answer["id"], Value::Null);
         assert!(client.read().is_none(), "closed");
     }

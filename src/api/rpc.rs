@@ -134,6 +134,7 @@ pub fn incoming(value: Value) -> Incoming {
 fn call(value: Value) -> Result<Call, Response> {
     let invalid = |id: Id, why: &str| {
         let error = RpcError::new(ErrorCode::InvalidRequest, why);
+        let error = error.hint(r#"{"jsonrpc": "2.0", "id": 1, "method": "service_list"} is one"#);
         Response::new(id, Err(error))
     };
     let Value::Object(mut map) = value else {

@@ -61,6 +61,15 @@ impl Called {
         }
     }
 
+    /// What to do next, in a text of ours, by the name that we are called by: there may be no
+    /// program of the other.
+    pub(super) fn hints(self, text: String) -> String {
+        match self {
+            Called::Nought => text,
+            Called::Zinit => text.replace("`nought ", "`zinit "),
+        }
+    }
+
     pub(super) fn dialect(self) -> config::Dialect {
         match self {
             Called::Nought => config::Dialect::Nought,

@@ -11,7 +11,6 @@ use crate::api::{
 };
 
 use super::args::{ClientCommand, Options};
-use super::called::Called;
 use super::client::{ANSWER, Client, Wait, alive};
 use super::doctor::Cleared;
 use super::error::Error;
@@ -144,11 +143,7 @@ impl<'a> Session<'a> {
         if self.output.json {
             self.output.document(&error.to_json(service));
         }
-        let mut text = error.render(Style::of_stderr());
-        if self.options.called == Called::Zinit {
-            // There may be no program of the other name.
-            text = text.replace("`nought ", "`zinit ");
-        }
+        let text = self.options.called.hints(error.render(Style::of_stderr()));
         self.output.error(&text);
         error.exit_code()
     }

@@ -128,7 +128,7 @@ pub(super) fn clean(
     let state_dirs = match state_dirs(options, doctor) {
         Ok(dirs) => dirs,
         Err(error) => {
-            output.error(&format!("error: {error}\n"));
+            output.error(&format!("error: {}\n", render::clean(&error)));
             return EXIT_FAILED;
         }
     };
@@ -229,14 +229,27 @@ fn say(output: &mut Output, path: &Path, result: &anyhow::Result<Cleaned>) -> u8
 
 /// The state directories that are meant.
 fn state_dirs(options: &Options, doctor: &Doctor) -> Result<Vec<PathBuf>, String> {
+    // Looking for what was left must not make a place for it.
+    let missing = |dir: &Path| {
+        std::fs::symlink_metadata(dir)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
     if let Some(dir) = &doctor.state_dir {
+        if missing(dir) {
+            let dir = dir.display();
+            return Err(format!(
+                "there is no state directory {dir}: name the one that `nought init` was given with \
+                 --state-dir"
+            ));
+        }
         return Ok(vec![dir.clone()]);
     }
     let euid = nix::unistd::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR");
     let own = state::default_path(&options.socket, euid, runtime.as_deref());
     if doctor.one_socket {
-        return own.map(|dir| vec![dir]).map_err(|error| error.to_string());
+        let own = own.map_err(|error| error.to_string())?;
+        return Ok(Some(own).filter(|dir| !missing(dir)).into_iter().collect());
     }
     let root = own.map_err(|error| error.to_string())?;
     let root = root.parent().unwrap_or(&root);

@@ -207,7 +207,7 @@ impl Session<'_> {
             words.insert(failed.to_owned(), said);
         }
         let text = render::why(name, &known, &words, self.output.style);
-        self.output.text(&text);
+        self.output.text(&self.options.called.hints(text));
         Ok(0)
     }
 

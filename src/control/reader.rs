@@ -119,7 +119,12 @@ fn cannot_go_on(error: FrameError) -> RpcError {
         FrameError::NotJson => ErrorCode::ParseError,
         FrameError::NotARequest | FrameError::TooLarge(_) => ErrorCode::InvalidRequest,
     };
-    RpcError::new(code, error.to_string())
+    let hint = match error {
+        FrameError::NotJson => "send JSON-RPC 2.0 objects in UTF-8, and nothing around them",
+        FrameError::NotARequest => "send an object, or an array of them",
+        FrameError::TooLarge(_) => "send less at a time",
+    };
+    RpcError::new(code, error.to_string()).hint(hint)
 }
 
 fn too_slow() -> RpcError {

@@ -170,6 +170,52 @@ fn called_by_the_name_of_an_end_it_means_that() {
 }
 
 #[test]
+fn nothing_is_looked_for_where_no_supervisor_was() {
+    let dir = directory();
+    let cleaned = |words: &str| {
+        let mut command = program();
+        command.current_dir(&dir).args(words.split_whitespace());
+        output(command, &dir)
+    };
+    check(
+        &cleaned("doctor --clean --state-dir gone"),
+        1,
+        "",
+        "error: there is no state directory gone: name the one that `nought init` was given with \
+         --state-dir\n",
+    );
+    assert!(!dir.join("gone").exists());
+    check(
+        &cleaned("-s ./s doctor --clean"),
+        0,
+        "no supervisor has left a state directory here\n",
+        "",
+    );
+    std::fs::write(dir.join("file"), "").unwrap();
+    check(
+        &cleaned("doctor --clean --state-dir file"),
+        1,
+        "file: failed: refused the state directory file: it is not a directory; remove it, or give \
+         another with --state-dir\n",
+        "",
+    );
+    check(
+        &cleaned("doctor --state-dir file"),
+        2,
+        "",
+        "\
+error: the following required arguments were not provided:
+  --clean
+
+Usage: nought doctor --clean --state-dir <DIR>
+
+For more information, try '--help'.
+",
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn a_supervisor_that_cannot_begin_says_why_and_what_to_do() {
     let dir = directory();
     std::fs::create_dir(dir.join("services")).unwrap();

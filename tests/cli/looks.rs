@@ -523,6 +523,32 @@ error[NotReachable]: cannot reach a supervisor at SOCKET
 }
 
 #[test]
+fn called_as_zinit_hints_name_it() {
+    let mut late = status("late", "down");
+    late["target"] = json!("down");
+    let fake = Fake::new(&[
+        ("nought_status", Answer::Result(late.clone())),
+        ("nought_list", Answer::Result(json!({"services": [late]}))),
+    ]);
+    let dir = directory();
+    let zinit = dir.join("zinit");
+    std::os::unix::fs::symlink(program().get_program(), &zinit).unwrap();
+    let mut command = std::process::Command::new(&zinit);
+    command
+        .env_clear()
+        .arg("-s")
+        .arg(&fake.socket)
+        .args(["why", "late"]);
+    check(
+        &output(command, &fake.socket),
+        0,
+        "late is down for 2m 5s, wanted down\n  next: `zinit start late`\n",
+        "",
+    );
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn called_as_zinit_unknown_keys_are_warned_of() {
     let dir = directory();
     let zinit = dir.join("zinit");
