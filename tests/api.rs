@@ -283,6 +283,7 @@ fn the_receipts_names_are_stable() {
         "kept",
         "survivors",
         "late",
+        "oom_kills",
     ];
     expected.sort_unstable();
     let mut names = names;
