@@ -149,6 +149,7 @@ fn options(args: InitArgs) -> Options {
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
         http: args.http,
+        watch: args.watch,
         termination_log: args.termination_log.or(kubernetes),
         ring: ring(args.ring_lines),
         dialect: args.dialect,

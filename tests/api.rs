@@ -8,10 +8,10 @@
 use nought::api::{
     Budget, Create, Done, ErrorCode, Exit, Failure, Filter, ForeignProcess, GuaranteeWords,
     Incoming, Info, Kill, List, ListQuery, LogLines, LogQuery, METHODS, Named, Plan, PlanQuery,
-    Planned, Process, ProcessUsage, Receipt, ReceiptQuery, Receipts, Restart, RpcError, Rung,
-    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
-    Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus, incoming,
-    millis_from_nanos, openrpc,
+    Planned, Process, ProcessUsage, Receipt, ReceiptQuery, Receipts, Reload, Restart, RpcError,
+    Rung, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop,
+    Subscribed, Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus,
+    incoming, millis_from_nanos, openrpc,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +33,7 @@ fn receipt() -> Receipt {
         cause: "stop".into(),
         verdict: Verdict::Lingering,
         reason: Some("one survives".into()),
+        waited_for: Some("proxy".into()),
         guarantee: GuaranteeWords {
             containment: "cgroup-kill".into(),
             scan: "marked".into(),
@@ -121,6 +122,12 @@ fn status() -> ServiceStatus {
         oom_kills: 2,
         next_start_ms: Some(238),
         rung: None,
+        last_start: Some(nought::api::StartTimes {
+            asked_mono_ms: 1.0,
+            began_mono_ms: 2.5,
+            ready_mono_ms: Some(3.25),
+            waited_for: Some("db".into()),
+        }),
         after: [("db".to_string(), "up".to_string())].into(),
         requires: [("net".to_string(), "done".to_string())].into(),
     }
@@ -191,6 +198,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
     round_trip(&LogLines {
         lines: vec!["[+] web: hello".into()],
         lost: 3,
+        records: vec![nought::api::LogRecord::default()],
     });
     round_trip(&ZinitStatus {
         name: "web".into(),
@@ -225,6 +233,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
         name: Some("web".into()),
         lines: Some(10),
         names: vec!["db".into()],
+        records: true,
     });
     round_trip(&Usage {
         status: status(),
@@ -265,6 +274,7 @@ fn the_receipts_names_are_stable() {
         "pid",
         "cause",
         "verdict",
+        "waited_for",
         "reason",
         "guarantee",
         "started_at",
@@ -361,6 +371,7 @@ fn the_list_of_methods_is_sound_and_matches_what_is_read() {
         ("nought_log", <LogQuery as P>::NAMES),
         ("nought_usage", <UsageQuery as P>::NAMES),
         ("nought_plan", <PlanQuery as P>::NAMES),
+        ("nought_reload", <Reload as P>::NAMES),
     ];
     for (name, names) in read {
         let method = METHODS.iter().find(|method| method.name == *name).unwrap();

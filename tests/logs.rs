@@ -79,7 +79,7 @@ async fn lines_come_out_in_zinits_form_and_in_order() {
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0].text, b"bad \xFF\xFE bytes", "bytes are kept");
     assert_eq!(lines[0].stream, Stream::Stderr);
-    assert!(lines[0].wall_ms > 1_600_000_000_000);
+    assert!(lines[0].wall_us > 1_600_000_000_000_000);
     assert_eq!(output.close(), Closed { held: false });
 }
 

@@ -67,6 +67,7 @@ const OBJECT: &str = r#"{"type":"object"}"#;
 const SERVICES: &str = r#"{"type":"object","required":["services"],"properties":{"services":{"type":"array","items":{"type":"object"}}}}"#;
 const DONE: &str = r#"{"type":"object","required":["service","state"],"properties":{"service":{"type":"string"},"state":{"type":"string"},"already_down":{"type":"boolean"},"receipt":{"type":"object"}}}"#;
 const LINES: &str = r#"{"type":"object","required":["lines","lost"],"properties":{"lines":{"type":"array","items":{"type":"string"}},"lost":{"type":"integer"}}}"#;
+const CHANGES: &str = r#"{"type":"object","required":["dry_run","changes","untouched","warnings"],"properties":{"dry_run":{"type":"boolean"},"changes":{"type":"array","items":{"type":"object","required":["service","change","keys"],"properties":{"service":{"type":"string"},"change":{"enum":["add","remove","restart","start","amend"]},"keys":{"type":"array","items":{"type":"string"}},"failed":{"type":["string","null"]}}}},"untouched":{"type":"integer"},"warnings":{"type":"array","items":{"type":"string"}}}}"#;
 const SUBSCRIPTION: &str = r#"{"type":"integer"}"#;
 
 const fn method(
@@ -298,14 +299,24 @@ pub const METHODS: &[Method] = &[
     method(
         method::LOG,
         "The log lines that are kept, the newest last",
-        &[FILTER, may("lines", COUNT), may("names", NAMES)],
+        &[
+            FILTER,
+            may("lines", COUNT),
+            may("names", NAMES),
+            may("records", FLAG),
+        ],
         LINES,
         &[NOT_FOUND],
     ),
     method(
         method::FOLLOW,
         "The log lines that are kept and those to come: several a notification of this name, `params` {subscription, result: {lines, lost}}",
-        &[FILTER, may("lines", COUNT), may("names", NAMES)],
+        &[
+            FILTER,
+            may("lines", COUNT),
+            may("names", NAMES),
+            may("records", FLAG),
+        ],
         SUBSCRIPTION,
         &[NOT_FOUND, "Crowded"],
     ),
@@ -333,5 +344,12 @@ pub const METHODS: &[Method] = &[
         ],
         SERVICES,
         &[NOT_FOUND],
+    ),
+    method(
+        method::RELOAD,
+        "Read the service files again and bring about what changed; with `dry_run` only say it",
+        &[may("dry_run", FLAG)],
+        CHANGES,
+        &["ConfigError", "Refused"],
     ),
 ];

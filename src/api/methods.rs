@@ -35,6 +35,8 @@ pub mod method {
     pub const USAGE: &str = "nought_usage";
     /// What a stop or a shutdown would do.
     pub const PLAN: &str = "nought_plan";
+    /// Read the service files again: [`super::Reload`] to [`super::Reloaded`].
+    pub const RELOAD: &str = "nought_reload";
 }
 
 /// `nought_info`.
@@ -63,7 +65,7 @@ pub struct Info {
 }
 
 /// `nought_list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct List {
     /// Every service, by name.
@@ -129,7 +131,7 @@ impl ServiceState {
 }
 
 /// `nought_status`, and each entry of `nought_list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceStatus {
     /// The service's name.
@@ -170,10 +172,26 @@ pub struct ServiceStatus {
     pub left_ms: Option<u64>,
     /// Where on the stop ladder it is, a word of [`super::Rung::rung`]; null unless `stopping`.
     pub rung: Option<String>,
+    /// When its current or last start was wanted, began, and was ready; null: there was none.
+    pub last_start: Option<StartTimes>,
     /// The state of each service in its `after`.
     pub after: BTreeMap<String, String>,
     /// The state of each service in its `requires`.
     pub requires: BTreeMap<String, String>,
+}
+
+/// How a start went; all in milliseconds on CLOCK_BOOTTIME.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StartTimes {
+    /// When it was wanted.
+    pub asked_mono_ms: f64,
+    /// When it began, when all it waits for was ready.
+    pub began_mono_ms: f64,
+    /// When it was ready; null: not yet, or never.
+    pub ready_mono_ms: Option<f64>,
+    /// The service that it waited for last; null: none.
+    pub waited_for: Option<String>,
 }
 
 /// A service's name: the parameters of `nought_status`.
@@ -333,10 +351,13 @@ pub struct LogQuery {
     /// More sources; with none named in either, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Whether to answer with records instead of lines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub records: bool,
 }
 
 impl Parameters for LogQuery {
-    const NAMES: &'static [&'static str] = &["name", "lines", "names"];
+    const NAMES: &'static [&'static str] = &["name", "lines", "names", "records"];
 }
 
 /// A subscription: the parameters that end it.
@@ -367,4 +388,42 @@ pub struct LogLines {
     pub lines: Vec<String>,
     /// How many lines were dropped because they were not kept long enough.
     pub lost: u64,
+    /// The same as records, where they were asked for; `lines` is empty then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<LogRecord>,
+}
+
+/// A line, and what is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogRecord {
+    /// When it was read: RFC 3339 with microseconds, in UTC.
+    pub time: String,
+    /// Who said it: a service, or `NAME/test`, `NAME/health`, `NAME/stop`.
+    pub service: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Where a piece of a longer line was cut: `before`, `after` or `both`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+    /// What it said, without the line end; what is no UTF-8 is replaced.
+    pub text: String,
+}
+
+impl LogRecord {
+    /// The text, with `[...]` where it was cut.
+    pub fn shown(&self) -> String {
+        let cut = self.cut.as_deref().unwrap_or_default();
+        let before = if matches!(cut, "before" | "both") {
+            "[...] "
+        } else {
+            ""
+        };
+        let after = if matches!(cut, "after" | "both") {
+            " [...]"
+        } else {
+            ""
+        };
+        format!("{before}{}{after}", self.text)
+    }
 }

@@ -15,6 +15,7 @@ mod health;
 mod methods;
 mod openrpc;
 mod receipt;
+mod reload;
 mod rpc;
 mod run;
 mod termination;
@@ -26,15 +27,16 @@ pub use error::{ErrorCode, ErrorData, RpcError};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
 pub use methods::{
-    Done, Info, Item, List, ListQuery, LogLines, LogQuery, Named, ReceiptQuery, Receipts, Restart,
-    ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop, Subscribed,
-    method,
+    Done, Info, Item, List, ListQuery, LogLines, LogQuery, LogRecord, Named, ReceiptQuery,
+    Receipts, Restart, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start,
+    StartTimes, Stop, Subscribed, method,
 };
 pub use openrpc::openrpc;
 pub use receipt::{
     Budget, Exit, Failure, ForeignProcess, GuaranteeWords, Process, Receipt, Rung, Survivor,
     Verdict, millis_from_nanos,
 };
+pub use reload::{Change, Changed, Reload, Reloaded};
 pub use rpc::{
     Call, Id, Incoming, MAX_BATCH_CALLS, Parameters, Params, Request, Response, incoming,
 };

@@ -55,6 +55,8 @@ pub struct Receipt {
     /// What it was given of a shutdown's deadline; absent outside of a shutdown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// The service whose verdict it waited for last before it was asked; null: none.
+    pub waited_for: Option<String>,
     /// Everything the ladder did and saw, in order.
     pub rungs: Vec<Rung>,
     /// Processes killed inside the cgroup.
@@ -89,6 +91,8 @@ pub struct Budget {
     pub turn_ms: f64,
     /// When it was asked, after the shutdown began; 0 for a stop that was under way already.
     pub asked_ms: f64,
+    /// How long the whole shutdown could take.
+    pub deadline_ms: f64,
 }
 
 /// What a stop proved.

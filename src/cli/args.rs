@@ -5,7 +5,7 @@ mod values;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -14,7 +14,7 @@ use crate::config;
 use crate::driver::{Guarantee, Surroundings};
 
 pub(super) use values::duration;
-use values::{group, lines, receipts};
+use values::{group, lines, moment, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -87,6 +87,12 @@ pub(super) enum ClientCommand {
         #[command(flatten)]
         names: Names,
     },
+    /// Read the service files again and bring about what changed; untouched services never notice
+    Reload {
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Take in services whose files are new
     Monitor {
         /// The services
@@ -126,6 +132,30 @@ pub(super) enum ClientCommand {
     Plan {
         #[command(subcommand)]
         what: PlanWhat,
+    },
+    /// Show who waited for whom, and how long, at the start or at the last shutdown
+    Timeline {
+        /// Of what
+        #[arg(value_enum, default_value_t)]
+        what: TimelineWhat,
+        /// With shutdown: where the receipts are [default: the socket's, below /run/nought or
+        /// $XDG_RUNTIME_DIR/nought]
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+        /// Draw it into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Show which services took longest to become ready
+    Blame,
+    /// Show what depends on what, and the states
+    Graph {
+        /// In Graphviz's language
+        #[arg(long, conflicts_with = "svg")]
+        dot: bool,
+        /// Draw it into this file instead
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Show what a service's last stop did, saw and proved
     Receipt {
@@ -181,6 +211,16 @@ pub(super) enum ClientCommand {
     },
 }
 
+/// What a timeline is of.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(super) enum TimelineWhat {
+    /// The starts of all that run
+    #[default]
+    Boot,
+    /// The last shutdown
+    Shutdown,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum PlanWhat {
     /// Everything stops
@@ -211,7 +251,7 @@ pub(super) struct Names {
 
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// The services (or NAME/test, NAME/stop); none: all of them
+    /// The services (or NAME/test, NAME/health, NAME/stop); none: all of them
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,
     /// Go on with the lines to come
@@ -223,6 +263,15 @@ pub(super) struct Log {
     /// At most this many of the lines that are kept, the newest
     #[arg(short = 'n', long, value_name = "N", value_parser = lines)]
     pub(super) lines: Option<u32>,
+    /// Only what was said since then: so long ago (5m), or a time in UTC (2026-11-23 05:00:00)
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(super) since: Option<SystemTime>,
+    /// Only lines that match this regular expression
+    #[arg(long, value_name = "REGEX", value_parser = regex_lite::Regex::new)]
+    pub(super) grep: Option<regex_lite::Regex>,
+    /// Show when each line was read
+    #[arg(short, long)]
+    pub(super) times: bool,
     // The same id as the global one, so that `-s` is free here.
     /// The supervisor's socket
     #[arg(long, value_name = "PATH")]
@@ -277,6 +326,9 @@ struct Init {
     /// Lines kept in memory for each service [default: 2000 within 64 KiB]
     #[arg(short, long, value_name = "LINES", value_parser = lines)]
     buffer: Option<u32>,
+    /// Bring about what changes in the service files when they change
+    #[arg(long)]
+    watch: bool,
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
@@ -308,6 +360,8 @@ pub struct InitArgs {
     pub ring_lines: Option<usize>,
     /// A group whose members may use the socket.
     pub socket_group: Option<u32>,
+    /// Bring about what changes in the service files when they change.
+    pub watch: bool,
     /// Whose service files they are.
     pub dialect: config::Dialect,
     /// Where probes and metrics are served; none: nowhere.
@@ -374,6 +428,7 @@ impl Cli {
                     .buffer
                     .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
                 socket_group: init.socket_group,
+                watch: init.watch,
                 dialect: called.dialect(),
                 http: init.http,
                 termination_log: init.termination_log,
@@ -505,6 +560,7 @@ mod tests {
                 watchdog: Some(Duration::from_secs(30)),
                 ring_lines: Some(100),
                 socket_group: Some(0),
+                watch: false,
                 dialect: config::Dialect::Nought,
                 http: Some(([127, 0, 0, 1], 9100).into()),
                 termination_log: Some("/t".into()),

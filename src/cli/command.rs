@@ -10,7 +10,7 @@ use crate::api::{
     ServiceStatus, ShutdownKind, Start, Stop, Verdict, method,
 };
 
-use super::args::{ClientCommand, Options};
+use super::args::{ClientCommand, Options, TimelineWhat};
 use super::client::{ANSWER, Client, Wait, alive};
 use super::doctor::Cleared;
 use super::error::Error;
@@ -59,9 +59,20 @@ impl<'a> Session<'a> {
             ClientCommand::Tree { services } => self.tree(&services),
             ClientCommand::Why { service } => self.why(&service),
             ClientCommand::Plan { what } => self.plan(what),
+            ClientCommand::Timeline {
+                what,
+                state_dir,
+                svg,
+            } => match what {
+                TimelineWhat::Boot => self.timeline_boot(svg.as_deref()),
+                TimelineWhat::Shutdown => Ok(self.timeline_shutdown(state_dir, svg.as_deref())),
+            },
+            ClientCommand::Blame => self.blame(),
+            ClientCommand::Graph { dot, svg } => self.graph(dot, svg.as_deref()),
             ClientCommand::Stats { service } => self.stats(service),
             ClientCommand::Monitor { services } => self.files(Change::Monitor, services),
             ClientCommand::Forget { services } => self.files(Change::Forget, services),
+            ClientCommand::Reload { dry_run } => self.reload(dry_run),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
             ClientCommand::Proxy { words: _ } => Err(Error::NoProxy),
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),

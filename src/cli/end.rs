@@ -71,7 +71,7 @@ impl Session<'_> {
 }
 
 /// Who is still on the way down. Towards the end of a shutdown nobody answers any more.
-fn stopping(options: &Options, waited: Duration) -> String {
+pub(super) fn stopping(options: &Options, waited: Duration) -> String {
     let list = Client::connect(&options.socket, false).and_then(|mut client| {
         let list = client.call(method::LIST, &(), ANSWER)?;
         client.typed::<List>(&list)

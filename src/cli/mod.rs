@@ -18,9 +18,11 @@ mod manual;
 mod order;
 mod output;
 mod process1;
+mod reload;
 mod render;
 mod run;
 mod show;
+mod timeline;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

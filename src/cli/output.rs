@@ -8,6 +8,12 @@ pub(super) struct Style {
     pub(super) color: bool,
 }
 
+/// How wide the terminal on stdout is; 80 where there is none.
+pub(super) fn columns() -> usize {
+    let size = terminal_size::terminal_size_of(io::stdout());
+    size.map_or(80, |(width, _)| usize::from(width.0).clamp(40, 200))
+}
+
 impl Style {
     pub(super) fn of_stdout() -> Self {
         Style {
@@ -27,6 +33,13 @@ impl Style {
         } else {
             text.to_string()
         }
+    }
+
+    /// In a colour of its own, as far as there are colours.
+    pub(super) fn of_name(self, name: &str) -> String {
+        const COLORS: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
+        let sum: usize = name.bytes().map(usize::from).sum();
+        self.paint(COLORS.get(sum % COLORS.len()).unwrap_or(&"36"), name)
     }
 
     pub(super) fn good(self, text: &str) -> String {

@@ -216,6 +216,7 @@ impl Session<'_> {
             name: Some(name.into()),
             lines: Some(LAST_WORDS),
             names: Vec::new(),
+            records: false,
         };
         match self.ask::<LogLines>(client, method::LOG, &query) {
             Ok((_, log)) => Ok(log.lines),

@@ -9,6 +9,8 @@ pub(super) const SERVICE: &[&str] = &[
     "exec",
     "test",
     "ready",
+    "health",
+    "watchdog",
     "oneshot",
     "after",
     "requires",
@@ -61,10 +63,35 @@ pub(super) const READY: &[&str] = &[
     "http",
     "unix",
     "file",
+    "notify",
+    "fd",
+    "log_regex",
     "interval",
     "timeout",
     "retries",
     "start_period",
+];
+/// Keys of `health`.
+pub(super) const HEALTH: &[&str] = &[
+    "exec",
+    "tcp",
+    "http",
+    "unix",
+    "file",
+    "interval",
+    "timeout",
+    "failures",
+    "start_period",
+];
+/// Keys of `log`, when it is a mapping.
+pub(super) const LOG: &[&str] = &[
+    "to",
+    "path",
+    "max_size",
+    "keep",
+    "compress",
+    "format",
+    "backpressure",
 ];
 /// Keys of `signal`.
 pub(super) const SIGNAL: &[&str] = &["stop", "to"];

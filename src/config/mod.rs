@@ -12,6 +12,7 @@ mod environment;
 mod graph;
 mod keys;
 mod load;
+mod log;
 mod problem;
 mod process;
 mod read;

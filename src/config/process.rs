@@ -297,7 +297,8 @@ fn digits(text: &str) -> Option<u64> {
     only.then(|| text.parse().ok()).flatten()
 }
 
-fn bytes(text: &str) -> Option<u64> {
+/// A number of bytes: `512`, `64K`, `10M`.
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(
         text.find(|c: char| !c.is_ascii_digit())
             .unwrap_or(text.len()),

@@ -6,7 +6,7 @@ use super::keys::{self, Fields};
 use super::problem::{Position, Problem, Severity};
 use super::yaml::{self, Kind, Mark, Node};
 use super::{Dialect, MAX_FILE_BYTES, bad_name};
-use crate::core::{LogMode, Reach, Signal, Spec};
+use crate::core::{Reach, Signal, Spec};
 
 /// More problems than this in one file are counted, not listed.
 const MAX_PROBLEMS: usize = 40;
@@ -203,7 +203,7 @@ impl Reader<'_> {
         self.end_keys(&fields, &mut spec);
         self.process_keys(&fields, &mut spec);
         if let Some(node) = fields.raw("log") {
-            spec.log = self.log(node);
+            self.log(node, &mut spec);
         }
         Some(spec)
     }
@@ -303,19 +303,6 @@ impl Reader<'_> {
             reader.choice("signal.to", node, &choices)
         });
         spec.signal_to = to.unwrap_or(spec.signal_to);
-    }
-
-    fn log(&mut self, node: &Node) -> LogMode {
-        if node.is_null() {
-            return LogMode::None;
-        }
-        let choices = [
-            ("ring", LogMode::Ring),
-            ("stdout", LogMode::Stdout),
-            ("none", LogMode::None),
-            ("null", LogMode::None),
-        ];
-        self.choice("log", node, &choices).unwrap_or_default()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Readiness: `test`, as zinit has it, and `ready`, which can look at more than a command.
+//! Ready and healthy: `test`, as zinit has it, `ready`, which can look at more than a command or
+//! wait for what the service says, and `health`, which looks while it is up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -7,10 +8,14 @@ use super::keys::{self, Fields};
 use super::problem::Severity;
 use super::read::Reader;
 use super::yaml::{Kind, Node};
-use crate::core::{Check, HttpGet, Spec, Test};
+use crate::core::{Check, Health, HttpGet, Spec, Test};
 
-/// What `ready` can look at.
-const CHECKS: [&str; 5] = ["exec", "tcp", "http", "unix", "file"];
+/// What can be looked at.
+const LOOKS: [&str; 5] = ["exec", "tcp", "http", "unix", "file"];
+/// What a service can say that it is ready with.
+const TOLD: [&str; 3] = ["notify", "fd", "log_regex"];
+/// Descriptors that a service may be given to say that it is ready.
+const FDS: std::ops::RangeInclusive<u32> = 3..=255;
 const ADDRESS: &str = "write `127.0.0.1:5432`, `localhost:5432` or a port alone; \
                        for other names, `exec` a command";
 const URL: &str = "write `http://127.0.0.1:8080/path`; for anything else, `exec` a command: \
@@ -35,6 +40,21 @@ impl Reader<'_> {
         if let (Some(ready), Some(node)) = (ready, fields.get("ready")) {
             spec.test = Some(ready);
             self.needless("ready", node, spec);
+        }
+        spec.health = self.key("health", fields, |reader, node| reader.health(node));
+        spec.watchdog = self.key("watchdog", fields, |reader, node| {
+            let hint = "it says `WATCHDOG=1` this often (sd_notify): `30s` is usual";
+            reader.positive("watchdog", node, hint)
+        });
+        for (key, given) in [
+            ("health", spec.health.is_some()),
+            ("watchdog", spec.watchdog.is_some()),
+        ] {
+            if let (true, true, Some(node)) = (spec.oneshot, given, fields.get(key)) {
+                let message = format!("`{key}` has no effect on a oneshot");
+                let hint = Some("a oneshot is done when it has exited 0, and never up".into());
+                self.problem(Severity::Warning, node.mark, message, hint);
+            }
         }
     }
 
@@ -77,31 +97,109 @@ impl Reader<'_> {
             return None;
         };
         let fields = Fields::new(self, pairs, keys::READY, Some("ready"));
-        let given: Vec<&str> = CHECKS
-            .into_iter()
+        let choices: Vec<&str> = LOOKS.into_iter().chain(TOLD).collect();
+        let mut test = Test::new(self.check("ready", node, &fields, &choices)?);
+        if test.check.is_told() {
+            self.no_pace(&fields);
+        } else {
+            self.pace("ready", &fields, &mut test);
+        }
+        Some(test)
+    }
+
+    fn health(&mut self, node: &Node) -> Option<Health> {
+        let Kind::Map(pairs) = &node.kind else {
+            let message = format!("`health` must be a mapping, this is {}", node.describe());
+            let hint =
+                "write `health: {http: \"http://127.0.0.1:8080/health\"}`, or `exec` and a command";
+            self.error(node.mark, message, Some(hint.into()));
+            return None;
+        };
+        let fields = Fields::new(self, pairs, keys::HEALTH, Some("health"));
+        let check = self.check("health", node, &fields, &LOOKS)?;
+        let mut health = Health::new(check);
+        let interval = health.test.interval;
+        self.pace("health", &fields, &mut health.test);
+        health.test.interval = health.test.interval.or(interval);
+        if let Some(node) = fields.get("failures") {
+            let hint = "so many failed looks in a row are a failure: 3 when not given";
+            let failures = self.count("health.failures", node, hint);
+            health.failures = failures.unwrap_or(health.failures);
+        }
+        Some(health)
+    }
+
+    /// The one thing of `choices` that is given.
+    fn check(
+        &mut self,
+        of: &str,
+        node: &Node,
+        fields: &Fields<'_>,
+        choices: &[&str],
+    ) -> Option<Check> {
+        let given: Vec<&str> = choices
+            .iter()
+            .copied()
             .filter(|key| fields.get(key).is_some())
             .collect();
         let &[key] = given.as_slice() else {
             let message = match given.as_slice() {
-                [] => "`ready` says nothing to look at".into(),
-                keys => format!("`ready` has {}", keys.join(" and ")),
+                [] => format!("`{of}` says nothing to look at"),
+                keys => format!("`{of}` has {}", keys.join(" and ")),
             };
-            let hint = format!("give one of {}", CHECKS.join(", "));
+            let hint = format!("give one of {}", choices.join(", "));
             self.error(node.mark, message, Some(hint));
             return None;
         };
         let value = fields.get(key)?;
-        let what = format!("ready.{key}");
-        let check = match key {
+        let what = format!("{of}.{key}");
+        match key {
             "exec" => self.command(&what, value).map(Check::Exec),
             "tcp" => self.addresses(&what, value).map(Check::Tcp),
             "http" => self.url(&what, value).map(Check::Http),
             "unix" => self.path(&what, value).map(Check::Unix),
-            _ => self.path(&what, value).map(Check::File),
-        };
-        let mut test = Test::new(check?);
-        self.pace("ready", &fields, &mut test);
-        Some(test)
+            "file" => self.path(&what, value).map(Check::File),
+            "notify" => self.notify(&what, value),
+            "fd" => self.descriptor(&what, value).map(Check::Fd),
+            _ => self.regex(&what, value).map(Check::LogRegex),
+        }
+    }
+
+    fn notify(&mut self, what: &str, node: &Node) -> Option<Check> {
+        let wanted = self.bool(what, node)?;
+        let hint = "write `true`, or leave `ready` out";
+        let check = wanted.then_some(Check::Notify);
+        self.or_problem(what, node, check, "not `true`", hint)
+    }
+
+    fn descriptor(&mut self, what: &str, node: &Node) -> Option<u32> {
+        let number = self.text(what, node)?.parse().ok();
+        let number = number.filter(|number| FDS.contains(number));
+        let hint = "0, 1 and 2 are taken: `fd: 3` is usual, and 255 the last";
+        self.or_problem(what, node, number, "no descriptor that can be given", hint)
+    }
+
+    fn regex(&mut self, what: &str, node: &Node) -> Option<String> {
+        let text = self.text(what, node)?.to_owned();
+        if let Err(error) = regex_lite::Regex::new(&text) {
+            let message = format!("`{what}` is no regular expression: {error}");
+            let hint = "quote it with '…' so that YAML leaves `\\` and `:` alone";
+            self.error(node.mark, message, Some(hint.into()));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Nothing is looked at, so there is no pace.
+    fn no_pace(&mut self, fields: &Fields<'_>) {
+        for key in ["interval", "timeout", "retries", "start_period"] {
+            if let Some(node) = fields.get(key) {
+                let message =
+                    format!("`ready.{key}` has no effect on what the service says itself");
+                let hint = Some("`start_timeout` says how long it may take".into());
+                self.problem(Severity::Warning, node.mark, message, hint);
+            }
+        }
     }
 
     /// How often, how long and how many times.

@@ -87,6 +87,7 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
         next_start_ms: view.next_start.map(millis),
         left_ms: view.left.map(millis),
         rung: view.rung.map(str::to_owned),
+        last_start: start_times(view),
         after: of(&view.spec.after),
         requires: of(&view.spec.requires),
     };
@@ -114,6 +115,16 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
         zinit,
         ghost: view.ghost,
     }
+}
+
+fn start_times(view: &ServiceView<'_>) -> Option<api::StartTimes> {
+    let mono = |at: Time| millis_from_nanos(at.as_nanos());
+    Some(api::StartTimes {
+        asked_mono_ms: mono(view.asked),
+        began_mono_ms: mono(view.begun?),
+        ready_mono_ms: view.ready.map(mono),
+        waited_for: view.start_waited.map(str::to_owned),
+    })
 }
 
 /// Why it is in its state; while it waits to be started again, what went wrong the last time.
@@ -227,6 +238,7 @@ pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
         exit: receipt.exit.map(exit),
         oom_kills: receipt.oom_kills,
         budget: receipt.allotment.map(budget),
+        waited_for: receipt.waited_for.clone(),
         rungs: receipt
             .steps
             .iter()
@@ -249,6 +261,7 @@ fn budget(allotment: Allotment) -> api::Budget {
         reserve_ms: millis_f64(allotment.reserve),
         turn_ms: millis_f64(allotment.turn),
         asked_ms: millis_f64(allotment.asked_after),
+        deadline_ms: millis_f64(allotment.deadline),
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::methods::Outcome;
 use super::session::Session;
-use crate::api::{ErrorCode, Item, LogLines, RpcError};
-use crate::logs::{Batch, Follow, Kept, Logs};
+use crate::api::{ErrorCode, Item, LogLines, LogRecord, RpcError};
+use crate::logs::{Batch, Follow, Kept, Line, Logs, Stream};
 
 /// Subscriptions of all connections together: each may hold [`crate::logs::FOLLOW_BYTES`].
 const SUBSCRIPTIONS: usize = 256;
@@ -56,6 +57,49 @@ pub(super) enum Shape {
     Line,
     /// Ours: what has come since the last item, and what was lost.
     Lines,
+    /// The same as records.
+    Records,
+}
+
+/// Lines as they are answered with.
+pub(super) fn lines<'a>(
+    lines: impl Iterator<Item = &'a Line>,
+    lost: u64,
+    records: bool,
+) -> LogLines {
+    if records {
+        let (lines, records) = (Vec::new(), lines.map(record).collect());
+        return LogLines {
+            lines,
+            lost,
+            records,
+        };
+    }
+    LogLines {
+        lines: lines.map(ToString::to_string).collect(),
+        lost,
+        records: Vec::new(),
+    }
+}
+
+fn record(line: &Line) -> LogRecord {
+    let at = UNIX_EPOCH.checked_add(Duration::from_micros(line.wall_us));
+    let cut = match (line.cut.before, line.cut.after) {
+        (false, false) => None,
+        (true, false) => Some("before"),
+        (false, true) => Some("after"),
+        (true, true) => Some("both"),
+    };
+    LogRecord {
+        time: humantime::format_rfc3339_micros(at.unwrap_or(UNIX_EPOCH)).to_string(),
+        service: line.source.to_string(),
+        stream: match line.stream {
+            Stream::Stdout => "stdout".into(),
+            Stream::Stderr => "stderr".into(),
+        },
+        cut: cut.map(str::to_owned),
+        text: String::from_utf8_lossy(&line.text).into_owned(),
+    }
 }
 
 /// What is subscribed to.
@@ -108,22 +152,23 @@ async fn forward(
     kept: Kept,
     mut follow: Follow,
 ) {
-    let lines: Vec<String> = kept.lines.iter().map(ToString::to_string).collect();
-    let mut lost = kept.lost;
+    let records = wanted.shape == Shape::Records;
+    // zinit's subscribers ask for what comes, not for what was.
+    let lost = if wanted.shape == Shape::Line {
+        0
+    } else {
+        kept.lost
+    };
+    let first = lines(kept.lines.iter(), lost, records);
     drop(kept);
-    if wanted.shape == Shape::Line {
-        // zinit's subscribers ask for what comes, not for what was.
-        lost = 0;
-    }
-    if !send(session, wanted, id, LogLines { lines, lost }).await {
+    if !send(session, wanted, id, first).await {
         return;
     }
     loop {
         let batch: Batch = follow.next().await;
-        let lines = batch.lines.iter().map(ToString::to_string).collect();
-        let lost = batch.lost;
+        let next = lines(batch.lines.iter().map(|line| &**line), batch.lost, records);
         drop(batch);
-        if !send(session, wanted, id, LogLines { lines, lost }).await {
+        if !send(session, wanted, id, next).await {
             return;
         }
     }
@@ -137,7 +182,7 @@ async fn send(
     lines: LogLines,
 ) -> bool {
     let items: Vec<Value> = match wanted.shape {
-        Shape::Lines => vec![serde_json::to_value(&lines).unwrap_or_default()],
+        Shape::Lines | Shape::Records => vec![serde_json::to_value(&lines).unwrap_or_default()],
         Shape::Line => {
             let gap = (lines.lost > 0).then(|| lost_line(lines.lost));
             lines

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::describe::{self, Clocks, Seen};
 use super::follow::{self, Shape, Subscribers, Wanted};
 use super::session::Session;
-use super::{Ask, Gauge, Look, refusal, usage, zinit};
+use super::{Ask, Gauge, Look, refusal, reload, usage, zinit};
 use crate::api::{
-    self, Call, Done, ErrorCode, Filter, ListQuery, LogLines, LogQuery, Named, Parameters, Params,
-    PlanQuery, ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop,
-    Subscribed, UsageQuery, method,
+    self, Call, Done, ErrorCode, Filter, ListQuery, LogQuery, Named, Parameters, Params, PlanQuery,
+    ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop, Subscribed,
+    UsageQuery, method,
 };
 use crate::core::{Goal, Reply, Request, ShutdownKind, Time};
 use crate::logs::Logs;
@@ -26,6 +26,8 @@ pub struct Context {
     pub(super) logs: Logs,
     pub(super) gauge: Gauge,
     subscribers: Subscribers,
+    /// Held while the service files are brought about.
+    pub(super) reloading: Arc<Mutex<()>>,
 }
 
 pub(super) type Answer = Result<Value, RpcError>;
@@ -61,6 +63,7 @@ pub(super) fn is_question(name: &str) -> bool {
             | method::STOP
             | method::RESTART
             | method::SHUTDOWN
+            | method::RELOAD
             | method::FOLLOW
     )
 }
@@ -122,11 +125,11 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
         method::RECEIPT => receipts(context, params.read()?).await,
         method::SHUTDOWN => shutdown(context, params.read()?).await,
         method::LOG => {
-            let (sources, last) = sources(context, params.read()?).await?;
+            let query: LogQuery = params.read()?;
+            let records = query.records;
+            let (sources, last) = sources(context, query).await?;
             let kept = context.logs.kept(&sources, last);
-            let lines = kept.lines.iter().map(ToString::to_string).collect();
-            let lost = kept.lost;
-            to_value(&LogLines { lines, lost })
+            to_value(&follow::lines(kept.lines.iter(), kept.lost, records))
         }
         method::USAGE => {
             let UsageQuery { name } = params.read()?;
@@ -134,6 +137,7 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
             to_value(&api::Usages { services })
         }
         method::PLAN => plan(context, params.read()?).await,
+        method::RELOAD => to_value(&reload::reload(context, params.read()?).await?),
         unknown => Err(no_method(unknown)),
     }
 }
@@ -161,6 +165,7 @@ impl Context {
             logs,
             gauge,
             subscribers: Subscribers::default(),
+            reloading: Arc::default(),
         }
     }
 
@@ -312,10 +317,12 @@ async fn shutdown(context: &Context, shutdown: Shutdown) -> Answer {
 /// Which sources are asked for, and how many lines. A service that is not there is an error, a
 /// source of one that is may have said nothing yet.
 async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usize), RpcError> {
-    let LogQuery { name, lines, names } = query;
+    let LogQuery {
+        name, lines, names, ..
+    } = query;
     let sources: Vec<String> = name.into_iter().chain(names).collect();
     for source in &sources {
-        // `NAME/test` and `NAME/stop` are sources of their own.
+        // `NAME/test`, `NAME/health` and `NAME/stop` are sources of their own.
         let service = source.split('/').next().unwrap_or(source);
         look(context, service, "log").await?;
     }
@@ -324,10 +331,15 @@ async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usi
 }
 
 async fn follow_query(context: &Context, params: Params) -> Result<Wanted, RpcError> {
-    let (sources, last) = sources(context, params.read()?).await?;
+    let query: LogQuery = params.read()?;
+    let shape = match query.records {
+        true => Shape::Records,
+        false => Shape::Lines,
+    };
+    let (sources, last) = sources(context, query).await?;
     Ok(Wanted {
         method: method::FOLLOW,
-        shape: Shape::Lines,
+        shape,
         sources,
         last,
     })

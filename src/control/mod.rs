@@ -16,6 +16,7 @@ mod metrics;
 mod places;
 mod reader;
 mod refusal;
+mod reload;
 mod session;
 mod termination;
 mod usage;
@@ -26,6 +27,7 @@ pub use describe::{Clocks, Seen, exit, info, receipt, see};
 pub use gauge::Gauge;
 pub use methods::Context;
 pub use metrics::Tally;
+pub use reload::from_within as reload;
 pub use termination::termination;
 pub use usage::Use;
 
@@ -54,6 +56,10 @@ pub enum Ask {
     Plan(Goal, oneshot::Sender<Option<Plan>>),
     /// A signal for the process group of a service's main process.
     Kill(String, Signal, oneshot::Sender<Result<(), KillError>>),
+    /// What every service's file says, if all of them are sound.
+    ReadSpecs(oneshot::Sender<Result<Files, Vec<String>>>),
+    /// What every service is by now.
+    Definitions(oneshot::Sender<Vec<Definition>>),
     /// What a service's file says.
     ReadSpec(String, oneshot::Sender<Result<Spec, FileError>>),
     /// Writes a service's file, which must not be there.
@@ -66,6 +72,28 @@ pub enum Ask {
     DeleteFile(String, oneshot::Sender<Result<(), FileError>>),
     /// What a service's file holds, as JSON.
     ReadFile(String, oneshot::Sender<Result<Value, FileError>>),
+}
+
+/// What the directory of service files holds.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The services, by name.
+    pub specs: Vec<Spec>,
+    /// What is odd and keeps nothing from running, a text for each.
+    pub warnings: Vec<String>,
+}
+
+/// A service that the supervisor knows.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// What it is.
+    pub spec: Spec,
+    /// The name of its state.
+    pub state: &'static str,
+    /// Whether a generation of it has no verdict yet.
+    pub active: bool,
+    /// Whether it is wanted up.
+    pub wanted: bool,
 }
 
 /// What is looked at.

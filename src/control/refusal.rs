@@ -138,6 +138,14 @@ pub(super) fn bad_signal(service: &str, signal: &str) -> RpcError {
     .hint("give a name such as SIGHUP, hup or RTMIN+1, or a number from 1 to 64")
 }
 
+/// The files are not all sound.
+pub(super) fn files(problems: Vec<String>) -> RpcError {
+    let message = "failed to reload: not all service files are sound, so nothing changes";
+    let error = RpcError::new(ErrorCode::ConfigError, message);
+    let error = problems.into_iter().fold(error, RpcError::because);
+    error.hint("mend the files; `nought check` shows every problem of every file")
+}
+
 /// Why nothing came of a service file.
 pub(super) fn file(error: FileError, service: &str, action: &str) -> RpcError {
     let failed = |code, why: String| {

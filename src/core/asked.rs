@@ -16,6 +16,7 @@ impl Supervisor {
         let name = match request {
             Request::Shutdown { kind } => return self.on_shutdown_request(id, kind),
             Request::Load { spec } => return self.on_load_request(id, *spec),
+            Request::Amend { specs } => return self.on_amend_request(id, specs),
             Request::Start { ref service, .. }
             | Request::Stop { ref service, .. }
             | Request::StopWithDependents { ref service, .. }
@@ -48,7 +49,7 @@ impl Supervisor {
             Request::Start { wait, force, .. } => self.on_start_request(id, service, wait, force),
             Request::Restart { wait, .. } => self.on_restart_request(id, service, wait),
             Request::Forget { .. } => self.on_forget_request(id, service),
-            Request::Shutdown { .. } | Request::Load { .. } => {}
+            Request::Shutdown { .. } | Request::Load { .. } | Request::Amend { .. } => {}
         }
     }
 

@@ -16,6 +16,12 @@ pub enum Check {
     Unix(String),
     /// Passes when something is at this path.
     File(String),
+    /// Passes when one of its processes sends `READY=1` (sd_notify(3)).
+    Notify,
+    /// Passes when it writes a newline to this descriptor (s6's notification-fd).
+    Fd(u32),
+    /// Passes when this regular expression matches in a line of its output.
+    LogRegex(String),
 }
 
 impl Check {
@@ -23,8 +29,13 @@ impl Check {
     pub fn command(&self) -> Option<&[String]> {
         match self {
             Check::Exec(argv) => Some(argv),
-            Check::Tcp(_) | Check::Http(_) | Check::Unix(_) | Check::File(_) => None,
+            _ => None,
         }
+    }
+
+    /// Whether the service says so itself, so that nothing is to be looked at.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Check::Notify | Check::Fd(_) | Check::LogRegex(_))
     }
 }
 

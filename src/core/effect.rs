@@ -104,6 +104,8 @@ pub enum Effect {
 pub enum AuxKind {
     /// The readiness test.
     Test,
+    /// A look at its health.
+    Health,
     /// The stop command.
     Stop,
 }

@@ -105,10 +105,7 @@ impl Supervisor {
             }
             return;
         }
-        let by_itself = matches!(
-            cause,
-            Cause::Ended | Cause::StartFailed | Cause::Shutdown | Cause::Restart
-        );
+        let by_itself = cause.of_itself() || matches!(cause, Cause::Shutdown | Cause::Restart);
         if by_itself && self.sidecar_goes_on(id) {
             return;
         }
@@ -124,13 +121,13 @@ impl Supervisor {
             | Cause::Dependency
             | Cause::Shutdown
             | Cause::Leftover => starting_again(),
-            Cause::Ended | Cause::StartFailed => self.after_end(id, cause),
+            Cause::Ended | Cause::StartFailed | Cause::Unhealthy => self.after_end(id, cause),
         };
         if let State::Backoff { until } = next {
             self.out.timers.set(Timer::Backoff(id), until);
         }
         let failed = matches!(next, State::Failed { .. });
-        let ended = matches!(cause, Cause::Ended | Cause::StartFailed) && !down;
+        let ended = cause.of_itself() && !down;
         let for_good = ended && (failed || matches!(next, State::Done));
         self.set_state(id, next);
         if for_good {
@@ -210,6 +207,8 @@ pub(super) fn on_ladder_event(
         Event::Spawned { pid, .. } => ladder.on_spawned(out, id, pid),
         Event::SpawnFailed { error, .. } => ladder.on_spawn_failed(out, id, error),
         Event::Execed { .. } => {}
+        // It cannot talk itself into a longer grace: that is its file's to say.
+        Event::Told { .. } => {}
         Event::ExecFailed { error, .. } | Event::SignalFailed { error, .. } => {
             ladder.on_trouble(out, error);
         }

@@ -1,5 +1,7 @@
 //! What can happen to the core: everything it learns about the world comes as one of these.
 
+use std::time::Duration;
+
 use super::receipt::{Foreigner, Guarantee, Proc, Survivor};
 use super::request::{Request, RequestId};
 use super::{GenId, OpId};
@@ -101,6 +103,13 @@ pub enum Event {
         /// What failed.
         error: Failed,
     },
+    /// The service said something about itself, and it was one of its own processes that did.
+    Told {
+        /// The generation it belongs to.
+        r#gen: GenId,
+        /// What it said.
+        told: Told,
+    },
     /// [`super::Effect::Kill`] is done.
     Killed {
         /// The generation killed.
@@ -149,6 +158,25 @@ pub enum Event {
         /// Its result.
         report: SweepReport,
     },
+}
+
+/// What a service may say about itself (sd_notify(3); readiness also otherwise).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is ready.
+    Ready,
+    /// It has begun to end by itself.
+    Stopping,
+    /// It reads its configuration again; `Ready` says that it has.
+    Reloading,
+    /// It is alive, for the watchdog.
+    Alive,
+    /// It gives itself up, as if it had not been alive.
+    GivesUp,
+    /// What it does now needs this much longer from now on, whatever was allowed.
+    Extend(Duration),
+    /// What it does, in words.
+    Status(String),
 }
 
 /// How a process ended.

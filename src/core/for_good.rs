@@ -43,7 +43,7 @@ impl Supervisor {
         let Some(service) = self.services.get(&id) else {
             return;
         };
-        let ended = matches!(cause, Cause::Ended | Cause::StartFailed) && !service.ghost;
+        let ended = cause.of_itself() && !service.ghost;
         let wanted = service.target == Target::Up && !service.again;
         let success = service.succeeded(cause);
         if ended && wanted && !service.restarts_after(success) {

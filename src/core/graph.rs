@@ -113,8 +113,27 @@ impl Graph {
         );
     }
 
-    /// Gives a service a stop order of its own.
+    /// Gives a service other dependencies than it had.
+    pub(super) fn set_dependencies(
+        &mut self,
+        id: ServiceId,
+        after: &[String],
+        requires: &[String],
+    ) {
+        let Some(name) = self
+            .edges
+            .get(&id)
+            .map(|edges| self.name(edges.name).to_owned())
+        else {
+            return;
+        };
+        self.forget_edges(id);
+        self.add(id, &name, after, requires, false);
+    }
+
+    /// Gives a service a stop order of its own, in the place of the one it had.
     pub(super) fn set_stop_after(&mut self, id: ServiceId, names: &[String]) {
+        self.forget_stop_after(id);
         let names: Vec<NameId> = names.iter().map(|name| self.intern(name)).collect();
         for name in &names {
             if let Some(node) = self.node_mut(*name) {

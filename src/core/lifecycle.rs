@@ -1,18 +1,17 @@
 //! What events mean to a service: each event in each state.
 
-use super::effect::{AuxKind, Effect, Notice};
+use super::effect::{Effect, Notice};
 use super::ending::on_ladder_event;
 use super::event::{Event, Exit, Failed};
 use super::machine::Supervisor;
-use super::readiness::{AfterFailure, Probe};
+use super::readiness::Probe;
 use super::receipt::Cause;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted};
 use super::spec::Test;
-use super::stop::AuxState;
 use super::time::Timer;
-use super::{GenId, OpId, ServiceId};
+use super::{GenId, ServiceId};
 
 impl Supervisor {
     /// An event about a generation; one of a generation that has its last verdict is late and
@@ -74,6 +73,7 @@ impl Supervisor {
             Event::AuxFailed { aux, error, .. } => self.on_aux_exited(id, aux, Err(error)),
             Event::AuxEnded { aux, error, .. } => self.on_aux_ended(id, aux, error),
             Event::SignalFailed { error, .. } => self.trouble(id, &error),
+            Event::Told { told, .. } => self.on_told(id, told),
             // Answers to what only a ladder asks for.
             Event::Killed { .. }
             | Event::Scanned { .. }
@@ -84,7 +84,7 @@ impl Supervisor {
         }
     }
 
-    fn with_run(&mut self, id: ServiceId, change: impl FnOnce(&mut Run)) {
+    pub(super) fn with_run(&mut self, id: ServiceId, change: impl FnOnce(&mut Run)) {
         if let Some(Service {
             state: State::Starting(run) | State::Up(run),
             ..
@@ -133,15 +133,20 @@ impl Supervisor {
         let State::Starting(run) = &mut service.state else {
             return;
         };
-        if service.spec.test.is_some() && !service.spec.oneshot {
-            run.probe = Some(Probe::new(self.out.now));
-            self.run_test(id);
-        } else {
+        let told = |test: &Test| test.check.is_told();
+        if service.spec.oneshot || service.spec.test.is_none() {
             self.become_up(id);
+        } else if service.spec.test.as_ref().is_some_and(told) {
+            if run.said.ready {
+                self.become_up(id);
+            }
+        } else {
+            run.probe = Some(Probe::new(self.out.now));
+            self.run_check(id);
         }
     }
 
-    fn become_up(&mut self, id: ServiceId) {
+    pub(super) fn become_up(&mut self, id: ServiceId) {
         let now = self.out.now;
         let Some(service) = self.services.get_mut(&id) else {
             return;
@@ -157,6 +162,7 @@ impl Supervisor {
             }
             self.out.timers.cancel_service(id);
             self.set_state(id, State::Up(run));
+            self.begin_health(id);
         }
     }
 
@@ -239,7 +245,7 @@ impl Supervisor {
     }
 
     /// The start has failed while its processes live: they go down, in order.
-    fn fail_start(&mut self, id: ServiceId, why: String) {
+    pub(super) fn fail_start(&mut self, id: ServiceId, why: String) {
         if let Some(service) = self.services.get_mut(&id) {
             service.failure = Some(why);
             let cause = Cause::StartFailed;
@@ -247,171 +253,7 @@ impl Supervisor {
         }
     }
 
-    // ---- readiness ----------------------------------------------------------------------
-
-    fn run_test(&mut self, id: ServiceId) {
-        let now = self.out.now;
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        let (State::Starting(run), Some(test)) = (&mut service.state, &service.spec.test) else {
-            return;
-        };
-        let Some(probe) = &mut run.probe else { return };
-        let aux = self.out.op();
-        probe.running = Some(aux);
-        probe.due = false;
-        run.auxes.insert(aux, AuxState::Running);
-        self.out.push(Effect::RunAux {
-            r#gen: run.r#gen,
-            aux,
-            kind: AuxKind::Test,
-        });
-        self.out
-            .timers
-            .set(Timer::TestTimeout(id), now + test.timeout);
-    }
-
-    fn on_aux_exited(&mut self, id: ServiceId, aux: OpId, result: Result<Exit, Failed>) {
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        let (State::Starting(run) | State::Up(run)) = &mut service.state else {
-            return;
-        };
-        let Some(state @ AuxState::Running) = run.auxes.get_mut(&aux) else {
-            return;
-        };
-        *state = AuxState::Ending;
-        self.out.push(Effect::EndAux {
-            r#gen: run.r#gen,
-            aux,
-        });
-        if run
-            .probe
-            .as_ref()
-            .is_none_or(|probe| probe.running != Some(aux))
-        {
-            return;
-        }
-        let runs_a_command = |test: &Test| test.check.command().is_some();
-        let runs_a_command = service.spec.test.as_ref().is_some_and(runs_a_command);
-        match result {
-            Ok(exit) if exit.success() => self.become_up(id),
-            Ok(exit) => self.on_test_failed(id, exit.to_string()),
-            Err(error) => {
-                // A command that cannot be run is trouble; what does not answer yet is not.
-                if runs_a_command {
-                    self.trouble(id, &error);
-                }
-                self.on_test_failed(id, format!("failed to {error}"));
-            }
-        }
-    }
-
-    pub(super) fn on_test_timeout(&mut self, id: ServiceId) {
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        let State::Starting(run) = &mut service.state else {
-            return;
-        };
-        let Some(aux) = run.probe.as_ref().and_then(|probe| probe.running) else {
-            return;
-        };
-        if let Some(state) = run.auxes.get_mut(&aux) {
-            *state = AuxState::Ending;
-            self.out.push(Effect::EndAux {
-                r#gen: run.r#gen,
-                aux,
-            });
-        }
-        let timeout = service.spec.test.as_ref().map(|test| test.timeout);
-        let timeout = timeout.unwrap_or_default();
-        self.on_test_failed(id, format!("no answer within {timeout:?}"));
-    }
-
-    fn on_test_failed(&mut self, id: ServiceId, why: String) {
-        let now = self.out.now;
-        self.out.timers.cancel(Timer::TestTimeout(id));
-        let Some(service) = self.services.get_mut(&id) else {
-            return;
-        };
-        let (State::Starting(run), Some(test)) = (&mut service.state, &service.spec.test) else {
-            return;
-        };
-        let Some(probe) = &mut run.probe else { return };
-        match probe.failed(test, now, why) {
-            AfterFailure::Again(pause) => self.out.timers.set(Timer::TestPause(id), now + pause),
-            AfterFailure::GiveUp(pause) if service.stop_wanted.is_some() => {
-                // Should that stop be taken back, the test decides again.
-                self.out.timers.set(Timer::TestPause(id), now + pause);
-            }
-            AfterFailure::GiveUp(_) => {
-                let failures = probe.failures();
-                let why = format!(
-                    "its test failed {failures} times, at last: {}",
-                    probe.last_failure()
-                );
-                self.fail_start(id, why);
-            }
-        }
-    }
-
-    /// The next test may run, unless the last one is still being cleared away: tests never
-    /// pile up.
-    pub(super) fn on_test_pause(&mut self, id: ServiceId) {
-        let mut clear = false;
-        self.with_run(id, |run| {
-            clear = run.auxes.is_empty();
-            if let Some(probe) = &mut run.probe {
-                probe.due = !clear;
-            }
-        });
-        if clear {
-            return self.run_test(id);
-        }
-        let kill_timeout = self.services.get(&id).map(|s| s.spec.kill_timeout);
-        let ends = self.out.now + kill_timeout.unwrap_or_default();
-        self.out.timers.set(Timer::TestClear(id), ends);
-    }
-
-    /// The last test cannot be ended, so that there will not be another.
-    pub(super) fn on_test_clear_timeout(&mut self, id: ServiceId) {
-        let Some(service) = self.services.get(&id) else {
-            return;
-        };
-        let timeout = service.spec.kill_timeout;
-        if !matches!(service.state, State::Starting(_)) {
-            return;
-        }
-        if service.stop_wanted.is_some() {
-            // Should that stop be taken back, this goes on.
-            let again = self.out.now + timeout;
-            return self.out.timers.set(Timer::TestClear(id), again);
-        }
-        self.fail_start(
-            id,
-            format!("its test could not be ended within {timeout:?}"),
-        );
-    }
-
-    fn on_aux_ended(&mut self, id: ServiceId, aux: OpId, error: Option<Failed>) {
-        let mut due = false;
-        self.with_run(id, |run| {
-            run.auxes.remove(&aux);
-            due = run.auxes.is_empty() && run.probe.as_ref().is_some_and(|probe| probe.due);
-        });
-        if let Some(error) = error {
-            self.trouble(id, &error);
-        }
-        if due {
-            self.out.timers.cancel(Timer::TestClear(id));
-            self.run_test(id);
-        }
-    }
-
-    fn trouble(&mut self, id: ServiceId, error: &Failed) {
+    pub(super) fn trouble(&mut self, id: ServiceId, error: &Failed) {
         let notice = Notice::Trouble {
             service: id,
             detail: error.to_string(),
@@ -448,6 +290,7 @@ fn generation(event: &Event) -> Option<GenId> {
         | Event::AuxFailed { r#gen, .. }
         | Event::AuxEnded { r#gen, .. }
         | Event::SignalFailed { r#gen, .. }
+        | Event::Told { r#gen, .. }
         | Event::Killed { r#gen, .. }
         | Event::Scanned { r#gen, .. }
         | Event::Fenced { r#gen, .. }

@@ -251,6 +251,7 @@ impl Supervisor {
             Timer::TestTimeout(id) => self.on_test_timeout(id),
             Timer::TestPause(id) => self.on_test_pause(id),
             Timer::TestClear(id) => self.on_test_clear_timeout(id),
+            Timer::Watchdog(id) => self.on_watchdog(id),
             Timer::Backoff(id) => self.on_backoff_over(id),
             Timer::Rung(id) => self.on_ladder(id, |ladder, out| ladder.on_rung_timeout(out, id)),
             Timer::Retry(id) => self.on_ladder(id, |ladder, out| {

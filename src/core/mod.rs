@@ -8,9 +8,12 @@
 //! After every `handle` or `handle_timeout`, take effects until there are none, then ask for the
 //! next timeout. Spurious calls do nothing.
 
+mod amend;
 mod answers;
 mod asked;
 pub mod check;
+mod checks;
+mod differences;
 pub mod effect;
 mod ending;
 pub mod event;
@@ -43,8 +46,9 @@ pub mod time;
 pub mod view;
 
 pub use check::{Check, HttpGet};
+pub use differences::Difference;
 pub use effect::{AuxKind, Effect, EndedAll, Notice, Outcome, ShutdownKind, To};
-pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport};
+pub use event::{Event, Exit, Failed, Fence, KillReport, ScanReport, SweepReport, Told};
 pub use job::{Ask, Job, JobSettings, Why};
 pub use machine::{Leftover, Settings, Supervisor};
 pub use name::{MAX_NAME_BYTES, bad_name, is_hidden};
@@ -59,8 +63,8 @@ pub use roles::imply_order;
 pub use service::{Ended, Target};
 pub use signal::Signal;
 pub use spec::{
-    EndAction, EnvFile, Limit, LogMode, Reach, Resource, RestartPolicy, RestartWhen, Role, Spec,
-    Test,
+    EndAction, EnvFile, Health, Limit, LogFormat, LogMode, LogTarget, LogTo, Reach, Resource,
+    RestartPolicy, RestartWhen, Role, Spec, Test,
 };
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::OpId;
-use super::spec::Test;
+use super::spec::{Health, Test};
 use super::time::Time;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
@@ -61,6 +61,35 @@ impl Probe {
         } else {
             AfterFailure::Again(pause)
         }
+    }
+
+    /// A look at its health found nothing wrong.
+    pub(super) fn passed(&mut self) {
+        self.running = None;
+        self.failures = 0;
+        self.counted = 0;
+        self.last.clear();
+    }
+
+    /// Counts a failed look at its health.
+    pub(super) fn unhealthy(&mut self, health: &Health, now: Time, why: String) -> AfterFailure {
+        self.running = None;
+        self.last = why;
+        self.failures = self.failures.saturating_add(1);
+        if now >= self.began + health.test.start_period {
+            self.counted = self.counted.saturating_add(1);
+        }
+        let pause = health.test.interval.unwrap_or(PAUSE_LAST);
+        if self.counted >= health.failures {
+            AfterFailure::GiveUp(pause)
+        } else {
+            AfterFailure::Again(pause)
+        }
+    }
+
+    /// How many failures counted so far.
+    pub(super) fn counted(&self) -> u32 {
+        self.counted
     }
 
     /// Why the last run failed; empty when none has.

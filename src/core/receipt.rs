@@ -236,11 +236,18 @@ pub enum Cause {
     Ended,
     /// It could not be started, or was not ready in time.
     StartFailed,
+    /// It was up, and its health check or its watchdog said that it does not do its work.
+    Unhealthy,
     /// A supervisor that was killed left it behind.
     Leftover,
 }
 
 impl Cause {
+    /// Whether nobody asked for it: its restart policy and what its end means to others apply.
+    pub(super) fn of_itself(self) -> bool {
+        matches!(self, Cause::Ended | Cause::StartFailed | Cause::Unhealthy)
+    }
+
     /// The cause's word, as receipts have it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -250,6 +257,7 @@ impl Cause {
             Cause::Shutdown => "shutdown",
             Cause::Ended => "ended",
             Cause::StartFailed => "start-failed",
+            Cause::Unhealthy => "unhealthy",
             Cause::Leftover => "leftover",
         }
     }
@@ -348,6 +356,8 @@ pub struct Allotment {
     pub turn: Duration,
     /// When it was asked; zero for a stop that was under way already.
     pub asked_after: Duration,
+    /// How long the whole shutdown could take.
+    pub deadline: Duration,
 }
 
 /// What the end of one generation did, saw and proved.
@@ -379,6 +389,8 @@ pub struct Receipt {
     pub oom_kills: u64,
     /// What it was given of a shutdown's deadline; `None`: it went down outside of one.
     pub allotment: Option<Allotment>,
+    /// The service whose verdict it waited for last before it was asked.
+    pub waited_for: Option<String>,
     /// Everything the ladder did and saw, in order.
     pub steps: Vec<Step>,
     /// Processes killed inside the cgroup.

@@ -41,6 +41,12 @@ pub enum Request {
         /// What it is.
         spec: Box<Spec>,
     },
+    /// Takes over new definitions of services that are there, all of them or none. One that runs
+    /// has to be able to without a new start.
+    Amend {
+        /// What they are from now on.
+        specs: Vec<Spec>,
+    },
     /// Takes out a service that is down and not wanted; whoever waits for its name waits on.
     Forget {
         /// Its name.

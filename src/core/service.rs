@@ -71,6 +71,19 @@ pub(super) struct Run {
     pub(super) oom_kills: u64,
     pub(super) auxes: BTreeMap<OpId, AuxState>,
     pub(super) probe: Option<Probe>,
+    pub(super) said: Said,
+}
+
+/// What a service said of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) ready: bool,
+    /// It reads its configuration again.
+    pub(super) reloading: bool,
+    /// It has begun to end by itself.
+    pub(super) ending: bool,
+    /// What it does, in words.
+    pub(super) status: String,
 }
 
 impl Run {
@@ -86,6 +99,7 @@ impl Run {
             oom_kills: 0,
             auxes: BTreeMap::new(),
             probe: None,
+            said: Said::default(),
         }
     }
 }
@@ -211,6 +225,12 @@ pub(super) struct Service {
     pub(super) accepted: bool,
     /// When the current or last generation became ready.
     pub(super) up_since: Option<Time>,
+    /// When that start was wanted, and began.
+    pub(super) asked: Time,
+    pub(super) begun: Option<Time>,
+    /// The service that this start, and its stop, waited for last.
+    pub(super) start_waited: Option<String>,
+    pub(super) stop_waited: Option<String>,
     /// When a main ended for good, and with which code.
     pub(super) main_end: Option<(Time, u8)>,
     /// Its share of a shutdown's deadline; set when that begins.
@@ -239,6 +259,10 @@ impl Service {
             stop_waits: Vec::new(),
             accepted: false,
             up_since: None,
+            asked: now,
+            begun: None,
+            start_waited: None,
+            stop_waited: None,
             main_end: None,
             share: Share::default(),
         }

@@ -55,9 +55,14 @@ impl Supervisor {
         let Some(service) = self.services.get(&id) else {
             return;
         };
+        let blocker = service.blocked_on.and_then(|id| self.services.get(&id));
+        let blocker = blocker.map(|blocker| blocker.spec.name.clone());
         let unchanged = matches!(&service.state, State::Blocked { why: known } if *known == why);
         if !unchanged {
             self.set_state(id, State::Blocked { why });
+            if let Some(service) = self.services.get_mut(&id) {
+                service.start_waited = blocker.or(service.start_waited.take());
+            }
         }
     }
 
@@ -75,6 +80,8 @@ impl Supervisor {
         service.failure = None;
         service.main_end = None;
         service.up_since = None;
+        service.begun = Some(now);
+        service.stop_waited = None;
         if let Some(timeout) = service.spec.start_timeout {
             self.out.timers.set(Timer::StartTimeout(id), now + timeout);
         }
@@ -93,8 +100,10 @@ impl Supervisor {
             return;
         }
         let blocker = self.blocking_dependent(id, false);
+        let name = blocker.and_then(|id| Some(self.services.get(&id)?.spec.name.clone()));
         if let Some(service) = self.services.get_mut(&id) {
             service.waits_for = blocker;
+            service.stop_waited = name.or(service.stop_waited.take());
         }
         match blocker {
             None => self.begin_ladder(id, wanted.cause),
@@ -141,6 +150,7 @@ impl Supervisor {
         service.stop_wanted = None;
         service.waits_for = None;
         let stop_command = spec.stop_command.is_some();
+        let waited = service.stop_waited.take();
         let mut ladder = Ladder::new(
             &self.out,
             spec,
@@ -152,6 +162,7 @@ impl Supervisor {
         if let Some(allotment) = allotment {
             ladder.note_allotment(allotment);
         }
+        ladder.note_waited(waited);
         self.set_state(id, State::Stopping(Box::new(ladder)));
         self.on_ladder(id, |ladder, out| {
             ladder.climb(out, id, stop_command);
@@ -211,6 +222,13 @@ impl Supervisor {
         let passing = matches!(&state, State::Blocked { why } if why.is_empty());
         service.state = state;
         service.since = self.out.now;
+        if service.spec.oneshot && matches!(service.state, State::Done) {
+            service.up_since.get_or_insert(self.out.now);
+        }
+        if passing {
+            service.asked = self.out.now;
+            service.start_waited = None;
+        }
         if !passing {
             self.out.push(Effect::Notice(Notice::State {
                 service: id,

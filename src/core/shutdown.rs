@@ -108,6 +108,7 @@ impl Shutdown {
             reserve: share.reserve,
             turn: share.turn,
             asked_after: now.since(self.began),
+            deadline: self.deadline.since(self.began),
         };
         (budget, allotment)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::Check;
+use super::effect::AuxKind;
 use super::receipt::{Containment, Guarantee};
 use super::resources::Resources;
 use super::signal::Signal;
@@ -18,6 +19,10 @@ pub struct Spec {
     /// Readiness: dependents wait until this passed. A oneshot's readiness is its exit; its test
     /// is not run.
     pub test: Option<Test>,
+    /// Looked at while it is up; a oneshot has none.
+    pub health: Option<Health>,
+    /// While it is up it has to send `WATCHDOG=1` (sd_notify(3)) at least as often as this.
+    pub watchdog: Option<Duration>,
     /// Asked to stop by running this in the generation's `control` cgroup, before any signal.
     pub stop_command: Option<Vec<String>>,
     /// Runs once: done when it exited 0 and left nothing; dependents wait for that.
@@ -44,6 +49,8 @@ pub struct Spec {
     pub restart: RestartPolicy,
     /// Where its output goes.
     pub log: LogMode,
+    /// Where else it goes.
+    pub log_to: Option<LogTo>,
     /// Added to the supervisor's environment.
     pub env: BTreeMap<String, String>,
     /// Files of `KEY=value` lines, read at each start: added before `env`.
@@ -93,6 +100,8 @@ impl Spec {
             name: name.into(),
             exec,
             test: None,
+            health: None,
+            watchdog: None,
             stop_command: None,
             oneshot: false,
             after: Vec::new(),
@@ -105,6 +114,7 @@ impl Spec {
             start_timeout: None,
             restart: RestartPolicy::default(),
             log: LogMode::default(),
+            log_to: None,
             env: BTreeMap::new(),
             env_files: Vec::new(),
             dir: "/".into(),
@@ -124,6 +134,29 @@ impl Spec {
             nice: None,
             oom_score_adj: None,
             resources: None,
+        }
+    }
+
+    /// Whether its processes may tell something about it (sd_notify(3)).
+    pub fn listens(&self) -> bool {
+        let waits = |test: &Test| test.check == Check::Notify;
+        self.watchdog.is_some() || self.test.as_ref().is_some_and(waits)
+    }
+
+    /// What is looked at; `None`: nothing, or nothing is looked at.
+    pub fn check(&self, kind: AuxKind) -> Option<&Check> {
+        match kind {
+            AuxKind::Test => Some(&self.test.as_ref()?.check),
+            AuxKind::Health => Some(&self.health.as_ref()?.test.check),
+            AuxKind::Stop => None,
+        }
+    }
+
+    /// The auxiliary command, if it is one.
+    pub fn aux_command(&self, kind: AuxKind) -> Option<&[String]> {
+        match kind {
+            AuxKind::Test | AuxKind::Health => self.check(kind)?.command(),
+            AuxKind::Stop => self.stop_command.as_deref(),
         }
     }
 
@@ -174,6 +207,24 @@ impl Test {
     }
 }
 
+/// What is looked at while a service is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// One look. `retries` and a pause that doubles mean nothing here: `interval` is given.
+    pub test: Test,
+    /// So many failed looks in a row are a failure of the service; at least 1.
+    pub failures: u32,
+}
+
+impl Health {
+    /// Looks at `check`, everything else at its default (every 10 s, 10 s a look, 3 failures).
+    pub fn new(check: Check) -> Self {
+        let mut test = Test::new(check);
+        test.interval = Some(Duration::from_secs(10));
+        Self { test, failures: 3 }
+    }
+}
+
 /// Whom a stop signal reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -195,6 +246,49 @@ pub enum LogMode {
     Stdout,
     /// Nowhere.
     None,
+}
+
+/// Where a service's output goes besides memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTo {
+    /// Where to.
+    pub target: LogTarget,
+    /// How a line looks in a file.
+    pub format: LogFormat,
+    /// When it is too slow: the service waits, instead of losing lines.
+    pub block: bool,
+}
+
+/// A place that takes lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A file.
+    File {
+        /// An absolute path.
+        path: String,
+        /// It is rotated before it has more bytes than this; 0: never.
+        max_size: u64,
+        /// So many older ones are kept.
+        keep: u32,
+        /// Whether those are compressed.
+        compress: bool,
+    },
+    /// systemd's journal, at this socket.
+    Journal(String),
+    /// A syslog daemon, at this socket.
+    Syslog(String),
+}
+
+/// How a line looks in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As it came.
+    Plain,
+    /// Behind when it was read, by whom and where it was written.
+    #[default]
+    Prefix,
+    /// One JSON object a line.
+    Json,
 }
 
 /// When and how a service that ended is started again.

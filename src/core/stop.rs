@@ -198,6 +198,7 @@ impl Ladder {
                 exit: run.main.exit(),
                 oom_kills: run.oom_kills,
                 allotment: None,
+                waited_for: None,
                 steps: Vec::new(),
                 killed: Vec::new(),
                 escaped: Vec::new(),
@@ -245,6 +246,10 @@ impl Ladder {
     }
 
     /// What of a shutdown's deadline this is given, for the receipt.
+    pub(super) fn note_waited(&mut self, waited: Option<String>) {
+        self.receipt.waited_for = waited;
+    }
+
     pub(super) fn note_allotment(&mut self, allotment: Allotment) {
         self.receipt.allotment = Some(allotment);
     }

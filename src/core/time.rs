@@ -49,12 +49,14 @@ impl std::ops::Add<Duration> for Time {
 pub enum Timer {
     /// Starting has taken as long as it may: the start has failed.
     StartTimeout(ServiceId),
-    /// The readiness test has run as long as it may: end it and count a failure.
+    /// The readiness test, or the look at its health, has run as long as it may: end it and count a failure.
     TestTimeout(ServiceId),
-    /// The pause between two readiness tests is over: run the next.
+    /// The pause between two of them is over: run the next.
     TestPause(ServiceId),
-    /// The last run of the readiness test should be cleared away by now: the start has failed.
+    /// The last of them should be cleared away by now: the start has failed, or it is not healthy.
     TestClear(ServiceId),
+    /// It has not said that it is alive for as long as it may: it is not healthy.
+    Watchdog(ServiceId),
     /// The back-off is over: start again.
     Backoff(ServiceId),
     /// The current rung of the stop ladder (start awaited, stop command, grace, inspection) is
@@ -143,12 +145,13 @@ impl Timers {
 }
 
 impl Timer {
-    fn of_service(id: ServiceId) -> [Timer; 8] {
+    fn of_service(id: ServiceId) -> [Timer; 9] {
         [
             Timer::StartTimeout(id),
             Timer::TestTimeout(id),
             Timer::TestPause(id),
             Timer::TestClear(id),
+            Timer::Watchdog(id),
             Timer::Backoff(id),
             Timer::Rung(id),
             Timer::Retry(id),
@@ -163,6 +166,7 @@ impl Timer {
             | Timer::TestTimeout(id)
             | Timer::TestPause(id)
             | Timer::TestClear(id)
+            | Timer::Watchdog(id)
             | Timer::Backoff(id)
             | Timer::Rung(id)
             | Timer::Retry(id)

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::check::Check;
 use super::machine::Supervisor;
 use super::readiness::Probe;
 use super::receipt::{Guarantee, Receipt};
 use super::service::{Ended, Run, Service, State, Target};
 use super::spec::Spec;
-use super::time::Timer;
+use super::time::{Time, Timer};
 use super::{GenId, ServiceId};
 
 /// A service as it is at one moment.
@@ -34,6 +35,14 @@ pub struct ServiceView<'a> {
     pub starts: u64,
     /// Processes of all ended generations that the kernel killed for want of memory.
     pub oom_kills: u64,
+    /// When that start was wanted, began, and led to its being ready.
+    pub asked: Time,
+    /// See `asked`; `None`: not yet.
+    pub begun: Option<Time>,
+    /// See `asked`; `None`: not yet.
+    pub ready: Option<Time>,
+    /// The service that this start waited for last.
+    pub start_waited: Option<&'a str>,
     /// How its last generation ended.
     pub last: Option<&'a Ended>,
     /// Time until the next start, in Backoff.
@@ -141,8 +150,8 @@ impl Supervisor {
                 } else if matches!(service.state, State::Starting(_)) {
                     let failure = run.probe.as_ref().map_or("", Probe::last_failure);
                     detail = starting_detail(service, run, failure);
-                } else if run.remains {
-                    detail = "what its main process left running".into();
+                } else {
+                    detail = up_detail(service, run);
                 }
             }
             State::Stopping(ladder) | State::Lingering(ladder) => {
@@ -165,6 +174,10 @@ impl Supervisor {
             r#gen: service.state.r#gen(),
             starts: service.starts,
             oom_kills: service.oom_kills,
+            asked: service.asked,
+            begun: service.begun,
+            ready: service.up_since,
+            start_waited: service.start_waited.as_deref(),
             last: service.last.as_ref(),
             next_start,
             left: until.map(|until| until.since(now)),
@@ -176,12 +189,54 @@ impl Supervisor {
     }
 }
 
+/// What it has to do to be ready, where nothing is looked at.
+fn awaited(service: &Service) -> Option<String> {
+    match &service.spec.test.as_ref()?.check {
+        Check::Notify => Some("send READY=1".into()),
+        Check::Fd(fd) => Some(format!("write a newline to descriptor {fd}")),
+        Check::LogRegex(regex) => Some(format!("write a line that matches {regex}")),
+        _ => None,
+    }
+}
+
+fn up_detail(service: &Service, run: &Run) -> String {
+    let detail = if run.said.ending {
+        "ends by itself".into()
+    } else if let Some(probe) = run.probe.as_ref().filter(|probe| probe.failures() > 0) {
+        let (failures, last) = (probe.failures(), probe.last_failure());
+        let most = service
+            .spec
+            .health
+            .as_ref()
+            .map_or(0, |health| health.failures);
+        format!("its health check failed {failures} of {most} times: {last}")
+    } else if run.said.reloading {
+        "reloads".into()
+    } else if run.remains {
+        "what its main process left running".into()
+    } else {
+        String::new()
+    };
+    with_status(run, detail)
+}
+
+/// And what it says that it does.
+fn with_status(run: &Run, detail: String) -> String {
+    match (detail.as_str(), run.said.status.as_str()) {
+        (_, "") => detail,
+        ("", status) => status.into(),
+        (detail, status) => format!("{detail}: {status}"),
+    }
+}
+
 fn starting_detail(service: &Service, run: &Run, last_failure: &str) -> String {
     let by_exit = service.spec.oneshot || (service.spec.remain && !run.remains);
     if !run.execed {
         "about to execute".into()
     } else if by_exit {
         "running".into()
+    } else if let Some(awaited) = awaited(service) {
+        with_status(run, format!("waits for it to {awaited}"))
     } else if last_failure.is_empty() {
         "its test runs".into()
     } else {

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::run::{Driver, now};
 use super::service_files::ServiceFiles;
-use crate::control::{self, Ask, KillError, Look, Seen, Use};
-use crate::core::{Event, RequestId, ServiceView, Signal};
+use crate::control::{self, Ask, Definition, KillError, Look, Seen, Use};
+use crate::core::{Event, RequestId, ServiceView, Signal, Target};
 use crate::sys::usage::{self, CgroupUsage};
 use crate::sys::{cgroup, clock, signal};
 
@@ -35,6 +35,10 @@ impl Driver {
             Ask::Kill(name, signal, answer) => {
                 let _ = answer.send(self.kill_main(&name, signal));
             }
+            Ask::ReadSpecs(answer) => self.with_files(answer, ServiceFiles::read_all),
+            Ask::Definitions(answer) => {
+                let _ = answer.send(self.definitions());
+            }
             Ask::ReadSpec(name, answer) => {
                 self.with_files(answer, move |files| files.read_spec(&name));
             }
@@ -58,6 +62,17 @@ impl Driver {
                 });
             }
         }
+    }
+
+    fn definitions(&self) -> Vec<Definition> {
+        let views = self.core.views().into_iter().filter(|view| !view.ghost);
+        let definitions = views.map(|view| Definition {
+            spec: view.spec.clone(),
+            state: view.state,
+            active: matches!(view.state, "starting" | "up" | "stopping"),
+            wanted: view.target == Target::Up,
+        });
+        definitions.collect()
     }
 
     fn with_files<T: Send + 'static>(

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::first::First;
 use super::generation::{Aux, Generation};
@@ -16,9 +17,10 @@ use super::run::{Driver, now};
 use super::store::chain;
 use super::translate::failed;
 use crate::core::{
-    AuxKind, Check, Event, Failed, GenId, OpId, Reach, ScanQuality, ServiceId, Spec,
+    AuxKind, Event, Failed, GenId, LogFormat, LogTarget, LogTo, OpId, Reach, ScanQuality,
+    ServiceId, Spec,
 };
-use crate::logs::{Command, Mode, WriteEnds};
+use crate::logs::{Capture, Command, Format, Mode, Outlet, Output, Rotated, Target, WriteEnds};
 use crate::state::Completion;
 use crate::sys::rlimit::OpenFiles;
 use crate::sys::spawn::{self, Born, Forward, Prepared, SpawnError, World};
@@ -82,18 +84,22 @@ impl Driver {
         let mut outputs = Vec::new();
         let stdio = rlimit::room_for_a_start()
             .map_err(|error| failed(&error))
-            .and_then(|()| self.stdio(&spec, Command::Main, &mut outputs));
+            .and_then(|()| self.stdio(r#gen, &spec, Command::Main, &mut outputs));
+        let writer = outputs.first().map(Output::pid);
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.outputs = outputs;
         }
-        let stdio = match stdio {
-            Ok(stdio) => stdio,
+        let given = stdio.and_then(|stdio| Ok((stdio, self.listen_to(r#gen, &spec)?)));
+        let (stdio, voice) = match given {
+            Ok(given) => given,
             Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
         };
         self.starting += 1;
         self.mains_starting += 1;
         self.starts_since_tidy += 1;
-        let program = self.program(r#gen);
+        let mut program = self.program(r#gen);
+        program.vars = voice.vars;
+        let stdio = spawn::Stdio::Also(stdio, voice.descriptors);
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
         self.starts.push(self.reported(move || {
             let record = place.record(&spec, r#gen, dir.clone(), &marker);
@@ -121,6 +127,9 @@ impl Driver {
                     Prepared::new(what, place.spawn_method()).map_err(SpawnError::NotBorn)?;
                 spawn::spawn(&prepared, |born| {
                     must_be_marked(&spec, born)?;
+                    if let Some(writer) = &writer {
+                        writer.store(born.id.pid, Ordering::Relaxed);
+                    }
                     if let Err(error) = state.complete(r#gen, completion(born, dir.as_deref())) {
                         let (service, why) = (&record.service, chain(&error));
                         tracing::warn!("{service}: its start is not recorded: {why}");
@@ -134,9 +143,10 @@ impl Driver {
 
     fn stdio(
         &self,
+        r#gen: GenId,
         spec: &Spec,
         command: Command,
-        outputs: &mut Vec<crate::logs::Output>,
+        outputs: &mut Vec<Output>,
     ) -> Result<[OwnedFd; 3], Failed> {
         let null = match &self.null {
             Some(null) => null.try_clone(),
@@ -154,15 +164,21 @@ impl Driver {
             crate::core::LogMode::Stdout => Mode::Stdout,
             crate::core::LogMode::None => Mode::None,
         };
-        let (WriteEnds { stdout, stderr }, output) = self
-            .logs
-            .output(&spec.name, command, mode)
-            .map_err(|error| Failed {
-                doing: "capture the output of".into(),
-                what: spec.name.clone(),
-                errno: error.errno(),
-                why: error.to_string(),
-            })?;
+        let outlet = spec.log_to.as_ref().map(outlet);
+        let capture = Capture {
+            service: &spec.name,
+            command,
+            mode,
+            outlet: outlet.as_ref(),
+            generation: r#gen.0,
+        };
+        let captured = self.logs.capture(capture);
+        let (WriteEnds { stdout, stderr }, output) = captured.map_err(|error| Failed {
+            doing: "capture the output of".into(),
+            what: spec.name.clone(),
+            errno: error.errno(),
+            why: error.to_string(),
+        })?;
         outputs.push(output);
         Ok([null, stdout, stderr])
     }
@@ -174,6 +190,7 @@ impl Driver {
                 .map(|g| Arc::clone(&g.resolved))
                 .unwrap_or_default(),
             environment: Arc::clone(&self.environment),
+            vars: Vec::new(),
             open_files: self.open_files,
             mark: self.place.marks(),
         }
@@ -186,20 +203,21 @@ impl Driver {
         let Some(spec) = self.core.spec(generation.service).cloned() else {
             return;
         };
-        let (argv, command) = match kind {
-            AuxKind::Test => match spec.test.as_ref().map(|test| test.check.clone()) {
-                Some(Check::Exec(argv)) => (Some(argv), Command::Test),
-                Some(check) => return self.run_check(r#gen, aux, check),
-                None => (None, Command::Test),
-            },
-            AuxKind::Stop => (spec.stop_command.clone(), Command::Stop),
+        let argv = spec.aux_command(kind).map(<[String]>::to_vec);
+        if let (None, Some(check)) = (&argv, spec.check(kind)) {
+            return self.run_check(r#gen, aux, kind, check.clone());
+        }
+        let command = match kind {
+            AuxKind::Test => Command::Test,
+            AuxKind::Health => Command::Health,
+            AuxKind::Stop => Command::Stop,
         };
         let marker = generation.marker.clone();
         let join = generation.mark_to_join();
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
         let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
         let mut outputs = Vec::new();
-        let stdio = self.stdio(&spec, command, &mut outputs);
+        let stdio = self.stdio(r#gen, &spec, command, &mut outputs);
         let (stdio, enter) = match self.world_of(r#gen) {
             Ok(enter) => (stdio, enter),
             Err(error) => (stdio.and(Err(failed(&error))), None),
@@ -238,7 +256,13 @@ impl Driver {
                 mark: false,
                 join,
                 enter,
-                ..program.spec(&spec, &argv, stdio, &marker, dir.clone())
+                ..program.spec(
+                    &spec,
+                    &argv,
+                    spawn::Stdio::Only(stdio),
+                    &marker,
+                    dir.clone(),
+                )
             };
             let result = (|| {
                 for dir in control.iter().chain(&dir) {
@@ -299,6 +323,8 @@ impl Driver {
 struct Program {
     environment: Arc<[(OsString, OsString)]>,
     resolved: Arc<Resolved>,
+    /// What only the main process is told.
+    vars: Vec<(OsString, OsString)>,
     open_files: Option<OpenFiles>,
     mark: bool,
 }
@@ -309,7 +335,7 @@ impl Program {
         &self,
         spec: &Spec,
         argv: &[String],
-        stdio: [OwnedFd; 3],
+        stdio: spawn::Stdio,
         marker: &str,
         cgroup: Option<PathBuf>,
     ) -> spawn::Spec {
@@ -320,7 +346,9 @@ impl Program {
         let read = self.resolved.vars.iter();
         let read = read.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
         let marker = [(OsStr::new(MARKER), OsStr::new(marker))];
-        for (key, value) in read.chain(own).chain(marker) {
+        let told = self.vars.iter();
+        let told = told.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
+        for (key, value) in read.chain(own).chain(told).chain(marker) {
             env.retain(|(known, _)| known != key);
             env.push((key.to_owned(), value.to_owned()));
         }
@@ -329,7 +357,7 @@ impl Program {
             argv: argv.iter().map(OsString::from).collect(),
             env,
             dir: PathBuf::from(&spec.dir),
-            stdio: spawn::Stdio::Only(stdio),
+            stdio,
             open_files: self.open_files,
             cgroup,
             mark: self.mark,
@@ -340,6 +368,34 @@ impl Program {
             job: None,
             attributes: resolve::attributes(spec, &self.resolved.run_as),
         }
+    }
+}
+
+fn outlet(to: &LogTo) -> Outlet {
+    let target = match &to.target {
+        LogTarget::File {
+            path,
+            max_size,
+            keep,
+            compress,
+        } => Target::File(Rotated {
+            path: path.into(),
+            max_size: *max_size,
+            keep: *keep,
+            compress: *compress,
+        }),
+        LogTarget::Journal(path) => Target::Journal(path.into()),
+        LogTarget::Syslog(path) => Target::Syslog(path.into()),
+    };
+    let format = match to.format {
+        LogFormat::Plain => Format::Plain,
+        LogFormat::Prefix => Format::Prefix,
+        LogFormat::Json => Format::Json,
+    };
+    Outlet {
+        target,
+        format,
+        block: to.block,
     }
 }
 

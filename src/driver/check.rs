@@ -1,4 +1,4 @@
-//! Readiness tests that are no commands: a connection, an HTTP answer, a file.
+//! Looks at readiness and health that are no commands: a connection, an HTTP answer, a file.
 //!
 //! Sockets are looked at on the loop, without blocking. A path may be on a file system that never
 //! answers: that look has a thread, at most one for each generation.
@@ -21,7 +21,7 @@ const STATUS_LINE_MOST: u64 = 1024;
 
 impl Driver {
     /// Looks at what a readiness test looks at; the core bounds it with an `EndAux`.
-    pub(super) fn run_check(&mut self, r#gen: GenId, aux: OpId, check: Check) {
+    pub(super) fn run_check(&mut self, r#gen: GenId, aux: OpId, kind: AuxKind, check: Check) {
         let mut look = None;
         match check {
             Check::File(path) => self.look_for(r#gen, aux, path),
@@ -33,9 +33,7 @@ impl Driver {
                         Check::Http(get) => ask(get).await,
                         Check::Unix(path) => connect_unix(path).await,
                         // Looked at elsewhere; were it not, it has not passed.
-                        Check::Exec(_) | Check::File(_) => {
-                            Err(failed("look at", "its test", "it is no connection"))
-                        }
+                        _ => Err(failed("look at", "its test", "it is no connection")),
                     };
                     // Fails only when the loop has ended.
                     let _ = inbox.send(Message::Event(outcome(r#gen, aux, seen)));
@@ -44,7 +42,7 @@ impl Driver {
             }
         }
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.auxes.insert(aux, Aux::look(AuxKind::Test, look));
+            generation.auxes.insert(aux, Aux::look(kind, look));
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Generation {
     /// was read.
     pub(super) resolving: Option<AbortHandle>,
     pub(super) resolved: Arc<Resolved>,
+    /// Tasks that listen to what it says of itself.
+    pub(super) hearing: Vec<AbortHandle>,
     /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
     pub(super) own_pids: bool,
     pub(super) first: Option<First>,
@@ -155,6 +157,7 @@ impl Generation {
             remains: false,
             resolving: None,
             resolved: Arc::default(),
+            hearing: Vec::new(),
             own_pids: false,
             memory_limited: false,
             first: None,
@@ -179,7 +182,8 @@ impl Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        for task in self.survivors.iter().chain(&self.resolving) {
+        let tasks = self.survivors.iter().chain(&self.resolving);
+        for task in tasks.chain(&self.hearing) {
             task.abort();
         }
     }

@@ -7,7 +7,7 @@ use super::message::{AuxBorn, Message};
 use super::report;
 use super::run::{Driver, ExecPipe, Owner, now};
 use super::translate::spawn_failed;
-use crate::core::{AuxKind, Event, Exit, Failed, GenId, OpId};
+use crate::core::{Event, Exit, Failed, GenId, OpId};
 use crate::sys::reap::{self, Ended};
 use crate::sys::spawn::{Born, ExecOutcome, SpawnError, Stage, read_exec_outcome};
 use crate::sys::{readiness, usage};
@@ -33,6 +33,7 @@ impl Driver {
                 }
                 self.on_event(Event::Killed { r#gen, op, report });
             }
+            Message::Said { r#gen, said } => self.on_said(r#gen, said),
             Message::Nothing => {}
         }
         self.carry_out();
@@ -281,8 +282,7 @@ impl Driver {
         };
         let argv = match aux {
             None => Some(spec.exec.as_slice()),
-            Some(AuxKind::Test) => spec.test.as_ref().and_then(|test| test.check.command()),
-            Some(AuxKind::Stop) => spec.stop_command.as_deref(),
+            Some(kind) => spec.aux_command(kind),
         };
         (
             spec.dir.clone(),

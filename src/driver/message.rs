@@ -7,6 +7,7 @@ use super::scans::Wanted;
 use crate::core::{Event, Foreigner, GenId, KillReport, OpId};
 use crate::sys::SysError;
 use crate::sys::scan::PassResult;
+use crate::sys::sd_notify::Said;
 use crate::sys::spawn::{Born, SpawnError};
 
 /// A message to the loop.
@@ -29,6 +30,8 @@ pub(super) enum Message {
         aux: OpId,
         result: Result<AuxBorn, SpawnError>,
     },
+    /// Somebody says something in the name of a generation.
+    Said { r#gen: GenId, said: Said },
     /// A process's exec pipe has something to say.
     ExecReady { pid: u32 },
     /// The first process of a generation's pid namespace has something to say.

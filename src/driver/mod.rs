@@ -35,7 +35,9 @@ mod service_files;
 mod store;
 mod sweep;
 mod threads;
+mod told;
 pub mod translate;
+mod watch;
 mod watches;
 
 use std::ffi::OsString;
@@ -70,6 +72,15 @@ use threads::Threads;
 
 /// Where programs are when our own environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a service manager tells a service (sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
+const OURS: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often a socket is tried again on which somebody listens, and the pause between: half a
@@ -99,6 +110,8 @@ pub struct Options {
     /// The file that the verdict on the whole is written to at the end, if it is there
     /// (Kubernetes mounts /dev/termination-log); `None`: none.
     pub termination_log: Option<PathBuf>,
+    /// Bring about what changes in `config` when it changes.
+    pub watch: bool,
     /// Log at debug level.
     pub debug: bool,
     /// Do not begin where less can be promised.
@@ -235,7 +248,11 @@ async fn supervise(
         None => control::Admission::Owner,
         Some(_) => control::Admission::SocketFile,
     };
+    let flushed = logs.clone();
     let context = control::Context::new(asks, logs.clone(), gauge.clone());
+    let watch = options
+        .watch
+        .then(|| tokio::spawn(watch::watch(options.config.clone(), context.clone())));
     let server = tokio::spawn(control::serve(listener, context, admission));
     let driver = Driver::new(Parts {
         core,
@@ -264,9 +281,13 @@ async fn supervise(
     if let Some(http) = http {
         http.abort();
     }
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     if let Err(error) = listening.unlink() {
         tracing::warn!("failed to {error}");
     }
+    flushed.flush(LAST_LINES);
     report::outcome(&outcome, &place.guarantee().to_string());
     if let Some(path) = &options.termination_log {
         last_words::write(path, &outcome, &place.guarantee().to_string());
@@ -342,6 +363,8 @@ fn environment() -> Vec<(OsString, OsString)> {
     if !environment.iter().any(|(key, _)| key == "PATH") {
         environment.push(("PATH".into(), DEFAULT_PATH.into()));
     }
+    // What whoever supervises us says to us is not for our services.
+    environment.retain(|(key, _)| !OURS.iter().any(|ours| key == ours));
     let Ok(text) = std::fs::read_to_string("/etc/environment") else {
         return environment;
     };

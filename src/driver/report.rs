@@ -75,6 +75,7 @@ pub(super) fn receipt(receipt: &Receipt) {
         Cause::Leftover => " (left behind by an earlier supervisor)",
         Cause::Ended => " (ended by itself)",
         Cause::StartFailed => " (could not be started)",
+        Cause::Unhealthy => " (was not healthy)",
         Cause::Dependency => " (a service it requires went down)",
         Cause::Stop | Cause::Restart | Cause::Shutdown => "",
     };

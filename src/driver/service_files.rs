@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::config::{self, Dialect, Problem};
-use crate::control::FileError;
-use crate::core::Spec;
+use crate::control::{FileError, Files};
+use crate::core::{Spec, imply_order};
 
 /// The configuration directory.
 #[derive(Clone, Debug)]
@@ -35,6 +35,24 @@ impl ServiceFiles {
         let path = self.path(name)?;
         exists(&path)?;
         config::load_one_as(self.dialect, &self.dir, name).map_err(|all| problems(&all))
+    }
+
+    /// What every service's file says, with the order that their roles imply; every problem when
+    /// one is not sound.
+    pub(super) fn read_all(&self) -> Result<Files, Vec<String>> {
+        let loaded = config::load_dir_as(self.dialect, &self.dir);
+        let texts = |errors: bool| {
+            let problems = loaded.problems.iter();
+            let wanted = problems.filter(move |problem| problem.is_error() == errors);
+            wanted.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        if loaded.has_errors() {
+            return Err(texts(true));
+        }
+        let warnings = texts(false);
+        let mut specs: Vec<Spec> = loaded.services.into_iter().map(|(spec, _)| spec).collect();
+        imply_order(&mut specs);
+        Ok(Files { specs, warnings })
     }
 
     /// What the service's file holds, as JSON.

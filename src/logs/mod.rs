@@ -3,7 +3,8 @@
 //! ```text
 //!   service ──pipe──► pipes (one reader task, one buffer) ──► split ──► store ─┬─► ring (per source)
 //!                                                                              ├─► follow ──► readers
-//!                                                                              └─► sink ──► stdout
+//!                                                                              ├─► sink ──► stdout
+//!                                                                              └─► outlet ──► file, journal, syslog
 //!   tracing events ──► trace ───────────────────────────────────────────────────► sink ──► stderr
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod follow;
 mod kernel;
+mod outlet;
 mod pipes;
 mod ring;
 mod sink;
@@ -23,9 +25,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use follow::{Batch, FOLLOW_BYTES, Follow};
 pub use kernel::copy_to_kernel;
+pub use outlet::{Format, OUTLET_BYTES, Outlet, Rotated, Target};
 pub use pipes::{Closed, Output, WriteEnds};
 pub use ring::HEADER;
 pub use sink::{QUEUE_BYTES, Sink};
@@ -33,6 +37,7 @@ pub use split::LINE_MAX;
 pub use trace::{Trace, UnknownLevel, install, level};
 
 use follow::Follower;
+use outlet::{Writer, Written};
 use pipes::Pipes;
 use ring::{Head, Ring};
 
@@ -91,8 +96,25 @@ pub enum Command {
     Main,
     /// Its readiness test: source `NAME/test`.
     Test,
+    /// Its health check: source `NAME/health`.
+    Health,
     /// Its stop command: source `NAME/stop`.
     Stop,
+}
+
+/// How one run of one command is captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Capture<'a> {
+    /// Whose command it is.
+    pub service: &'a str,
+    /// Which of its commands.
+    pub command: Command,
+    /// Where its output goes.
+    pub mode: Mode,
+    /// Where else.
+    pub outlet: Option<&'a Outlet>,
+    /// The number of the start; 0: none.
+    pub generation: u64,
 }
 
 /// On which sides a piece of a line longer than [`LINE_MAX`] was cut; neither for a whole line.
@@ -112,12 +134,12 @@ const START: &str = "------------ [start] ------------";
 /// A line, as it was kept. Displays as zinit's `[+] NAME: text`, invalid UTF-8 replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Who said it: a service's name, or `NAME/test`, `NAME/stop`.
+    /// Who said it: a service's name, or `NAME/test`, `NAME/health`, `NAME/stop`.
     pub source: Arc<str>,
     /// Where it said it.
     pub stream: Stream,
-    /// When it was read: milliseconds since the epoch, by the wall clock.
-    pub wall_ms: u64,
+    /// When it was read: microseconds since the epoch, by the wall clock.
+    pub wall_us: u64,
     /// Counts all lines of all sources, in the order they were read.
     pub seq: u64,
     /// Whether it is a piece of a longer line.
@@ -208,13 +230,32 @@ impl Logs {
         command: Command,
         mode: Mode,
     ) -> Result<(WriteEnds, Output), CaptureError> {
-        pipes::open(&self.pipes, &source_name(service, command), command, mode).map_err(|failed| {
-            CaptureError {
-                doing: failed.doing,
-                service: service.into(),
-                source: failed.source,
-            }
+        self.capture(Capture {
+            service,
+            command,
+            mode,
+            outlet: None,
+            generation: 0,
         })
+    }
+
+    /// The same, with all there is to say of it.
+    ///
+    /// # Errors
+    /// As those of [`Logs::output`]. A destination that cannot be written to is none: that is
+    /// logged, and what is lost is counted.
+    pub fn capture(&self, capture: Capture<'_>) -> Result<(WriteEnds, Output), CaptureError> {
+        pipes::open(&self.pipes, &capture).map_err(|failed| CaptureError {
+            doing: failed.doing,
+            service: capture.service.into(),
+            source: failed.source,
+        })
+    }
+
+    /// Waits until files, journal and syslog have what was written so far, at most for `bound`.
+    /// Blocks.
+    pub fn flush(&self, bound: Duration) {
+        self.pipes.flush(bound);
     }
 
     /// The last `last` lines of one source (exactly this name), or of all together, in the order
@@ -278,6 +319,7 @@ fn source_name(service: &str, command: Command) -> Arc<str> {
     match command {
         Command::Main => service.into(),
         Command::Test => format!("{service}/test").into(),
+        Command::Health => format!("{service}/health").into(),
         Command::Stop => format!("{service}/stop").into(),
     }
 }
@@ -298,7 +340,11 @@ struct Origin<'a> {
     source: &'a Arc<str>,
     stream: Stream,
     mode: Mode,
-    wall_ms: u64,
+    wall_us: u64,
+    /// The start it comes from, and its main process; 0: not known.
+    generation: u64,
+    pid: u32,
+    to: Option<&'a Writer>,
 }
 
 impl Store {
@@ -316,11 +362,12 @@ impl Store {
         if origin.mode == Mode::None {
             return;
         }
+        self.write(origin, text, cut);
         let head = Head {
             stream: origin.stream,
             cut,
             seq: self.next_seq,
-            wall_ms: origin.wall_ms,
+            wall_us: origin.wall_us,
         };
         self.next_seq += 1;
         if !self.rings.contains_key(origin.source) {
@@ -350,6 +397,21 @@ impl Store {
         }
     }
 
+    /// Without what is only ours: where a start begins, its generation says there.
+    fn write(&self, origin: Origin<'_>, text: &[u8], cut: Cut) {
+        if let Some(writer) = origin.to {
+            writer.line(&Written {
+                source: origin.source,
+                generation: origin.generation,
+                pid: origin.pid,
+                stream: origin.stream,
+                wall_us: origin.wall_us,
+                cut,
+                text,
+            });
+        }
+    }
+
     fn tell_followers(&mut self, origin: Origin<'_>, head: Head, text: &[u8]) {
         self.followers.retain(Follower::is_read);
         let mut made = None;
@@ -359,7 +421,7 @@ impl Store {
                     Arc::new(Line {
                         source: Arc::clone(origin.source),
                         stream: head.stream,
-                        wall_ms: head.wall_ms,
+                        wall_us: head.wall_us,
                         seq: head.seq,
                         cut: head.cut,
                         text: text.to_vec(),
@@ -393,7 +455,7 @@ impl Store {
                     .map(move |(head, text)| Line {
                         source: Arc::clone(name),
                         stream: head.stream,
-                        wall_ms: head.wall_ms,
+                        wall_us: head.wall_us,
                         seq: head.seq,
                         cut: head.cut,
                         text: ring.text(text),

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -22,7 +25,8 @@ use tokio::task::AbortHandle;
 use super::split::Splitter;
 use crate::sys::readiness;
 
-use super::{Command, Cut, Mode, Origin, START, Store, Stream};
+use super::outlet::{Outlet, Writer, Writers};
+use super::{Capture, Command, Cut, Mode, Origin, START, Store, Stream};
 
 /// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
 const TURN_BYTES: usize = 64 * 1024;
@@ -48,6 +52,7 @@ pub struct WriteEnds {
 pub struct Output {
     pipes: Arc<Pipes>,
     keys: Vec<u64>,
+    pid: Arc<AtomicU32>,
 }
 
 /// What closing an [`Output`] found.
@@ -68,6 +73,11 @@ impl Output {
     /// the verdict on the generation.
     pub fn close(mut self) -> Closed {
         self.end()
+    }
+
+    /// Where to say which process it is that writes, before it writes anything.
+    pub fn pid(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.pid)
     }
 
     fn end(&mut self) -> Closed {
@@ -116,6 +126,11 @@ struct State {
     /// One for all pipes, from the first read on.
     buffer: Vec<u8>,
     reader: Option<Reader>,
+    writers: Writers,
+    /// Readable when a destination has room again that somebody waits for.
+    room: Option<Arc<EventFd>>,
+    /// Pipes that are not read until their destination has room.
+    paused: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -146,7 +161,13 @@ struct Pipe {
     stream: Stream,
     mode: Mode,
     splitter: Splitter,
+    generation: u64,
+    pid: Arc<AtomicU32>,
+    to: Option<Arc<Writer>>,
 }
+
+/// Of no pipe: the descriptor that says that there is room again.
+const ROOM: u64 = u64::MAX;
 
 impl Pipes {
     pub(super) fn new(store: Store) -> Self {
@@ -157,12 +178,21 @@ impl Pipes {
                 next_key: 0,
                 buffer: Vec::new(),
                 reader: None,
+                writers: Writers::default(),
+                room: None,
+                paused: Vec::new(),
             })),
         }
     }
 
     pub(super) fn with_store<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
         act(&mut lock(&self.state).store)
+    }
+
+    pub(super) fn flush(&self, bound: Duration) {
+        // Not under the lock: those who write meanwhile would wait for a disk.
+        let writers = lock(&self.state).writers.all();
+        writers.flush(bound);
     }
 }
 
@@ -178,16 +208,23 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens the capture of one run of `source`.
+/// Opens the capture of one run of a command.
 pub(super) fn open(
     pipes: &Arc<Pipes>,
-    source: &Arc<str>,
-    command: Command,
-    mode: Mode,
+    capture: &Capture<'_>,
 ) -> Result<(WriteEnds, Output), Failed> {
+    let Capture {
+        command,
+        mode,
+        generation,
+        ..
+    } = *capture;
+    let source = &super::source_name(capture.service, command);
+    let pid = Arc::new(AtomicU32::new(0));
     let mut output = Output {
         pipes: Arc::clone(pipes),
         keys: Vec::new(),
+        pid: Arc::clone(&pid),
     };
     if mode == Mode::None {
         let stdout = File::from(null().map_err(failed("open /dev/null"))?);
@@ -205,6 +242,10 @@ pub(super) fn open(
     // Declared after `output`, which takes the lock when it is dropped.
     let mut state = lock(&pipes.state);
     let watch = state.watch(&pipes.state)?;
+    let to = match capture.outlet {
+        Some(outlet) => Some(state.writer(&watch, outlet)?),
+        None => None,
+    };
     for (end, stream) in [(from_stdout, Stream::Stdout), (from_stderr, Stream::Stderr)] {
         let pipe = Pipe {
             end,
@@ -212,6 +253,9 @@ pub(super) fn open(
             stream,
             mode,
             splitter: Splitter::default(),
+            generation,
+            pid: Arc::clone(&pid),
+            to: to.clone(),
         };
         output.keys.push(state.add(&watch, pipe)?);
     }
@@ -220,7 +264,10 @@ pub(super) fn open(
             source,
             stream: Stream::Stderr,
             mode,
-            wall_ms: wall_ms(),
+            wall_us: wall_us(),
+            generation,
+            pid: 0,
+            to: None,
         };
         state.store.add(origin, START.as_bytes(), Cut::default());
     }
@@ -239,11 +286,11 @@ fn pipe() -> Result<(PipeReader, OwnedFd), Failed> {
     Ok((ours, theirs.into()))
 }
 
-/// The wall clock, in milliseconds since the epoch; 0 when it stands before that.
-fn wall_ms() -> u64 {
+/// The wall clock, in microseconds since the epoch; 0 when it stands before that.
+fn wall_us() -> u64 {
     clock_gettime(ClockId::CLOCK_REALTIME)
         .ok()
-        .and_then(|now| u64::try_from(std::time::Duration::from(now).as_millis()).ok())
+        .and_then(|now| u64::try_from(Duration::from(now).as_micros()).ok())
         .unwrap_or(0)
 }
 
@@ -270,6 +317,24 @@ impl State {
         Ok(watch)
     }
 
+    fn writer(&mut self, watch: &Watch, outlet: &Outlet) -> Result<Arc<Writer>, Failed> {
+        let room = match &self.room {
+            Some(room) => Arc::clone(room),
+            None => {
+                let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+                let room = EventFd::from_value_and_flags(0, flags)
+                    .map_err(failed("make an event descriptor"))?;
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, ROOM);
+                watch
+                    .0
+                    .add(&room, event)
+                    .map_err(failed("watch an event descriptor"))?;
+                Arc::clone(self.room.insert(Arc::new(room)))
+            }
+        };
+        Ok(self.writers.get(outlet, &room))
+    }
+
     fn add(&mut self, watch: &Watch, pipe: Pipe) -> Result<u64, Failed> {
         let key = self.next_key;
         watch
@@ -283,6 +348,10 @@ impl State {
 
     /// One read of one pipe; how many bytes came.
     fn read(&mut self, key: u64) -> usize {
+        if key == ROOM {
+            self.resume();
+            return 0;
+        }
         let Some(pipe) = self.open.get_mut(&key) else {
             return 0;
         };
@@ -290,11 +359,43 @@ impl State {
             self.buffer = vec![0; TURN_BYTES];
         }
         match pipe.read(&mut self.buffer, &mut self.store) {
-            Took::Bytes(bytes) => bytes,
+            Took::Bytes(bytes) => {
+                if pipe.to.as_ref().is_some_and(|to| to.block && to.is_full()) {
+                    self.pause(key);
+                }
+                bytes
+            }
             Took::Nothing => 0,
             Took::End => {
                 self.drop_pipe(key);
                 0
+            }
+        }
+    }
+
+    /// The pipe fills up, and whoever writes into it waits, until its destination has room.
+    fn pause(&mut self, key: u64) {
+        if let (Some(pipe), Some(reader)) = (self.open.get(&key), &self.reader)
+            && reader.watch.0.delete(&pipe.end).is_ok()
+        {
+            self.paused.push(key);
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(room) = &self.room {
+            // That nobody had written is as good.
+            let _ = room.read();
+        }
+        let Some(reader) = &self.reader else { return };
+        for key in std::mem::take(&mut self.paused) {
+            let Some(pipe) = self.open.get(&key) else {
+                continue;
+            };
+            let full = pipe.to.as_ref().is_some_and(|to| to.is_full());
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+            if full || reader.watch.0.add(&pipe.end, event).is_err() {
+                self.paused.push(key);
             }
         }
     }
@@ -342,13 +443,19 @@ impl Pipe {
                     stream,
                     mode,
                     splitter,
+                    generation,
+                    pid,
+                    to,
                     ..
                 } = self;
                 let origin = Origin {
                     source,
                     stream: *stream,
                     mode: *mode,
-                    wall_ms: wall_ms(),
+                    wall_us: wall_us(),
+                    generation: *generation,
+                    pid: pid.load(Ordering::Relaxed),
+                    to: to.as_deref(),
                 };
                 let chunk = buffer.get(..bytes).unwrap_or_default();
                 splitter.feed(chunk, |text, cut| store.add(origin, text, cut));
@@ -372,7 +479,10 @@ impl Pipe {
             source: &self.source,
             stream: self.stream,
             mode: self.mode,
-            wall_ms: wall_ms(),
+            wall_us: wall_us(),
+            generation: self.generation,
+            pid: self.pid.load(Ordering::Relaxed),
+            to: self.to.as_deref(),
         };
         self.splitter
             .finish(|text, cut| store.add(origin, text, cut));

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::split::LINE_MAX;
 use super::{Cut, Limits, Stream};
 
-/// Bytes a line takes besides its text: length, flags, sequence number, wall time.
+/// Bytes a line takes besides its text: length, flags, sequence number, wall time (µs).
 pub const HEADER: usize = 19;
 
 const FLAG_STDERR: u8 = 1;
@@ -25,7 +25,7 @@ pub(super) struct Head {
     pub(super) stream: Stream,
     pub(super) cut: Cut,
     pub(super) seq: u64,
-    pub(super) wall_ms: u64,
+    pub(super) wall_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ fn encode(head: Head, length: usize) -> [u8; HEADER] {
     let mut raw = [0; HEADER];
     raw[..3].copy_from_slice(&[len0, len1, flags]);
     raw[3..11].copy_from_slice(&head.seq.to_le_bytes());
-    raw[11..].copy_from_slice(&head.wall_ms.to_le_bytes());
+    raw[11..].copy_from_slice(&head.wall_us.to_le_bytes());
     raw
 }
 
@@ -169,7 +169,7 @@ fn decode(raw: [u8; HEADER]) -> (Head, usize) {
             after: flags & FLAG_AFTER != 0,
         },
         seq: word(3),
-        wall_ms: word(11),
+        wall_us: word(11),
     };
     (head, usize::from(u16::from_le_bytes([raw[0], raw[1]])))
 }
@@ -190,7 +190,7 @@ mod tests {
                 after: seq.is_multiple_of(5),
             },
             seq,
-            wall_ms: u64::MAX - seq,
+            wall_us: u64::MAX - seq,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Receipts by service: a bounded history that outlives the supervisor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use super::file::{self, Expect};
@@ -113,6 +113,30 @@ impl StateDir {
     fn receipts_path(&self, service: &str) -> PathBuf {
         self.path.join("receipts").join(service)
     }
+}
+
+/// The last receipt of each service in the state directory `dir`, whether or not a supervisor
+/// uses it; none when there is no such directory.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn last_receipts(dir: &Path) -> Result<Vec<String>, StateError> {
+    let dir = dir.join("receipts");
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StateError::io("read", &dir)(error)),
+    };
+    let mut lines = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(StateError::io("read", &dir))?.path();
+        if let Some(bytes) = file::read(&path)?
+            && let Some(line) = whole_lines(&bytes).next_back()
+        {
+            lines.push(String::from_utf8_lossy(line).into_owned());
+        }
+    }
+    Ok(lines)
 }
 
 fn whole_lines(bytes: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

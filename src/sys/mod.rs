@@ -9,8 +9,8 @@
 //!  start          spawn (child, exec)    prove it    scan, procfs, inspect, holdings
 //!  a job          terminal, signalfd     outlive us  guard, note
 //!  limit it       limits
-//!  learn of it    reap, notify, clock    the rest    socket, rlimit, power, usage,
-//!                                                     namespace
+//!  learn of it    reap, notify, clock,   the rest    socket, rlimit, power, usage,
+//!                 sd_notify, directory                          namespace
 //! ```
 
 pub mod accounts;
@@ -18,6 +18,7 @@ pub mod await_signal;
 pub mod cgroup;
 pub mod clock;
 pub mod crash;
+pub mod directory;
 pub mod early;
 pub mod end;
 mod error;
@@ -40,6 +41,7 @@ pub mod readiness;
 pub mod reap;
 pub mod rlimit;
 pub mod scan;
+pub mod sd_notify;
 pub mod selftest;
 pub mod shell;
 pub mod signal;

@@ -39,7 +39,9 @@ use nix::unistd::{pipe2, write};
 
 pub use outcome::{ExecOutcome, Stage, read_exec_outcome};
 pub use pid_namespace::{Forward, REPORT, Report, World};
-pub use prepare::{Attributes, Job, Prepared, RunAs, SpawnMethod, Spec, Stdio};
+pub use prepare::{
+    ALSO_HIGHEST, ALSO_MOST, Attributes, Job, Prepared, RunAs, SpawnMethod, Spec, Stdio,
+};
 
 use super::SysError;
 use super::pidfd::PidFd;
@@ -232,6 +234,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
     let mut shell_argv = vec![SHELL.as_ptr(), std::ptr::null()];
     shell_argv.extend(argv.iter().skip(1));
     let limits: Vec<(u32, libc::rlimit)> = prepared.limits().collect();
+    let arranged = prepared.stdio.arranged();
     let attributes = &prepared.attributes;
     let writes_itself = prepared.method != SpawnMethod::Clone3Into;
     let plan = child::Plan {
@@ -240,10 +243,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         shell_argv: shell_argv.as_mut_ptr(),
         env: env.as_ptr(),
         dir: prepared.dir.as_ptr(),
-        stdio: match &prepared.stdio {
-            Stdio::Only(three) => Some(three.each_ref().map(AsRawFd::as_raw_fd)),
-            Stdio::Inherited => None,
-        },
+        descriptors: arranged.as_ref().map(|all| (all.as_ptr(), all.len())),
         exec_pipe: pipes.exec_write.as_raw_fd(),
         go_pipe: pipes.go.read.as_raw_fd(),
         cgroup_procs: prepared

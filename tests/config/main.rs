@@ -10,6 +10,7 @@ mod content;
 mod directory;
 mod fuzz;
 mod keys;
+mod operate;
 mod problems;
 mod zinit;
 

@@ -2,7 +2,7 @@
 
 use crate::core::{
     AuxKind, Effect, Event, Exit, Fence, Foreigner, GenId, KillReport, OpId, Reach, ScanQuality,
-    ScanReport, Signal, Survivor, SweepReport, To,
+    ScanReport, Signal, Survivor, SweepReport, Test, To, Told,
 };
 use crate::kernel::{Cgroup, Gen, KILLED, MS, Mortality, Place, described};
 use crate::world::{Channel, Deed, What, World, failed};
@@ -153,6 +153,7 @@ impl World {
                 self.deeds(daemon);
             }
         }
+        self.speak(r#gen);
         if self.dice.chance(faults.main_escapes) {
             self.later(main, Deed::Escape);
         }
@@ -165,6 +166,52 @@ impl World {
         }
         self.deeds(main);
         self.changed(r#gen);
+    }
+
+    /// What it will say of itself.
+    fn speak(&mut self, r#gen: GenId) {
+        let Some(found) = self.kernel.gens.get(&r#gen) else {
+            return;
+        };
+        let never = found.test_never_passes && !self.healed;
+        let told = |test: &Test| test.check.is_told();
+        let told = found.spec.test.as_ref().is_some_and(told);
+        let watchdog = found.spec.watchdog;
+        if told {
+            let ready = What::Deliver(Event::Told {
+                r#gen,
+                told: Told::Ready,
+            });
+            if never {
+                self.hold(ready, None);
+            } else {
+                let delay = self.dice.between(0, 60) * MS;
+                self.after(delay, ready, None);
+            }
+        }
+        if watchdog.is_some() {
+            self.after(0, What::SayAlive(r#gen), None);
+        }
+    }
+
+    /// It says that it is alive, and will again, unless it is mute.
+    pub fn say_alive(&mut self, r#gen: GenId) {
+        let Some(found) = self.kernel.gens.get(&r#gen) else {
+            return;
+        };
+        let Some(watchdog) = found.spec.watchdog.filter(|_| !found.released) else {
+            return;
+        };
+        if self.kernel.of(r#gen).next().is_none() {
+            return;
+        }
+        let mute = self.faults.mute;
+        if !self.dice.chance(mute) {
+            let told = Told::Alive;
+            self.tell(Event::Told { r#gen, told }, None);
+        }
+        let every = u64::try_from(watchdog.as_nanos()).unwrap() / 3;
+        self.after(every, What::SayAlive(r#gen), None);
     }
 
     fn deeds(&mut self, pid: u32) {
@@ -212,7 +259,7 @@ impl World {
             self.deeds(child);
         }
         let (hangs, fails) = match kind {
-            AuxKind::Test => (faults.test_hangs, faults.test_fails),
+            AuxKind::Test | AuxKind::Health => (faults.test_hangs, faults.test_fails),
             AuxKind::Stop => (faults.stop_command_hangs, faults.stop_command_fails),
         };
         if self.dice.chance(hangs) {

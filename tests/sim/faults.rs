@@ -25,6 +25,8 @@ pub struct Faults {
     pub relays: u32,
     pub returns: u32,
     pub main_escapes: u32,
+    /// It does not say that it is alive.
+    pub mute: u32,
     // Auxiliary commands.
     pub test_fails: u32,
     pub test_hangs: u32,
@@ -115,6 +117,7 @@ impl Faults {
             relays: rate(400),
             returns: rate(400),
             main_escapes: rate(120),
+            mute: rate(200),
             test_fails: rate(400),
             test_hangs: rate(120),
             test_cannot_run: rate(120),

@@ -42,6 +42,15 @@ impl Observer {
                 kind: AuxKind::Stop,
                 ..
             } => self.check_stopping(*r#gen)?,
+            Effect::RunAux { r#gen, .. } => {
+                let stopping = self
+                    .gens
+                    .get(r#gen)
+                    .is_some_and(|seen| seen.stopping.is_some());
+                hold(!stopping, || {
+                    format!("g{} is looked at while it stops", r#gen.0)
+                })?;
+            }
             Effect::Kill { r#gen, .. } => {
                 self.check_stopping(*r#gen)?;
                 self.check_kill(now, *r#gen)?;
@@ -559,10 +568,12 @@ impl Observer {
             };
             let state = core.state(id);
             let fits = match timer {
-                Timer::StartTimeout(_)
-                | Timer::TestTimeout(_)
-                | Timer::TestPause(_)
-                | Timer::TestClear(_) => state == Some("starting"),
+                Timer::StartTimeout(_) => state == Some("starting"),
+                Timer::TestTimeout(_) | Timer::TestPause(_) | Timer::TestClear(_) => {
+                    let looked_at = core.spec(id).is_some_and(|spec| spec.health.is_some());
+                    state == Some("starting") || (state == Some("up") && looked_at)
+                }
+                Timer::Watchdog(_) => state == Some("up"),
                 Timer::Backoff(_) => state == Some("backoff"),
                 Timer::Rung(_) | Timer::Retry(_) | Timer::Proof(_) => {
                     matches!(state, Some("stopping" | "lingering"))
@@ -641,7 +652,11 @@ impl Observer {
         hold(self.open.is_empty(), || {
             format!("still without a reply: {:?}", self.open)
         })?;
-        hold(core.poll_timeout().is_none(), || {
+        let watched = |timer: &Timer| {
+            let spec = timer.service().and_then(|id| core.spec(id));
+            spec.is_some_and(|spec| spec.health.is_some() || spec.watchdog.is_some())
+        };
+        hold(core.timers().all(|(timer, _)| watched(&timer)), || {
             let timers: Vec<_> = core.timers().collect();
             format!("an idle supervisor wakes: {timers:?}")
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::core::{
     AuxKind, Cause, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request,
-    RequestId, ServiceId, Spec, Supervisor, Verdict,
+    RequestId, ServiceId, Spec, Supervisor, Told, Verdict,
 };
 use crate::orders::{closure, gen_of, leftovers_above, stop_orders};
 use crate::scenario::Scenario;
@@ -309,7 +309,10 @@ impl Observer {
                     lingering.for_each(|seen| seen.accepted = true);
                 }
             }
-            Request::Restart { .. } | Request::Load { .. } | Request::Forget { .. } => {}
+            Request::Restart { .. }
+            | Request::Load { .. }
+            | Request::Amend { .. }
+            | Request::Forget { .. } => {}
         }
     }
 
@@ -347,6 +350,11 @@ impl Observer {
             Event::Cgroup { main, .. } => seen.last_main_reading = Some(*main),
             Event::AuxExited { aux, exit, .. } => {
                 seen.passed |= seen.tests.contains(aux) && exit.success();
+            }
+            Event::Told { told, .. } => {
+                let test = seen.spec.test.as_ref();
+                let waited = test.is_some_and(|test| test.check.is_told());
+                seen.passed |= waited && *told == Told::Ready;
             }
             Event::Killed { op, report, .. } => {
                 seen.killed.extend(report.killed.iter().map(|p| p.pid));
@@ -399,6 +407,9 @@ impl Observer {
                                 self.situations.insert("a test fails and is run again");
                             }
                             seen.tests.insert(*aux);
+                        }
+                        AuxKind::Health => {
+                            self.situations.insert("health is looked at");
                         }
                         AuxKind::Stop => {
                             self.situations.insert("a stop command is run");

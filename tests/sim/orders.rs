@@ -89,6 +89,7 @@ pub fn gen_of(event: &Event) -> Option<GenId> {
         | Event::AuxFailed { r#gen, .. }
         | Event::AuxEnded { r#gen, .. }
         | Event::SignalFailed { r#gen, .. }
+        | Event::Told { r#gen, .. }
         | Event::Killed { r#gen, .. }
         | Event::Scanned { r#gen, .. }
         | Event::Fenced { r#gen, .. }

@@ -198,6 +198,7 @@ impl Run {
             }
             What::Process { pid, deed } => self.world.act(pid, deed),
             What::Exec(r#gen) => self.world.exec(r#gen),
+            What::SayAlive(r#gen) => self.world.say_alive(r#gen),
             What::Hint(r#gen) => {
                 let kernel = &mut self.world.kernel;
                 let Some(found) = kernel.gens.get_mut(&r#gen) else {

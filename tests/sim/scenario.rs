@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::core::{
-    Check, Containment, EndAction, GenId, Guarantee, Leftover, Reach, Request, RestartPolicy,
-    RestartWhen, Role, ScanQuality, Settings, ShutdownKind, Spec, Test, imply_order,
+    Check, Containment, EndAction, GenId, Guarantee, Health, Leftover, Reach, Request,
+    RestartPolicy, RestartWhen, Role, ScanQuality, Settings, ShutdownKind, Spec, Test, imply_order,
 };
 use crate::dice::Dice;
 use crate::faults::Faults;
@@ -193,7 +193,20 @@ fn draw_spec(dice: &mut Dice, n: usize, count: usize) -> Spec {
         test.timeout = ms(dice.pick(&[100, 1_000, 10_000]));
         test.retries = dice.pick(&[None, None, Some(0), Some(3)]);
         test.interval = dice.pick(&[None, None, Some(ms(10))]);
+        if dice.chance(250) {
+            test = Test::new(Check::Notify);
+        }
         spec.test = Some(test);
+    }
+    if dice.chance(150) {
+        let mut health = Health::new(Check::Exec(vec!["health".into()]));
+        health.test.interval = Some(ms(dice.pick(&[2_000, 10_000, 60_000])));
+        health.test.timeout = ms(dice.pick(&[1_000, 10_000]));
+        health.failures = dice.pick(&[1, 3]);
+        spec.health = Some(health);
+    }
+    if dice.chance(60) {
+        spec.watchdog = Some(ms(dice.pick(&[6_000, 30_000])));
     }
     if dice.chance(150) {
         spec.stop_command = Some(vec!["stop".into()]);

@@ -25,6 +25,7 @@ pub const EXPECTED: &[&str] = &[
     "a pass is inconclusive",
     "a request comes after a shutdown began",
     "a request waits in vain",
+    "a service is not healthy",
     "a service is started again",
     "a service is taken in",
     "a service is taken out",
@@ -41,6 +42,7 @@ pub const EXPECTED: &[&str] = &[
     "an escapee lives on after the pass",
     "an operation comes back after the verdict",
     "every grace is cut short",
+    "health is looked at",
     "everything is verified at Finish",
     "somebody is kept",
     "something comes back before the fence",
@@ -138,6 +140,7 @@ impl Observer {
         match receipt.cause {
             Cause::Leftover => drop(self.situations.insert("a leftover is ended")),
             Cause::StartFailed => drop(self.situations.insert("a start fails")),
+            Cause::Unhealthy => drop(self.situations.insert("a service is not healthy")),
             _ => {}
         }
         for step in &receipt.steps {

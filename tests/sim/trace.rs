@@ -82,6 +82,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::RunAux { r#gen, aux, kind } => {
             let kind = match kind {
                 AuxKind::Test => "test",
+                AuxKind::Health => "health check",
                 AuxKind::Stop => "stop command",
             };
             format!("► run {kind} g{} aux{}", r#gen.0, aux.0)

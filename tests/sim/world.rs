@@ -21,6 +21,8 @@ pub enum What {
     Process { pid: u32, deed: Deed },
     /// The program starts to run.
     Exec(GenId),
+    /// It says that it is alive.
+    SayAlive(GenId),
     /// cgroup.events is read and the core is told.
     Hint(GenId),
     /// An old reading comes late.

@@ -1,13 +1,26 @@
 //! Words of the command line to checked values; what is wrong with one says what to write.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config;
+use crate::sys::clock;
 
 /// A length of time.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).ok_or_else(|| {
         "write whole seconds (`10`) or a number with its unit: `250ms`, `1.5s`, `2m`".into()
+    })
+}
+
+/// So long ago, or a time in UTC.
+pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
+    let now = UNIX_EPOCH + Duration::from_millis(clock::wall_now_ms());
+    if let Some(ago) = config::parse_duration(text) {
+        return Ok(now.checked_sub(ago).unwrap_or(UNIX_EPOCH));
+    }
+    humantime::parse_rfc3339_weak(text).map_err(|_| {
+        "write how long ago (`5m`), or a time in UTC: `2026-11-23 05:00:00`, `2026-11-23T05:00:00Z`"
+            .into()
     })
 }
 

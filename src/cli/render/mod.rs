@@ -2,6 +2,7 @@
 
 mod plan;
 mod receipt;
+mod reload;
 mod service;
 mod tree;
 mod usage;
@@ -15,6 +16,7 @@ use crate::config;
 
 pub(super) use plan::plan;
 pub(super) use receipt::{receipt, stopped, survivors};
+pub(super) use reload::reload;
 pub(super) use service::{info, list, shut_down, status, statuses, stopping, waiting};
 pub(super) use tree::tree;
 pub(super) use usage::stats;

@@ -189,6 +189,9 @@ pub(in crate::cli) fn receipt(receipt: &Receipt, style: Style) -> String {
             .into_owned(),
     );
     row("cause", clean(&receipt.cause).into_owned());
+    if let Some(memory) = out_of_memory(receipt.oom_kills) {
+        row("memory", memory);
+    }
     row(
         "budget",
         receipt.budget.as_ref().map(budget).unwrap_or_default(),

@@ -5,6 +5,7 @@
 
 use libc::{c_char, c_int, c_long, c_void};
 
+use super::ALSO_MOST;
 use super::outcome::{KIND_EXECUTING, KIND_FAILED, KIND_PLACED, Stage, WORD};
 use super::pid_namespace;
 
@@ -20,7 +21,8 @@ pub(super) struct Plan {
     pub(super) env: *const *const c_char,
     pub(super) dir: *const c_char,
     /// `None`: what is open stays open.
-    pub(super) stdio: Option<[c_int; 3]>,
+    /// Otherwise pairs of a descriptor here and its number there, and how many.
+    pub(super) descriptors: Option<(*const (c_int, c_int), usize)>,
     pub(super) exec_pipe: c_int,
     pub(super) go_pipe: c_int,
     /// cgroup.procs of the cgroup to move into, where the clone did not.
@@ -60,10 +62,8 @@ struct Pipes {
     go: c_int,
 }
 
-/// Where the two pipes are once standard descriptors are in place.
-const EXEC_PIPE: c_int = 3;
-const GO_PIPE: c_int = 4;
-const FIRST_CLOSED: c_int = 5;
+/// The standard descriptors, the others that may be given, and the two pipes.
+const DESCRIPTORS_MOST: usize = 3 + ALSO_MOST + 2;
 
 /// Signal numbers run to 64 on every architecture but MIPS.
 const LAST_SIGNAL: c_int = 64;
@@ -149,54 +149,66 @@ unsafe fn place(plan: &Plan) {
     }
 }
 
-/// Standard descriptors to 0, 1 and 2, the pipes to 3 and 4 (close-on-exec), and nothing else:
-/// closed now and not at the exec, so that a child that hangs in its exec, or is frozen before
+/// Each descriptor to its number, the pipes behind them (close-on-exec), and nothing else: closed now and not at the exec, so that a child that hangs in its exec, or is frozen before
 /// it, holds no socket, pipe or cgroup of ours.
 unsafe fn arrange_descriptors(plan: &Plan) -> Pipes {
     let stage = Stage::Descriptors;
-    let Some(stdio) = plan.stdio else {
+    let Some((given, count)) = plan.descriptors else {
         // Ours are close-on-exec, the pipes included.
         return Pipes {
             exec: plan.exec_pipe,
             go: plan.go_pipe,
         };
     };
-    // SAFETY: raw system calls on descriptor numbers; what is closed is only this process's.
+    // SAFETY: raw system calls on descriptor numbers; what is closed is only this process's. The
+    // parent prepared `count` pairs, which `Stdio::check` has bounded.
     unsafe {
-        let mut exec_pipe = plan.exec_pipe;
-        let wanted = [stdio[0], stdio[1], stdio[2], exec_pipe, plan.go_pipe];
+        let mut moves = [(0, 0); DESCRIPTORS_MOST];
+        let mut last = 2;
+        for n in 0..count {
+            moves[n] = *given.add(n);
+            last = last.max(moves[n].1);
+        }
+        let pipes = Pipes {
+            exec: last + 1,
+            go: last + 2,
+        };
+        moves[count] = (plan.exec_pipe, pipes.exec);
+        moves[count + 1] = (plan.go_pipe, pipes.go);
+        let moves = &mut moves[..count + 2];
+        let first_closed = pipes.go + 1;
         // First above all targets, lest one overwrites another's source.
-        let mut high = [0; 5];
-        for (to, from) in high.iter_mut().zip(wanted) {
-            *to = libc::fcntl(from, libc::F_DUPFD_CLOEXEC, 2 * FIRST_CLOSED);
-            if *to < 0 {
+        let mut exec_pipe = plan.exec_pipe;
+        for (from, to) in &mut *moves {
+            *from = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, first_closed);
+            if *from < 0 {
+                fail(exec_pipe, stage, errno());
+            }
+            if *to == pipes.exec {
+                exec_pipe = *from;
+            }
+        }
+        for (from, to) in &*moves {
+            let flags = if *to < pipes.exec { 0 } else { libc::O_CLOEXEC };
+            if libc::dup3(*from, *to, flags) < 0 {
                 fail(exec_pipe, stage, errno());
             }
         }
-        exec_pipe = high[3];
-        for (target, from) in (0..).zip(high) {
-            let flags = if target < EXEC_PIPE {
-                0
-            } else {
-                libc::O_CLOEXEC
-            };
-            if libc::dup3(from, target, flags) < 0 {
-                fail(exec_pipe, stage, errno());
+        for between in 3..pipes.exec {
+            if !moves.iter().any(|(_, to)| *to == between) {
+                libc::close(between);
             }
         }
-        let last = libc::c_uint::MAX as c_long;
-        if libc::syscall(libc::SYS_close_range, c_long::from(FIRST_CLOSED), last, 0) < 0 {
-            close_one_by_one();
+        let end = libc::c_uint::MAX as c_long;
+        if libc::syscall(libc::SYS_close_range, c_long::from(first_closed), end, 0) < 0 {
+            close_one_by_one(first_closed);
         }
-    }
-    Pipes {
-        exec: EXEC_PIPE,
-        go: GO_PIPE,
+        pipes
     }
 }
 
 /// Before Linux 5.9. No descriptor can be above the soft limit (it is only ever raised).
-unsafe fn close_one_by_one() {
+unsafe fn close_one_by_one(first: c_int) {
     // SAFETY: raw system calls; `limit` is valid for writes.
     unsafe {
         let mut limit = libc::rlimit {
@@ -209,7 +221,7 @@ unsafe fn close_one_by_one() {
         } else {
             1 << 16
         };
-        for fd in FIRST_CLOSED..end {
+        for fd in first..end {
             libc::close(fd);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -76,9 +76,55 @@ pub struct Spec {
 pub enum Stdio {
     /// These as its standard input, output and error, and nothing else.
     Only([OwnedFd; 3]),
+    /// And these at the numbers beside them: from 3, none twice, at most [`ALSO_MOST`].
+    Also([OwnedFd; 3], Vec<(OwnedFd, u32)>),
     /// All of ours that are not close-on-exec, as they are.
     Inherited,
 }
+
+impl Stdio {
+    fn three(&self) -> Option<&[OwnedFd; 3]> {
+        match self {
+            Stdio::Only(three) | Stdio::Also(three, _) => Some(three),
+            Stdio::Inherited => None,
+        }
+    }
+
+    /// The descriptors that the child arranges: the standard ones, then the others, each with
+    /// its number there.
+    pub(super) fn arranged(&self) -> Option<Vec<(RawFd, RawFd)>> {
+        let three = (0..).zip(self.three()?);
+        let mut all: Vec<(RawFd, RawFd)> = three.map(|(to, fd)| (fd.as_raw_fd(), to)).collect();
+        if let Stdio::Also(_, also) = self {
+            all.extend(
+                also.iter()
+                    .map(|(fd, to)| (fd.as_raw_fd(), to.cast_signed())),
+            );
+        }
+        Some(all)
+    }
+
+    fn check(&self) -> Result<(), SysError> {
+        let Stdio::Also(_, also) = self else {
+            return Ok(());
+        };
+        let mut numbers: Vec<u32> = also.iter().map(|(_, number)| *number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let fits = |number: &u32| (3..=ALSO_HIGHEST).contains(number);
+        if numbers.len() == also.len() && also.len() <= ALSO_MOST && numbers.iter().all(fits) {
+            return Ok(());
+        }
+        let why =
+            format!("there may be {ALSO_MOST} of them, from 3 to {ALSO_HIGHEST}, and none twice");
+        Err(SysError::because("give descriptors to", "a process", why))
+    }
+}
+
+/// So many descriptors beside the standard ones may be given to a process.
+pub const ALSO_MOST: usize = 32;
+/// The highest number that one of them may have.
+pub const ALSO_HIGHEST: u32 = 255;
 
 /// A process as a shell starts one: in a process group of its own within our session.
 #[derive(Debug)]
@@ -164,7 +210,8 @@ impl Prepared {
             open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(|e| SysError::at("open the cgroup", &path, e))
         };
-        if let (Some(uid), Stdio::Only(three)) = (spec.attributes.run_as.uid, &spec.stdio) {
+        spec.stdio.check()?;
+        if let (Some(uid), Some(three)) = (spec.attributes.run_as.uid, spec.stdio.three()) {
             give_pipes_to(three, uid)?;
         }
         let mut attributes = spec.attributes;
