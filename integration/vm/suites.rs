@@ -24,6 +24,8 @@ const GROUPS: &[&str] = &[
 /// What needs programs that this machine has not, or measures what an emulated processor cannot
 /// keep.
 const NOT_HERE: &[&str] = &[
+    "catalogue::engine::",
+    "catalogue::notify::",
     "catalogue::program::",
     "contract::",
     "habits::",

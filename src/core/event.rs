@@ -245,6 +245,9 @@ pub struct ScanReport {
     pub guarantee: Guarantee,
     /// What went wrong, if anything: the pass proves nothing then.
     pub error: Option<Failed>,
+    /// Whether `error` says no more than that somebody cannot be told: everyone was looked at, and
+    /// `alive` is everyone who is known to be ours.
+    pub doubtful: bool,
 }
 
 /// The fence: rmdir of everything the generation had.

@@ -65,6 +65,9 @@ impl Driver {
         self.mains_starting = self.mains_starting.saturating_sub(1);
         self.start_waiting();
         self.tidy_up();
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.born = true;
+        }
         match result {
             Ok(mut born) => {
                 let pid = born.id.pid;
@@ -96,6 +99,7 @@ impl Driver {
                 self.core.handle(now(), Event::SpawnFailed { r#gen, error });
             }
         }
+        self.send_waiting_signals(r#gen);
         self.drop_strangers();
     }
 

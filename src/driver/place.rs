@@ -237,6 +237,10 @@ impl Place {
             Err(error) if error.is(Errno::EEXIST) => {}
             other => return other,
         }
+        tracing::warn!(
+            "{} was limited or frozen, by the service as a rule: that is undone for this start",
+            service.display()
+        );
         // Nothing is removed that holds anything.
         let _ = std::fs::remove_dir(service);
         match cgroup::make_dir(service) {

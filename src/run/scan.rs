@@ -60,6 +60,8 @@ impl Runner<'_> {
             env_marker: Some(self.site.marker()),
             kept_path: None,
             keep,
+            closed: false,
+            orphaned: self.orphan_reaper.is_some(),
             spare,
         };
         let context = ScanContext {
