@@ -40,6 +40,7 @@ pub(super) const SERVICE: &[&str] = &[
     "limits",
     "nice",
     "oom_score_adj",
+    "resources",
 ];
 /// Those that zinit knows, too.
 pub(super) const ZINIT: &[&str] = &[
@@ -106,6 +107,23 @@ pub(super) const RESTART: &[&str] = &[
 
 /// Keys of `survivors`.
 pub(super) const SURVIVORS: &[&str] = &["keep"];
+/// Keys of `resources`.
+pub(super) const RESOURCES: &[&str] = &[
+    "memory_max",
+    "memory_high",
+    "memory_swap_max",
+    "oom_group",
+    "cpu_max",
+    "cpu_weight",
+    "pids_max",
+    "io_weight",
+    "io_max",
+    "cpuset",
+    "delegate",
+    "optional",
+];
+/// Keys of a disk in `io_max`.
+pub(super) const IO_MAX: &[&str] = &["rbps", "wbps", "riops", "wiops"];
 /// Keys of a limit, when it is a mapping.
 pub(super) const LIMIT: &[&str] = &["soft", "hard"];
 
@@ -141,6 +159,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("environment_file", "env_file"),
     ("environmentfile", "env_file"),
     ("dotenv", "env_file"),
+    ("memorymax", "resources: {memory_max: …}"),
+    ("memory", "resources: {memory_max: …}"),
+    ("memory_max", "resources: {memory_max: …}"),
+    ("mem_limit", "resources: {memory_max: …}"),
+    ("cpuquota", "resources: {cpu_max: …}"),
+    ("cpus", "resources: {cpu_max: …}"),
+    ("cpu_max", "resources: {cpu_max: …}"),
+    ("tasksmax", "resources: {pids_max: …}"),
+    ("pids_limit", "resources: {pids_max: …}"),
+    ("pids_max", "resources: {pids_max: …}"),
     ("run_as", "user"),
     ("runas", "user"),
     ("uid", "user"),

@@ -52,6 +52,13 @@ pub enum Event {
         /// How it ended.
         exit: Exit,
     },
+    /// The kernel has killed processes of the generation for want of memory.
+    OutOfMemory {
+        /// The generation they were of.
+        r#gen: GenId,
+        /// How many so far.
+        kills: u64,
+    },
     /// A fresh reading of the generation's cgroup.events. A hint: it moves the ladder on, and
     /// is never proof by itself.
     Cgroup {

@@ -83,6 +83,8 @@ pub(super) struct Generation {
     /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
     pub(super) own_pids: bool,
     pub(super) first: Option<First>,
+    /// Its cgroup may count kills for want of memory.
+    pub(super) memory_limited: bool,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<u32>,
 }
@@ -171,6 +173,7 @@ impl Generation {
             leftover: false,
             hearing: Vec::new(),
             own_pids: false,
+            memory_limited: false,
             first: None,
             kept: BTreeSet::new(),
         }

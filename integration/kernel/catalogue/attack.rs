@@ -126,5 +126,8 @@ fn an_orphan_in_somebody_elses_pid_namespace_without_its_mark() {
     look::signal(orphan, libc::SIGKILL);
     until("it ends", || look::alive(orphan).is_none().then_some(()));
     world.end_tool(holder);
+    until("their process 1 ends, too", || {
+        look::alive(first).is_none().then_some(())
+    });
     world.end();
 }

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use super::show::{argv, exit_words};
+use super::show::{argv, exit_words, out_of_memory};
 use super::{Leaks, RunArgs};
 use crate::api::{RunReport, Verdict};
 
 pub(super) fn document(report: &RunReport, args: &RunArgs) -> String {
-    let command = command_failure(report);
+    let command = command_failure(report, args);
     let left = left_failure(report, args);
     let failures = usize::from(command.is_some()) + usize::from(left.is_some());
     let seconds = |ms: f64| format!("{:.3}", ms / 1000.0);
@@ -59,7 +59,7 @@ fn case(out: &mut String, name: &str, time: &str, failure: Option<String>, said:
     out.push_str("    </testcase>\n");
 }
 
-fn command_failure(report: &RunReport) -> Option<String> {
+fn command_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
     if let Some(error) = &report.error {
         return Some(format!("failed to {error}"));
     }
@@ -67,7 +67,11 @@ fn command_failure(report: &RunReport) -> Option<String> {
         return Some("timed out".to_owned());
     }
     let exit = report.exit.as_ref().map(exit_words);
-    exit.filter(|words| words != "exit code 0")
+    let failed = exit.filter(|words| words != "exit code 0")?;
+    Some(match out_of_memory(report, args) {
+        Some(memory) => format!("{failed}: {memory}"),
+        None => failed,
+    })
 }
 
 fn left_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
