@@ -198,6 +198,8 @@ pub(super) enum ClientCommand {
         #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
         words: Vec<String>,
     },
+    /// Print the JSON schema of service files, for editors
+    Schema,
     /// Print a shell's completions
     Completions {
         /// The shell

@@ -9,6 +9,7 @@ use crate::api::{
     Done, Kill, List, Named, Plan, PlanQuery, ReceiptQuery, Receipts, Restart, ServiceState,
     ServiceStatus, ShutdownKind, Start, Stop, Verdict, method,
 };
+use crate::config;
 
 use super::args::{ClientCommand, Options, TimelineWhat};
 use super::client::{ANSWER, Client, Wait, alive};
@@ -75,6 +76,10 @@ impl<'a> Session<'a> {
             ClientCommand::Reload { dry_run } => self.reload(dry_run),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
             ClientCommand::Proxy { words: _ } => Err(Error::NoProxy),
+            ClientCommand::Schema => {
+                self.output.text(config::SCHEMA);
+                Ok(0)
+            }
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),
             ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
             ClientCommand::Start { names, force } => {

@@ -313,3 +313,44 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The keys that the schema has at `place`; of several shapes those of the mapping.
+    fn keys_at<'a>(schema: &'a Value, place: &str) -> Vec<&'a str> {
+        let at = schema.pointer(place).unwrap();
+        let shapes = at["anyOf"].as_array().into_iter().flatten();
+        let mapping = shapes
+            .chain([at])
+            .find(|shape| shape["properties"].is_object());
+        let keys = mapping.unwrap()["properties"].as_object().unwrap();
+        keys.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_schema_has_every_key_and_no_other() {
+        let schema: Value = serde_json::from_str(crate::config::SCHEMA).unwrap();
+        for (place, keys) in [
+            ("", SERVICE),
+            ("/properties/test", TEST),
+            ("/properties/ready", READY),
+            ("/properties/health", HEALTH),
+            ("/properties/log", LOG),
+            ("/properties/signal", SIGNAL),
+            ("/properties/restart", RESTART),
+            ("/properties/survivors", SURVIVORS),
+            ("/properties/resources", RESOURCES),
+            ("/properties/limits/properties/nofile", LIMIT),
+        ] {
+            let mut wanted = keys.to_vec();
+            wanted.sort_unstable();
+            let mut found = keys_at(&schema, place);
+            found.sort_unstable();
+            assert_eq!(found, wanted, "{place}");
+        }
+    }
+}
