@@ -13,7 +13,7 @@ use crate::config;
 use crate::driver::{Guarantee, Surroundings};
 
 pub(super) use values::duration;
-use values::{group, lines, moment, receipts};
+use values::{group, lines, moment, positive, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -246,6 +246,16 @@ pub(super) struct Names {
     /// Do not wait for what comes of it
     #[arg(long)]
     pub(super) no_wait: bool,
+    /// Wait (as it does without; called as zinit, start and restart do so with this alone)
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
+}
+
+impl Names {
+    /// Whether a start waits until something has come of it: zinit's does not.
+    pub(super) fn waits(&self, called: Called) -> bool {
+        self.wait || (!self.no_wait && called == Called::Nought)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -309,7 +319,7 @@ struct Init {
     #[arg(long)]
     container: bool,
     /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = duration, env = "NOUGHT_DEADLINE")]
+    #[arg(long, value_name = "D", value_parser = positive, env = "NOUGHT_DEADLINE")]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]

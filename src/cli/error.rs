@@ -238,7 +238,11 @@ impl Error {
                 },
             }),
         };
-        serde_json::json!({"service": service, "error": error})
+        let told = match self {
+            Error::Refused(error) => error.data.as_ref().and_then(|data| data.service.as_deref()),
+            _ => None,
+        };
+        serde_json::json!({"service": service.or(told), "error": error})
     }
 }
 
