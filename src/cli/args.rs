@@ -2,13 +2,14 @@
 
 mod values;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use super::called::Called;
+use super::called::{Called, ZINIT_CONFIG_DIR, ZINIT_SOCKET};
 use crate::config;
 use crate::driver::{Guarantee, Surroundings};
 
@@ -407,6 +408,23 @@ pub(super) enum Task {
 }
 
 impl Cli {
+    /// Reads a command line; the help names the defaults of whom we are called as.
+    pub(super) fn parse_called(called: Called, argv: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        if called == Called::Zinit {
+            let files = format!("The directory of service files [default: {ZINIT_CONFIG_DIR}]");
+            let socket = format!("The supervisor's socket [default: {ZINIT_SOCKET}]");
+            command = command.mut_arg("socket", |arg| arg.help(socket));
+            for name in ["init", "check"] {
+                let files = files.clone();
+                command = command.mut_subcommand(name, |command| {
+                    command.mut_arg("config", |arg| arg.help(files))
+                });
+            }
+        }
+        Self::from_arg_matches(&command.try_get_matches_from(argv)?)
+    }
+
     pub(super) fn split(self, called: Called) -> Task {
         let one_socket = self.socket.is_some();
         let socket = self.socket.unwrap_or_else(|| called.socket());
@@ -450,8 +468,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-
-    use clap::CommandFactory as _;
 
     use super::super::called::default_socket;
     use super::*;

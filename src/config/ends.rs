@@ -122,7 +122,8 @@ impl Reader<'_> {
         };
         if spec.oneshot {
             let message = "`restart` has no effect on a oneshot".into();
-            self.problem(Severity::Warning, mark, message, None);
+            let hint = Some("leave it out: a oneshot runs once for each start".into());
+            self.problem(Severity::Warning, mark, message, hint);
         } else if stops_all
             && spec.restart.when == RestartWhen::Always
             && spec.restart.burst.is_none()

@@ -331,6 +331,7 @@ impl Session {
                 "its own log says where: report that as a bug; everything else goes on",
             )))
         });
+        let result = result.map_err(|error| context.locate(error));
         (id.map(|id| respond(id, result)), begin)
     }
 

@@ -29,7 +29,12 @@ impl Driver {
             Ask::Info(answer) => {
                 let base = self.place.base();
                 // A client that has gone needs no answer, here and below.
-                let _ = answer.send(control::info(&self.core, base, &self.place.notes));
+                let _ = answer.send(control::info(
+                    &self.core,
+                    base,
+                    &self.files.dir,
+                    &self.place.notes,
+                ));
             }
             Ask::Look(look, answer) => self.look(&look, answer),
             Ask::Use(name, answer) => self.usage(name.as_deref(), answer),
