@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nought::api::{RunProcess, RunReport};
-use nought::cli::{self, InitArgs, Leaks, RunArgs, Teller};
+use nought::cli::{self, Cleared, Demand, InitArgs, Leaks, RunArgs, Teller};
 use nought::driver::Options;
 use nought::init::Home;
-use nought::logs::Limits;
-use nought::run::{self, Guarantee, JobOptions, JobSettings, Onlooker, Signal};
-use nought::{init, sys};
+use nought::logs;
+use nought::run::{
+    self, CpuMax, Guarantee, JobOptions, JobSettings, Left, Limits, Onlooker, Signal,
+};
+use nought::{api, init, sys};
 
 /// A shutdown ends within this where a container engine waits for it.
 const DEADLINE_CONTAINER: Duration = Duration::from_secs(25);
 /// And within this elsewhere.
 const DEADLINE_HOST: Duration = Duration::from_secs(90);
+/// How long the proof may take that nothing is left of a killed run.
+const CLEAN: Duration = Duration::from_secs(5);
 /// A line of a log is rarely longer.
 const USUAL_LINE_BYTES: usize = 128;
 /// Where Kubernetes looks for a container's last words (terminationMessagePath's default).
@@ -35,9 +39,22 @@ fn main() -> ExitCode {
         };
         init::run(options(args), &home)
     };
-    cli::run(std::env::args_os(), init, |args, teller| {
-        Ok(run::run(&job(args)?, &mut Told(teller)))
-    })
+    let job =
+        |args: &RunArgs, teller: &mut Teller<'_>| Ok(run::run(&job(args)?, &mut Told(teller)));
+    let clean = || run::clean(CLEAN).into_iter().map(cleared).collect();
+    cli::run(std::env::args_os(), init, job, clean)
+}
+
+fn cleared(left: Left) -> Cleared {
+    Cleared {
+        cgroup: left.cgroup,
+        processes: left.processes,
+        verdict: left.verdict.map(|verdict| match verdict {
+            run::Verdict::Verified => api::Verdict::Verified,
+            run::Verdict::Lingering => api::Verdict::Lingering,
+            run::Verdict::Unverified => api::Verdict::Unverified,
+        }),
+    }
 }
 
 /// A run's onlooker tells it on standard error.
@@ -84,6 +101,18 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
         on_timeout: args.on_timeout.clone(),
         keep: args.keep.clone(),
         forward,
+        pidns: args.pidns,
+        limits: Limits {
+            memory_max: args.memory,
+            // Of a tenth of a second, in microseconds: a tenth of the millionths.
+            cpu_max: args.cpus.map(|millionths| CpuMax {
+                quota_us: millionths / 10,
+                period_us: 100_000,
+            }),
+            pids_max: args.pids,
+            ..Limits::default()
+        },
+        limits_optional: args.limits == Demand::Optional,
         min_guarantee,
         fail_on_leaks: args.leaks == Leaks::Fail,
     })
@@ -134,11 +163,11 @@ fn options(args: InitArgs) -> Options {
 
 /// What is kept of each service's output. Whoever asks for so many lines gets room for them, were
 /// they of a usual length: the bound is in bytes all the same.
-fn ring(lines: Option<usize>) -> Limits {
-    let usual = Limits::default();
+fn ring(lines: Option<usize>) -> logs::Limits {
+    let usual = logs::Limits::default();
     match lines {
         None => usual,
-        Some(lines) => Limits {
+        Some(lines) => logs::Limits {
             ring_lines: lines,
             ring_bytes: usual.ring_bytes.max(lines.saturating_mul(USUAL_LINE_BYTES)),
         },

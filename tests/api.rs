@@ -50,6 +50,7 @@ fn receipt() -> Receipt {
             number: 15,
             core: false,
         }),
+        oom_kills: 1,
         budget: Some(Budget {
             wish_ms: 10_000.0,
             planned_ms: 9_000.5,
@@ -117,6 +118,8 @@ fn status() -> ServiceStatus {
         left_ms: None,
         guarantee: "cgroup-kill marked".into(),
         last_exit: Some(Exit::Code { code: 1 }),
+        last_oom_kills: 1,
+        oom_kills: 2,
         next_start_ms: Some(238),
         rung: None,
         last_start: Some(nought::api::StartTimes {
@@ -290,6 +293,7 @@ fn the_receipts_names_are_stable() {
         "kept",
         "survivors",
         "late",
+        "oom_kills",
     ];
     expected.sort_unstable();
     let mut names = names;

@@ -214,6 +214,23 @@ async fn a_file_that_was_moved_away_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_link_in_its_place_is_not_followed() {
+    let scene = Scene::new();
+    fs::write(scene.path("precious"), "").unwrap();
+    std::os::unix::fs::symlink(scene.path("precious"), scene.path("web.log")).unwrap();
+    let (mut out, err, output) = scene.capture(&plain(scene.file(0, 5)));
+    out.write_all(b"one\n").unwrap();
+    until("it is in memory", || {
+        scene.logs.snapshot(None, 9).len() == 2
+    })
+    .await;
+    scene.logs.flush(BOUND);
+    assert_eq!(text(&scene.path("precious")), "");
+    drop((out, err));
+    output.close();
+}
+
+#[tokio::test]
 async fn what_cannot_be_written_is_counted_and_said_when_it_can_again() {
     let scene = Scene::new();
     let file = Rotated {

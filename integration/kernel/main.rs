@@ -35,6 +35,7 @@ mod doctor;
 mod ends;
 mod escapes;
 mod follow;
+mod guarantees;
 mod habits;
 mod health;
 mod hostile;

@@ -160,3 +160,43 @@ fn a_shutdown_ends_at_its_deadline_and_asks_everyone_first() {
     }
     world.end();
 }
+
+/// Whoever starts a service and signals it at once is not told that there is nobody yet.
+#[test]
+fn a_signal_right_after_a_start_waits_for_the_process() {
+    let mut world = World::new();
+    world
+        .service("web", "exec: sleep 1000\nrestart: {policy: never}\n")
+        .init();
+    world.reach("web", "up");
+    world.stop_verified("web");
+    for _ in 0..30 {
+        let mut client = world.client();
+        client.send(1, "service_start", &json!(["web"]));
+        assert!(client.read().unwrap()["error"].is_null());
+        client.send(2, "service_kill", &json!(["web", "USR1"]));
+        let answer = client.read().unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
+        world.reach("web", "failed");
+        assert_eq!(world.receipt("web")["exit"]["signal"], "SIGUSR1");
+    }
+    world.end();
+}
+
+/// A start that never gets to a process answers who waits to signal it.
+#[test]
+fn a_signal_to_a_start_that_fails_is_answered() {
+    let mut world = World::new();
+    world
+        .service("web", "exec: /nowhere\nrestart: {policy: never}\n")
+        .init();
+    world.reach("web", "failed");
+    let mut client = world.client();
+    client.send(1, "service_start", &json!(["web"]));
+    client.send(2, "service_kill", &json!(["web", "TERM"]));
+    for _ in 0..2 {
+        assert!(client.read().is_some());
+    }
+    world.reach("web", "failed");
+    world.end();
+}

@@ -219,7 +219,7 @@ impl Disk {
         Machine::boot(name, &self.hardware(append))
     }
 
-    /// The same with a second disk, /dev/nvme1n1.
+    /// The same with a second disk, /dev/nvme0n2.
     pub(crate) fn boot_with_another(&self, name: &str, disk: &Path) -> Machine {
         let mut hardware = self.hardware("quiet");
         hardware.memory_mib = 1024;
@@ -227,7 +227,7 @@ impl Disk {
             "file={},format=raw,if=none,id=more,cache=unsafe",
             disk.display()
         );
-        let device = "nvme,drive=more,serial=more";
+        let device = "nvme-ns,drive=more,nsid=2";
         hardware.more = ["-drive", &drive, "-device", device]
             .map(str::to_owned)
             .into();

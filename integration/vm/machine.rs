@@ -100,7 +100,6 @@ impl Machine {
                 "console=ttyS0 panic=-1 no_timer_check {}",
                 hardware.append
             ))
-            .args(&hardware.more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
@@ -113,6 +112,7 @@ impl Machine {
             command.arg("-drive").arg(format!("{drive},cache=unsafe"));
             command.args(["-device", "nvme,drive=disk,serial=nought"]);
         }
+        command.args(&hardware.more);
         let mut qemu = command
             .spawn()
             .expect("qemu-system-x86_64 (Debian's qemu-system-x86)");

@@ -14,6 +14,7 @@
 mod cpio;
 mod debian;
 mod host;
+mod limits;
 mod machine;
 mod parts;
 mod power;

@@ -13,7 +13,7 @@ const APPLETS: &[&str] = &[
     "sh", "sleep", "cat", "echo", "ls", "mount", "umount", "ps", "kill", "touch", "mkdir", "dmesg",
     "ip", "grep", "hostname", "setsid", "mkfifo", "true", "false", "date", "id", "stat", "mknod",
     "rm", "insmod", "losetup", "mkswap", "swapon", "dd", "fsfreeze", "test", "readlink", "head",
-    "nohup", "mke2fs", "tty", "syslogd", "seq", "mv", "tail",
+    "nohup", "mke2fs", "tty", "syslogd", "seq", "mv", "tail", "cut", "rmdir", "pkill",
 ];
 
 /// The services of every tiny machine.

@@ -160,6 +160,13 @@ pub struct ServiceStatus {
     pub guarantee: String,
     /// How its main process last ended; null when it never did.
     pub last_exit: Option<Exit>,
+    /// How many processes of its last start the kernel killed for want of memory; absent when
+    /// none.
+    #[serde(skip_serializing_if = "super::receipt::is_zero")]
+    pub last_oom_kills: u64,
+    /// The same for all starts that have ended; absent when none.
+    #[serde(skip_serializing_if = "super::receipt::is_zero")]
+    pub oom_kills: u64,
     /// In how many milliseconds it is started again; null unless in `backoff`.
     pub next_start_ms: Option<u64>,
     /// How many milliseconds what it does now may still take: a start until its timeout, a stop

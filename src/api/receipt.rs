@@ -49,6 +49,9 @@ pub struct Receipt {
     pub elapsed_ms: f64,
     /// How the main process ended; null when that was not seen.
     pub exit: Option<Exit>,
+    /// How many of its processes the kernel killed for want of memory; absent when none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub oom_kills: u64,
     /// What it was given of a shutdown's deadline; absent outside of a shutdown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
@@ -249,4 +252,10 @@ pub struct Survivor {
     pub threads: u32,
     /// Sockets it listens on or has bound: `tcp 127.0.0.1:8080`, `unix /run/x.sock`.
     pub sockets: Vec<String>,
+}
+
+/// Whether there is nothing to say.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -48,10 +48,20 @@ pub struct RunReport {
     pub total_ms: f64,
     /// CPU time of the command and everything below it; null where that is not known.
     pub cpu_ms: Option<f64>,
+    /// How long it was ready to run and had used up its `--cpus`; null without that.
+    pub throttled_ms: Option<f64>,
     /// The most memory it used at a time, in bytes; null without the memory controller.
     pub memory_peak_bytes: Option<u64>,
+    /// How many of its processes the kernel killed for want of memory; null without the memory
+    /// controller.
+    pub oom_kills: Option<u64>,
+    /// How often it could not have one more process or thread because of `--pids`; null without
+    /// that.
+    pub pids_refused: Option<u64>,
     /// The largest single process that was waited for, in bytes.
     pub largest_process_bytes: Option<u64>,
+    /// Limits that were asked for and could not be enforced (`--limits=optional`).
+    pub limits_unmet: Vec<String>,
     /// What is missing here, and what follows from it.
     pub notes: Vec<String>,
     /// Everything the end did, saw and proved.

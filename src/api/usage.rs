@@ -47,6 +47,22 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Where that comes from.
     pub memory_from: Account,
+    /// The most memory at a time, in bytes, from the cgroup's account; absent without that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes that the kernel killed for want of memory since it started; absent without the
+    /// cgroup's account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<u64>,
+    /// Processes and threads, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// Forks and clones that `pids_max` refused, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids_refused: Option<u64>,
+    /// How long it was ready to run and had used up its `cpu_max`, in milliseconds, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled_ms: Option<f64>,
     /// Processor time, in milliseconds to the microsecond.
     pub cpu_ms: f64,
     /// Where that comes from.

@@ -198,6 +198,8 @@ pub(super) enum ClientCommand {
         #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
         words: Vec<String>,
     },
+    /// Print the JSON schema of service files, for editors
+    Schema,
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -290,7 +292,8 @@ pub(super) struct Log {
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// End, with proof, what supervisors that were killed left behind
+    /// End, with proof, what supervisors that were killed left behind, and what killed `nought run`s
+    /// left below the cgroup we are in
     #[arg(long)]
     pub(super) clean: bool,
     /// With --clean: look into this state directory [default: that of the socket if `-s` is
@@ -405,6 +408,20 @@ pub(super) enum Task {
     Init(InitArgs),
     Run(Box<super::run::RunArgs>),
     Client(Options, ClientCommand),
+}
+
+/// `nought run …` by its own words alone: to make every other command's words ready takes longer
+/// than making a cgroup. `None`: something else, or nothing that is right; then the whole command
+/// line is read, and says what is wrong.
+pub(super) fn run_alone(argv: &[OsString]) -> Option<Task> {
+    use clap::FromArgMatches as _;
+    let words = argv
+        .get(1..)
+        .filter(|words| words.first().is_some_and(|word| word == "run"))?;
+    let command = super::run::Run::augment_args(clap::Command::new("run"));
+    let matches = command.try_get_matches_from(words).ok()?;
+    let run = super::run::Run::from_arg_matches(&matches).ok()?;
+    Some(Task::Run(Box::new(run.into_args())))
 }
 
 impl Cli {

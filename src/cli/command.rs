@@ -9,9 +9,11 @@ use crate::api::{
     Done, Kill, List, Named, Plan, PlanQuery, ReceiptQuery, Receipts, Restart, ServiceState,
     ServiceStatus, ShutdownKind, Start, Stop, Verdict, method,
 };
+use crate::config;
 
 use super::args::{ClientCommand, Options, TimelineWhat};
 use super::client::{ANSWER, Client, Wait, alive};
+use super::doctor::Cleared;
 use super::error::Error;
 use super::order::dependents_first;
 use super::output::{Output, Style};
@@ -21,10 +23,15 @@ use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, doctor, render};
 const REFUSAL: Duration = Duration::from_millis(50);
 
 /// Carries `command` out; the exit code.
-pub(super) fn run(options: &Options, command: ClientCommand) -> u8 {
+pub(super) fn run(
+    options: &Options,
+    command: ClientCommand,
+    clean: &dyn Fn() -> Vec<Cleared>,
+) -> u8 {
     let mut session = Session {
         options,
         output: Output::new(options.json),
+        clean,
     };
     let code = match session.command(command) {
         Ok(code) => code,
@@ -41,6 +48,8 @@ pub(super) fn run(options: &Options, command: ClientCommand) -> u8 {
 pub(super) struct Session<'a> {
     pub(super) options: &'a Options,
     pub(super) output: Output,
+    /// Ends what killed runs left.
+    clean: &'a dyn Fn() -> Vec<Cleared>,
 }
 
 impl<'a> Session<'a> {
@@ -67,6 +76,10 @@ impl<'a> Session<'a> {
             ClientCommand::Reload { dry_run } => self.reload(dry_run),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
             ClientCommand::Proxy { words: _ } => Err(Error::NoProxy),
+            ClientCommand::Schema => {
+                self.output.text(config::SCHEMA);
+                Ok(0)
+            }
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),
             ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
             ClientCommand::Start { names, force } => {
@@ -114,9 +127,12 @@ impl<'a> Session<'a> {
                 let dir = config.unwrap_or_else(|| self.options.config_dir());
                 Ok(self.check(&dir))
             }
-            ClientCommand::Doctor(doctor) if doctor.clean => {
-                Ok(doctor::clean(self.options, &mut self.output, &doctor))
-            }
+            ClientCommand::Doctor(doctor) if doctor.clean => Ok(doctor::clean(
+                self.options,
+                &mut self.output,
+                &doctor,
+                self.clean,
+            )),
             ClientCommand::Doctor(doctor) => {
                 Ok(doctor::examine(self.options, &mut self.output, &doctor))
             }

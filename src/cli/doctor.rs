@@ -1,5 +1,5 @@
 //! `nought doctor`: what this place can promise, why not more, what to change; and ending what
-//! killed supervisors left.
+//! killed supervisors and runs left.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::args::{Doctor, Options};
 use super::client::Client;
 use super::output::{Output, Style};
 use super::{EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED, render};
-use crate::api::method;
+use crate::api::{Verdict, method};
 use crate::driver::{self, CleanUp, Cleaned, Examination, Finding};
 use crate::state;
 
@@ -105,8 +105,26 @@ fn text(found: &Examination, style: Style) -> String {
     out
 }
 
-/// Ends what killed supervisors left.
-pub(super) fn clean(options: &Options, output: &mut Output, doctor: &Doctor) -> u8 {
+/// What a killed `nought run` left below the cgroup we are in, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// The cgroup that it left.
+    pub cgroup: PathBuf,
+    /// How many processes were ended.
+    pub processes: usize,
+    /// What is proven; `None`: it could not be looked at.
+    pub verdict: Option<Verdict>,
+}
+
+/// Ends what killed runs left, by `runs`, and what killed supervisors left.
+pub(super) fn clean(
+    options: &Options,
+    output: &mut Output,
+    doctor: &Doctor,
+    runs: &dyn Fn() -> Vec<Cleared>,
+) -> u8 {
+    // First: a clean-up for a supervisor moves us into a cgroup of its own.
+    let runs: Vec<u8> = runs().iter().map(|run| say_run(output, run)).collect();
     let state_dirs = match state_dirs(options, doctor) {
         Ok(dirs) => dirs,
         Err(error) => {
@@ -129,15 +147,37 @@ pub(super) fn clean(options: &Options, output: &mut Output, doctor: &Doctor) -> 
     if cleaned.is_empty() && !output.json {
         output.text("no supervisor has left a state directory here\n");
     }
-    let codes: Vec<u8> = cleaned
+    let supervisors = cleaned
         .iter()
-        .map(|(path, result)| say(output, path, result))
-        .collect();
+        .map(|(path, result)| say(output, path, result));
+    let codes: Vec<u8> = runs.into_iter().chain(supervisors).collect();
     let worst = [EXIT_FAILED, EXIT_LINGERING, EXIT_UNVERIFIED];
     worst
         .into_iter()
         .find(|code| codes.contains(code))
         .unwrap_or(0)
+}
+
+fn say_run(output: &mut Output, run: &Cleared) -> u8 {
+    let (word, code) = match run.verdict {
+        Some(Verdict::Verified) => ("verified", 0),
+        Some(Verdict::Lingering) => ("lingering", EXIT_LINGERING),
+        Some(Verdict::Unverified) | None => ("unverified", EXIT_UNVERIFIED),
+    };
+    let (cgroup, processes) = (run.cgroup.to_string_lossy(), run.processes);
+    if output.json {
+        output.document(&json!({
+            "cgroup": cgroup,
+            "result": word,
+            "processes": processes,
+        }));
+    } else {
+        output.text(&format!(
+            "{}: {word}: a killed run had left it, {processes} process(es) were ended\n",
+            render::clean(&cgroup)
+        ));
+    }
+    code
 }
 
 fn say(output: &mut Output, path: &Path, result: &anyhow::Result<Cleaned>) -> u8 {

@@ -23,6 +23,7 @@ mod render;
 mod run;
 mod show;
 mod timeline;
+mod xml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,8 +32,9 @@ use crate::api::RunReport;
 
 pub use args::InitArgs;
 pub use called::{DEFAULT_CONFIG_DIR, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
+pub use doctor::Cleared;
 pub use error::report_chain;
-pub use run::{Leaks, RunArgs, Teller};
+pub use run::{Demand, Leaks, RunArgs, Teller};
 
 /// Exit code: refused or failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -44,11 +46,12 @@ pub const EXIT_LINGERING: u8 = 3;
 pub const EXIT_UNVERIFIED: u8 = 4;
 
 /// Carries out the command line `argv` (the program's name first). `init` runs the supervisor,
-/// `job` a command: the caller brings them, so that a client command needs nothing of them.
+/// `job` a command, `clean` ends what killed runs left below the cgroup we are in: the caller brings them, so that a client command needs nothing of them.
 pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
     job: impl FnOnce(&RunArgs, &mut Teller<'_>) -> anyhow::Result<RunReport>,
+    clean: impl Fn() -> Vec<Cleared>,
 ) -> ExitCode {
     let first = std::process::id() == 1;
     let (argv, by_kernel) = match called::by_name(argv.into_iter().collect(), first) {
@@ -58,6 +61,9 @@ pub fn run(
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if let Some(args::Task::Run(args)) = args::run_alone(&argv) {
+        return ExitCode::from(run::run(&args, job));
+    }
     let is_job = argv.get(1).is_some_and(|word| word == "run");
     let called = called::Called::of(argv.first().map(OsString::as_os_str));
     let parsed = args::Cli::parse_called(called, &argv).or_else(|error| {
@@ -89,6 +95,8 @@ pub fn run(
             ExitCode::from(EXIT_FAILED)
         }),
         args::Task::Run(args) => ExitCode::from(run::run(&args, job)),
-        args::Task::Client(options, command) => ExitCode::from(command::run(&options, command)),
+        args::Task::Client(options, command) => {
+            ExitCode::from(command::run(&options, command, &clean))
+        }
     }
 }

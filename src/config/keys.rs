@@ -41,6 +41,7 @@ pub(super) const SERVICE: &[&str] = &[
     "limits",
     "nice",
     "oom_score_adj",
+    "resources",
 ];
 /// Those that zinit knows, too.
 pub(super) const ZINIT: &[&str] = &[
@@ -107,6 +108,23 @@ pub(super) const RESTART: &[&str] = &[
 
 /// Keys of `survivors`.
 pub(super) const SURVIVORS: &[&str] = &["keep"];
+/// Keys of `resources`.
+pub(super) const RESOURCES: &[&str] = &[
+    "memory_max",
+    "memory_high",
+    "memory_swap_max",
+    "oom_group",
+    "cpu_max",
+    "cpu_weight",
+    "pids_max",
+    "io_weight",
+    "io_max",
+    "cpuset",
+    "delegate",
+    "optional",
+];
+/// Keys of a disk in `io_max`.
+pub(super) const IO_MAX: &[&str] = &["rbps", "wbps", "riops", "wiops"];
 /// Keys of a limit, when it is a mapping.
 pub(super) const LIMIT: &[&str] = &["soft", "hard"];
 
@@ -142,6 +160,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("environment_file", "env_file"),
     ("environmentfile", "env_file"),
     ("dotenv", "env_file"),
+    ("memorymax", "resources: {memory_max: …}"),
+    ("memory", "resources: {memory_max: …}"),
+    ("memory_max", "resources: {memory_max: …}"),
+    ("mem_limit", "resources: {memory_max: …}"),
+    ("cpuquota", "resources: {cpu_max: …}"),
+    ("cpus", "resources: {cpu_max: …}"),
+    ("cpu_max", "resources: {cpu_max: …}"),
+    ("tasksmax", "resources: {pids_max: …}"),
+    ("pids_limit", "resources: {pids_max: …}"),
+    ("pids_max", "resources: {pids_max: …}"),
     ("run_as", "user"),
     ("runas", "user"),
     ("uid", "user"),
@@ -312,4 +340,45 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The keys that the schema has at `place`; of several shapes those of the mapping.
+    fn keys_at<'a>(schema: &'a Value, place: &str) -> Vec<&'a str> {
+        let at = schema.pointer(place).unwrap();
+        let shapes = at["anyOf"].as_array().into_iter().flatten();
+        let mapping = shapes
+            .chain([at])
+            .find(|shape| shape["properties"].is_object());
+        let keys = mapping.unwrap()["properties"].as_object().unwrap();
+        keys.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_schema_has_every_key_and_no_other() {
+        let schema: Value = serde_json::from_str(crate::config::SCHEMA).unwrap();
+        for (place, keys) in [
+            ("", SERVICE),
+            ("/properties/test", TEST),
+            ("/properties/ready", READY),
+            ("/properties/health", HEALTH),
+            ("/properties/log", LOG),
+            ("/properties/signal", SIGNAL),
+            ("/properties/restart", RESTART),
+            ("/properties/survivors", SURVIVORS),
+            ("/properties/resources", RESOURCES),
+            ("/properties/limits/properties/nofile", LIMIT),
+        ] {
+            let mut wanted = keys.to_vec();
+            wanted.sort_unstable();
+            let mut found = keys_at(&schema, place);
+            found.sort_unstable();
+            assert_eq!(found, wanted, "{place}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! place, and `read` turns that tree into a [`Spec`]. `graph` then looks at all files
 //! together. One bad file never keeps the others from loading.
 
+mod amount;
 mod content;
 mod duration;
 mod ends;
@@ -16,6 +17,7 @@ mod problem;
 mod process;
 mod read;
 mod ready;
+mod resources;
 mod values;
 mod words;
 mod yaml;
@@ -23,8 +25,12 @@ mod yaml;
 use std::path::Path;
 
 use crate::core::Spec;
+/// The JSON schema of service files, for editors.
+pub const SCHEMA: &str = include_str!("service.schema.json");
+
 pub use crate::core::{bad_name, is_hidden};
 
+pub use amount::{parse_bytes, parse_processors};
 pub use content::content;
 pub use duration::parse as parse_duration;
 pub use environment::{BadLine, Environment, parse_environment};

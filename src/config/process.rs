@@ -65,6 +65,7 @@ impl Reader<'_> {
             let meaning = "19 is the kindest to others, below 0 needs privileges";
             reader.within("nice", node, (-20, 19), meaning)
         });
+        spec.resources = self.key("resources", fields, Reader::resources);
         spec.oom_score_adj = self.key("oom_score_adj", fields, |reader, node| {
             let meaning = "1000 is the first to be killed when memory is short, -1000 never is";
             reader.within("oom_score_adj", node, (-1000, 1000), meaning)

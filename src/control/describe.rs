@@ -88,6 +88,8 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
         memory_bytes: None,
         guarantee: view.spec.guarantee(core.guarantee()).to_string(),
         last_exit: view.last.and_then(|last| last.exit).map(exit),
+        last_oom_kills: view.receipt.map_or(0, |receipt| receipt.oom_kills),
+        oom_kills: view.oom_kills,
         next_start_ms: view.next_start.map(millis),
         left_ms: view.left.map(millis),
         rung: view.rung.map(str::to_owned),
@@ -240,6 +242,7 @@ pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
         ended_mono_ms: millis_from_nanos(receipt.ended.as_nanos()),
         elapsed_ms: millis_f64(receipt.ended.since(receipt.began)),
         exit: receipt.exit.map(exit),
+        oom_kills: receipt.oom_kills,
         budget: receipt.allotment.map(budget),
         waited_for: receipt.waited_for.clone(),
         rungs: receipt

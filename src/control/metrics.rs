@@ -237,6 +237,12 @@ fn states(page: &mut Page, statuses: &[(&str, &ServiceStatus)], clocks: Clocks) 
     page.each(("service_restart_total", "counter", help), statuses, |s| {
         Some(s.restarts)
     });
+    let help = "Processes of ended starts that the kernel killed for want of memory.";
+    page.each(
+        ("service_oom_kills_total", "counter", help),
+        statuses,
+        |s| Some(s.oom_kills),
+    );
 }
 
 fn usage(page: &mut Page, used: &[(&str, &Use)]) {

@@ -52,6 +52,7 @@ impl Spec {
             limits,
             nice,
             oom_score_adj,
+            resources,
         } = self;
         let signal = *stop_signal != new.stop_signal || *signal_to != new.signal_to;
         let listens = self.listens() != new.listens();
@@ -75,6 +76,7 @@ impl Spec {
             ("limits", *limits != new.limits),
             ("nice", *nice != new.nice),
             ("oom_score_adj", *oom_score_adj != new.oom_score_adj),
+            ("resources", *resources != new.resources),
         ];
         let at_once = [
             ("ready", *test != new.test && !told(self) && !told(new)),

@@ -47,6 +47,7 @@ impl Supervisor {
         let waits = std::mem::take(&mut service.stop_waits);
         service.receipt = Some(receipt.clone());
         if first {
+            service.oom_kills = service.oom_kills.saturating_add(receipt.oom_kills);
             service.last = Some(Ended {
                 pid: receipt.pid,
                 exit: receipt.exit,
@@ -212,6 +213,7 @@ pub(super) fn on_ladder_event(
             ladder.on_trouble(out, error);
         }
         Event::MainExited { exit, .. } => ladder.on_main_exited(out, id, exit),
+        Event::OutOfMemory { kills, .. } => ladder.on_out_of_memory(kills),
         Event::Cgroup { main, whole, .. } => ladder.on_cgroup(out, id, main, whole),
         Event::AuxExited { aux, exit, .. } => ladder.on_aux_exited(out, id, aux, Some(exit)),
         Event::AuxFailed { aux, error, .. } => {

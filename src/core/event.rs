@@ -52,6 +52,13 @@ pub enum Event {
         /// How it ended.
         exit: Exit,
     },
+    /// The kernel has killed processes of the generation for want of memory.
+    OutOfMemory {
+        /// The generation they were of.
+        r#gen: GenId,
+        /// How many so far.
+        kills: u64,
+    },
     /// A fresh reading of the generation's cgroup.events. A hint: it moves the ladder on, and
     /// is never proof by itself.
     Cgroup {
@@ -238,6 +245,9 @@ pub struct ScanReport {
     pub guarantee: Guarantee,
     /// What went wrong, if anything: the pass proves nothing then.
     pub error: Option<Failed>,
+    /// Whether `error` says no more than that somebody cannot be told: everyone was looked at, and
+    /// `alive` is everyone who is known to be ours.
+    pub doubtful: bool,
 }
 
 /// The fence: rmdir of everything the generation had.

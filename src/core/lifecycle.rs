@@ -58,6 +58,7 @@ impl Supervisor {
                 }
             }
             Event::MainExited { exit, .. } => self.on_main_exited(id, exit),
+            Event::OutOfMemory { kills, .. } => self.with_run(id, |run| run.oom_kills = kills),
             Event::Cgroup { main, whole, .. } => {
                 let mut gone = false;
                 self.with_run(id, |run| {
@@ -284,6 +285,7 @@ fn generation(event: &Event) -> Option<GenId> {
         | Event::Execed { r#gen }
         | Event::ExecFailed { r#gen, .. }
         | Event::MainExited { r#gen, .. }
+        | Event::OutOfMemory { r#gen, .. }
         | Event::Cgroup { r#gen, .. }
         | Event::AuxExited { r#gen, .. }
         | Event::AuxFailed { r#gen, .. }

@@ -30,6 +30,7 @@ pub mod plan;
 mod readiness;
 pub mod receipt;
 pub mod request;
+mod resources;
 mod restart;
 mod roles;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use receipt::{
     Survivor, Verdict,
 };
 pub use request::{Reply, Request, RequestError, RequestId};
+pub use resources::{IoMax, Resources};
 pub use roles::imply_order;
 pub use service::{Ended, Target};
 pub use signal::Signal;

@@ -385,6 +385,8 @@ pub struct Receipt {
     pub ended: Time,
     /// How the main process ended, if that was seen.
     pub exit: Option<Exit>,
+    /// How many of its processes the kernel killed for want of memory, as far as that was seen.
+    pub oom_kills: u64,
     /// What it was given of a shutdown's deadline; `None`: it went down outside of one.
     pub allotment: Option<Allotment>,
     /// The service whose verdict it waited for last before it was asked.

@@ -69,6 +69,8 @@ pub(super) struct Run {
     pub(super) remains: bool,
     pub(super) main_populated: Option<bool>,
     pub(super) populated: Option<bool>,
+    /// Processes of it that the kernel killed for want of memory.
+    pub(super) oom_kills: u64,
     pub(super) auxes: BTreeMap<OpId, AuxState>,
     pub(super) probe: Option<Probe>,
     pub(super) said: Said,
@@ -97,6 +99,7 @@ impl Run {
             remains: false,
             main_populated: None,
             populated: None,
+            oom_kills: 0,
             auxes: BTreeMap::new(),
             probe: None,
             said: Said::default(),
@@ -213,6 +216,8 @@ pub(super) struct Service {
     pub(super) backoff: Backoff,
     /// Starts so far.
     pub(super) starts: u64,
+    /// Processes of all ended generations that the kernel killed for want of memory.
+    pub(super) oom_kills: u64,
     /// Why the current generation could not be started.
     pub(super) failure: Option<String>,
     pub(super) last: Option<Ended>,
@@ -250,6 +255,7 @@ impl Service {
             again: false,
             backoff: Backoff::default(),
             starts: 0,
+            oom_kills: 0,
             failure: None,
             last: None,
             receipt: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::check::Check;
 use super::effect::AuxKind;
 use super::receipt::{Containment, Guarantee};
+use super::resources::Resources;
 use super::signal::Signal;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
@@ -88,6 +89,8 @@ pub struct Spec {
     pub nice: Option<i32>,
     /// Their oom_score_adj; none: the supervisor's.
     pub oom_score_adj: Option<i32>,
+    /// What they may use together; none: no limit.
+    pub resources: Option<Box<Resources>>,
 }
 
 impl Spec {
@@ -130,6 +133,7 @@ impl Spec {
             limits: BTreeMap::new(),
             nice: None,
             oom_score_adj: None,
+            resources: None,
         }
     }
 

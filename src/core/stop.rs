@@ -196,6 +196,7 @@ impl Ladder {
                 began: out.now,
                 ended: out.now,
                 exit: run.main.exit(),
+                oom_kills: run.oom_kills,
                 allotment: None,
                 waited_for: None,
                 steps: Vec::new(),
@@ -237,6 +238,11 @@ impl Ladder {
     /// How long the polite part and the proof may take, as things stand.
     pub(super) fn wishes(&self) -> (Duration, Duration) {
         (self.budget.grace, self.budget.proof)
+    }
+
+    /// So many of its processes were killed for want of memory; the number only grows.
+    pub(super) fn on_out_of_memory(&mut self, kills: u64) {
+        self.receipt.oom_kills = self.receipt.oom_kills.max(kills);
     }
 
     /// What of a shutdown's deadline this is given, for the receipt.

@@ -33,6 +33,8 @@ pub struct ServiceView<'a> {
     pub r#gen: Option<GenId>,
     /// Starts so far.
     pub starts: u64,
+    /// Processes of all ended generations that the kernel killed for want of memory.
+    pub oom_kills: u64,
     /// When that start was wanted, began, and led to its being ready.
     pub asked: Time,
     /// See `asked`; `None`: not yet.
@@ -171,6 +173,7 @@ impl Supervisor {
             pid,
             r#gen: service.state.r#gen(),
             starts: service.starts,
+            oom_kills: service.oom_kills,
             asked: service.asked,
             begun: service.begun,
             ready: service.up_since,

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use super::generation::Answer;
 use super::run::{Driver, now};
 use super::service_files::ServiceFiles;
 use crate::control::{self, Ask, Definition, KillError, Look, Seen, Use};
-use crate::core::{Event, RequestId, ServiceView, Signal, Target};
+use crate::core::{Event, GenId, RequestId, ServiceView, Signal, Target};
 use crate::sys::usage::{self, CgroupUsage};
 use crate::sys::{cgroup, clock, signal};
 
@@ -42,7 +43,7 @@ impl Driver {
                 let _ = answer.send(self.core.plan(&goal));
             }
             Ask::Kill(name, signal, answer) => {
-                let _ = answer.send(self.kill_main(&name, signal));
+                self.signal_main(&name, signal, answer);
             }
             Ask::ReadSpecs(answer) => self.with_files(answer, ServiceFiles::read_all),
             Ask::Definitions(answer) => {
@@ -107,6 +108,31 @@ impl Driver {
         self.file_jobs.push(move || {
             let _ = answer.send(work(&files));
         });
+    }
+
+    /// Signals a service's main process, or as soon as there is one when it is just being started.
+    fn signal_main(&mut self, name: &str, signal: Signal, answer: Answer) {
+        let r#gen = self.core.view(name).and_then(|view| view.r#gen);
+        let generation = r#gen.and_then(|r#gen| self.gens.get_mut(&r#gen));
+        match generation.filter(|generation| generation.is_being_born()) {
+            Some(generation) => generation.signals.push((signal, answer)),
+            None => {
+                let _ = answer.send(self.kill_main(name, signal));
+            }
+        }
+    }
+
+    /// The start of a generation has come back: what was to be signalled is there, or never will
+    /// be.
+    pub(super) fn send_waiting_signals(&mut self, r#gen: GenId) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
+        let signals = std::mem::take(&mut generation.signals);
+        let name = generation.name.clone();
+        for (signal, answer) in signals {
+            let _ = answer.send(self.kill_main(&name, signal));
+        }
     }
 
     /// Signals the process group of a service's main process, as long as that is not reaped: its

@@ -42,6 +42,7 @@ impl Driver {
         let marker = self.place.marker(&spec.name, r#gen);
         let mut generation = Generation::new(service, spec.name.clone(), dir, marker);
         generation.own_pids = spec.pid_namespace;
+        generation.memory_limited = spec.resources.is_some();
         let spec = resolve::is_needed(spec).then(|| spec.clone());
         self.gens.insert(r#gen, Box::new(generation));
         match spec {
@@ -110,6 +111,12 @@ impl Driver {
             let result = (|| {
                 if let Some(dir) = &dir {
                     place.make_generation(dir).map_err(SpawnError::NotBorn)?;
+                }
+                if let Some(resources) = &spec.resources {
+                    let owner = &what.attributes.run_as;
+                    place
+                        .limit(&spec.name, dir.as_deref(), resources, owner)
+                        .map_err(SpawnError::NotBorn)?;
                 }
                 if let Err(error) = state.begin(&record) {
                     // Started all the same: what is unrecorded is still found through its cgroup.

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::first::First;
 use super::resolve::Resolved;
-use crate::core::{AuxKind, Foreigner, OpId, ServiceId, Time};
+use crate::control::KillError;
+use crate::core::{AuxKind, Containment, Foreigner, OpId, ServiceId, Signal, Time};
 use crate::logs::Output;
 use crate::sys::notify::Watch;
 use crate::sys::pidfd::PidFd;
@@ -19,6 +21,9 @@ use crate::sys::spawn::Mark;
 
 /// Begins the name of a cgroup beside a generation's, for what is kept of it.
 const KEPT: &str = "kept-";
+
+/// Who waits to hear what became of a signal.
+pub(super) type Answer = oneshot::Sender<Result<(), KillError>>;
 
 /// What is held for one start of one service, from its spawn to its last verdict.
 #[derive(Debug)]
@@ -67,11 +72,19 @@ pub(super) struct Generation {
     /// was read.
     pub(super) resolving: Option<AbortHandle>,
     pub(super) resolved: Arc<Resolved>,
+    /// Its start has come back, with a process or without.
+    pub(super) born: bool,
+    /// Signals that clients sent to a main process that is not there yet.
+    pub(super) signals: Vec<(Signal, Answer)>,
+    /// A supervisor that was killed left it behind.
+    pub(super) leftover: bool,
     /// Tasks that listen to what it says of itself.
     pub(super) hearing: Vec<AbortHandle>,
     /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
     pub(super) own_pids: bool,
     pub(super) first: Option<First>,
+    /// Its cgroup may count kills for want of memory.
+    pub(super) memory_limited: bool,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<u32>,
 }
@@ -155,8 +168,12 @@ impl Generation {
             remains: false,
             resolving: None,
             resolved: Arc::default(),
+            born: false,
+            signals: Vec::new(),
+            leftover: false,
             hearing: Vec::new(),
             own_pids: false,
+            memory_limited: false,
             first: None,
             kept: BTreeSet::new(),
         }
@@ -164,6 +181,21 @@ impl Generation {
 }
 
 impl Generation {
+    /// What holds it where the place offers `here`: without a cgroup the orphans of what a killed
+    /// supervisor left went to others, and nothing tells of those that replaced their mark.
+    pub(super) fn containment(&self, here: Containment) -> Containment {
+        match (&self.dir, self.leftover, self.own_pids) {
+            (None, true, _) => here.max(Containment::ProcessGroup),
+            (None, false, true) => here.min(Containment::PidNamespace),
+            _ => here,
+        }
+    }
+
+    /// Whether its main process is on its way.
+    pub(super) fn is_being_born(&self) -> bool {
+        !self.born && self.main_id.is_none()
+    }
+
     /// Where those of its processes go that its service's file wants kept.
     pub(super) fn kept_dir(&self) -> Option<PathBuf> {
         let dir = self.dir.as_ref()?;
@@ -179,6 +211,9 @@ impl Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
+        for (_, answer) in self.signals.drain(..) {
+            let _ = answer.send(Err(KillError::Down("down")));
+        }
         let tasks = self.survivors.iter().chain(&self.resolving);
         for task in tasks.chain(&self.hearing) {
             task.abort();

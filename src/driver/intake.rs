@@ -8,9 +8,9 @@ use super::report;
 use super::run::{Driver, ExecPipe, Owner, now};
 use super::translate::spawn_failed;
 use crate::core::{Event, Exit, Failed, GenId, OpId};
-use crate::sys::readiness;
 use crate::sys::reap::{self, Ended};
 use crate::sys::spawn::{Born, ExecOutcome, SpawnError, Stage, read_exec_outcome};
+use crate::sys::{readiness, usage};
 
 impl Driver {
     pub(super) fn on_message(&mut self, message: Message) {
@@ -65,6 +65,9 @@ impl Driver {
         self.mains_starting = self.mains_starting.saturating_sub(1);
         self.start_waiting();
         self.tidy_up();
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.born = true;
+        }
         match result {
             Ok(mut born) => {
                 let pid = born.id.pid;
@@ -96,6 +99,7 @@ impl Driver {
                 self.core.handle(now(), Event::SpawnFailed { r#gen, error });
             }
         }
+        self.send_waiting_signals(r#gen);
         self.drop_strangers();
     }
 
@@ -366,8 +370,21 @@ impl Driver {
             generation.stopping = true;
         }
         self.look_closely(r#gen);
+        self.read_oom_kills(r#gen);
         self.core.handle(now(), Event::MainExited { r#gen, exit });
         self.note_remains(r#gen);
+    }
+
+    /// Tells the core whom the kernel has killed for want of memory, before it hears of ends that
+    /// come of it.
+    pub(super) fn read_oom_kills(&mut self, r#gen: GenId) {
+        let generation = self.gens.get(&r#gen);
+        let counts = generation.filter(|generation| generation.memory_limited);
+        let dir = counts.and_then(|generation| generation.dir.as_deref());
+        let kills = dir.and_then(usage::oom_kills).unwrap_or_default();
+        if kills > 0 {
+            self.core.handle(now(), Event::OutOfMemory { r#gen, kills });
+        }
     }
 
     /// A generation that its main process's end did not set going down is what that left running:

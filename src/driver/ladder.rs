@@ -232,6 +232,8 @@ impl Driver {
             return self.core.handle(now(), Event::Fenced { r#gen, op, result });
         };
         self.unwatch(r#gen);
+        // Its account goes with it.
+        self.read_oom_kills(r#gen);
         let place = Arc::clone(&self.place);
         self.fences.push(self.reported(move || {
             let result = match translate::fenced(cgroup::remove_with(&dir, "main")) {

@@ -74,6 +74,7 @@ fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation
     // The core's own number for it is not known yet, and not needed: nothing spawns in it.
     let mut generation = Generation::new(ServiceId(u32::MAX), record.service.clone(), dir, marker);
     generation.stopping = true;
+    generation.leftover = true;
     // Nothing of a foreign pid namespace can be told by numbers.
     if let Some(completion) = leftover.completion.as_ref().filter(|_| same_pids) {
         let main = ProcId {

@@ -28,6 +28,7 @@ pub mod pattern;
 mod place;
 mod report;
 mod resolve;
+mod resources;
 mod run;
 mod scans;
 mod service_files;

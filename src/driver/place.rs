@@ -1,6 +1,7 @@
 //! The place we run in: our cgroups, what the start-up test found, and what follows from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -8,6 +9,7 @@ use nix::errno::Errno;
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
 use crate::state::{Instance, Record, StateDir};
 use crate::sys::kill::{KillHow, KillResult, kill_tree};
+use crate::sys::limits;
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::selftest::{self, Abilities};
 use crate::sys::spawn::SpawnMethod;
@@ -29,6 +31,8 @@ pub(super) struct Place {
     pub(super) notes: Vec<String>,
     /// The inode number of our own time namespace.
     pub(super) own_mark: Option<u64>,
+    /// Held while controllers are enabled.
+    enabling: Mutex<()>,
 }
 
 impl Place {
@@ -77,6 +81,7 @@ impl Place {
             instance,
             notes,
             own_mark: procfs::own_mark().ok(),
+            enabling: Mutex::new(()),
         };
         if !place.has_cgroups()
             && let Some(tree) = place.tree.take()
@@ -165,6 +170,11 @@ impl Place {
         }
     }
 
+    /// One start at a time enables controllers.
+    pub(super) fn enabling(&self) -> MutexGuard<'_, ()> {
+        self.enabling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The directory that holds everything of ours.
     pub(super) fn tree(&self) -> Option<&Path> {
         self.tree.as_deref()
@@ -227,6 +237,10 @@ impl Place {
             Err(error) if error.is(Errno::EEXIST) => {}
             other => return other,
         }
+        tracing::warn!(
+            "{} was limited or frozen, by the service as a rule: that is undone for this start",
+            service.display()
+        );
         // Nothing is removed that holds anything.
         let _ = std::fs::remove_dir(service);
         match cgroup::make_dir(service) {
@@ -274,6 +288,8 @@ impl Place {
         };
         // Where controllers are enabled nobody may live in the base: then our leaf stays until
         // we are gone, and the next start removes it.
+        limits::withdraw(std::slice::from_ref(&tree.to_path_buf()));
+        limits::undo(&base.dir);
         let moved = cgroup::move_self_to(&base.dir);
         match cgroup::remove_tree(tree) {
             cgroup::Removal::Removed => Vec::new(),

@@ -21,7 +21,9 @@ use super::service_files::ServiceFiles;
 use super::store::Store;
 use super::threads::Threads;
 use crate::control::{Ask, Gauge, Tally};
-use crate::core::{Event, Exit, GenId, OpId, Outcome, Reply, Request, RequestId, Supervisor, Time};
+use crate::core::{
+    Containment, Event, Exit, GenId, OpId, Outcome, Reply, Request, RequestId, Supervisor, Time,
+};
 use crate::logs::Logs;
 use crate::state::Instance;
 use crate::sys::clock::{self, BootTimer};
@@ -176,8 +178,11 @@ impl Driver {
         };
         let leftovers: BTreeSet<GenId> = parts.gens.keys().copied().collect();
         let inherited: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
-        // The orphans of a killed supervisor went to process 1, or to us if that is who we are.
-        let orphan_reaper = (!leftovers.is_empty() && std::process::id() != 1).then_some(1);
+        // The orphans of a killed supervisor went to process 1, or to us if that is who we are; our
+        // own do, too, where we may not become a subreaper.
+        let elsewhere = parts.place.guarantee().containment == Containment::ProcessGroup;
+        let elsewhere = elsewhere || !leftovers.is_empty();
+        let orphan_reaper = (elsewhere && std::process::id() != 1).then_some(1);
         Ok(Self {
             core: parts.core,
             place: parts.place,

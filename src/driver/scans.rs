@@ -10,7 +10,7 @@ use super::generation::Generation;
 use super::message::Message;
 use super::run::{Driver, Owner, now};
 use super::translate::{self, failed};
-use crate::core::{Containment, Event, GenId, OpId};
+use crate::core::{Event, GenId, OpId};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
@@ -91,10 +91,8 @@ impl Driver {
             match wanted {
                 Wanted::Scan(op) => {
                     let first = self.first_says(r#gen);
-                    let held = match first {
-                        Some(_) => containment.min(Containment::PidNamespace),
-                        None => containment,
-                    };
+                    let held = self.gens.get(&r#gen).map(|g| g.containment(containment));
+                    let held = held.unwrap_or(containment);
                     let mut report = translate::scanned(result, held);
                     // Once it is empty it stays so: read after the pass is as good as before.
                     report.populated = first.or(report.populated);
@@ -178,6 +176,8 @@ impl Driver {
             kept_path: generation
                 .kept_dir()
                 .and_then(|dir| self.place.path_in_proc(&dir)),
+            orphaned: generation.leftover,
+            closed: generation.own_pids,
             spare: wanted.spares(),
         }
     }

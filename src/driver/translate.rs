@@ -99,6 +99,7 @@ pub fn scanned(result: PassResult, containment: Containment) -> ScanReport {
         kept: result.kept.iter().map(process).collect(),
         conclusive: result.conclusive,
         guarantee: Guarantee { containment, scan },
+        doubtful: result.doubtful,
         error: result.error.as_ref().map(failed),
     }
 }

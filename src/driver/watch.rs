@@ -5,11 +5,12 @@
 //! change is another chance.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
+use super::run::now;
 use crate::control::{self, Context};
 use crate::sys::directory::{Directory, Happened};
 use crate::sys::readiness;
@@ -52,8 +53,8 @@ pub(super) async fn watch(dir: PathBuf, context: Context) {
 /// Until the directory itself is gone.
 async fn follow(watched: &mut AsyncFd<Directory>, context: &Context) {
     while next(watched).await {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        let began = now();
+        while now().since(began) < PATIENCE {
             match timeout(QUIET, next(watched)).await {
                 Ok(true) => {}
                 Ok(false) => return,

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use super::first::First;
+use super::guardian::Guard;
 use super::start;
 use super::watch::{Runner, now};
 use crate::core::{
@@ -16,7 +17,7 @@ use crate::driver::KILL_SETTLE;
 use crate::driver::translate::{self, failed};
 use crate::sys::cgroup::{self, Removal};
 use crate::sys::terminal::Terminal;
-use crate::sys::{SysError, inspect, procfs, signal};
+use crate::sys::{SysError, inspect, signal, usage};
 
 impl Runner<'_> {
     /// Does one thing; the receipt when that was the last.
@@ -59,9 +60,10 @@ impl Runner<'_> {
 
     /// Whether anything of the job lives; `None`: cannot be told now.
     pub(super) fn populated(&mut self) -> Option<bool> {
-        match self.site.job() {
-            Some(dir) => cgroup::is_populated(&dir).ok(),
-            None => Some(!self.members_by_scan()?.is_empty()),
+        match (self.site.job(), &self.first) {
+            (Some(dir), _) => cgroup::is_populated(&dir).ok(),
+            (None, Some(first)) => Some(first.lives()),
+            (None, None) => Some(!self.members_by_scan()?.is_empty()),
         }
     }
 
@@ -71,8 +73,11 @@ impl Runner<'_> {
     fn signal(&mut self, signal: Signal, to: To) {
         self.spare_kept();
         self.take_census(Some(std::process::id()));
+        self.find_program();
         let number = signal.number();
-        let group = self.main_id.map(|id| id.pid);
+        let group = self.program();
+        // It would pass the signal on once more.
+        let first = self.first.as_ref().map(|first| first.pid);
         let hung_up = self.terminal.as_ref().is_some_and(Terminal::is_gone);
         let told = signal == Signal::HUP && self.in_front && hung_up;
         let but_group = group.filter(|_| told);
@@ -83,7 +88,9 @@ impl Runner<'_> {
         let sent = match self.site.job() {
             Some(dir) => {
                 let sent = signal::send_members(&dir, number, &|stat| {
-                    Some(stat.pid) != but && (but_group.is_none() || Some(stat.pgrp) != but_group)
+                    Some(stat.pid) != but
+                        && Some(stat.pid) != first
+                        && (but_group.is_none() || Some(stat.pgrp) != but_group)
                 });
                 sent.error
                     .filter(|error| !cgroup::is_gone(error))
@@ -91,7 +98,9 @@ impl Runner<'_> {
             }
             None => {
                 let members = self.members_by_scan().unwrap_or_default();
-                let members = members.into_iter().filter(|stat| Some(stat.pid) != but);
+                let members = members
+                    .into_iter()
+                    .filter(|stat| Some(stat.pid) != but && Some(stat.pid) != first);
                 signal::send_each(&members.map(|stat| stat.id()).collect::<Vec<_>>(), number)
             }
         };
@@ -134,13 +143,19 @@ impl Runner<'_> {
     }
 
     fn kill_by_scan(&mut self) -> KillReport {
+        self.end_namespace();
         let result = self.pass(false);
         self.alive = result.alive.iter().map(|stat| stat.pid).collect();
-        translate::killed_by_pass(&result)
+        let mut report = translate::killed_by_pass(&result);
+        report.populated = self.first.as_ref().map(First::lives).or(report.populated);
+        report
     }
 
     fn fence(&mut self, op: OpId) {
         self.unwatch();
+        // Nobody lives who would have to be ended for us; it goes while we remove the cgroup.
+        self.guard_pid = None;
+        self.guard.as_ref().map(Guard::end);
         let result = match self.site.job() {
             None => Fence::Removed,
             Some(dir) => {
@@ -193,7 +208,7 @@ impl Runner<'_> {
     // ---- what runs when the time is over ------------------------------------------------
 
     fn run_aux(&mut self, aux: OpId, _kind: AuxKind) {
-        let main = self.main_id.map_or(0, |id| id.pid);
+        let main = self.program().unwrap_or(0);
         let command = self.options.on_timeout.clone().unwrap_or_default();
         let born = stdio_for_aux()
             .and_then(|stdio| start::start_aux(&command, self.options, &self.site, stdio, main));
@@ -264,19 +279,9 @@ impl Runner<'_> {
     // ---- what was used ------------------------------------------------------------------
 
     fn read_usage(&mut self) {
-        let Some(dir) = self.site.job() else { return };
-        let read = |file: &str| {
-            let text = procfs::read_file(&dir.join(file)).ok()?;
-            String::from_utf8(text).ok()
-        };
-        let field = |text: String| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("usage_usec "));
-            line.and_then(|usec| usec.parse().ok())
-        };
-        self.usage.cpu = read("cpu.stat").and_then(field).map(Duration::from_micros);
-        self.usage.memory_peak = read("memory.peak").and_then(|text| text.trim().parse().ok());
+        if let Some(dir) = self.site.job() {
+            self.usage.cgroup = usage::of_cgroup(&dir);
+        }
     }
 }
 

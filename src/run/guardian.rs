@@ -10,9 +10,9 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 
+use super::orphan::{Orphan, end_orphan};
 use super::report::report;
 use super::site::Site;
-use super::watch::{Orphan, end_orphan};
 use super::{JobOptions, Onlooker};
 use crate::sys::guard::{self, Guardian};
 use crate::sys::pidfd::PidFd;
@@ -68,10 +68,15 @@ impl Guard {
         guard::send(&self.line, text.as_bytes(), mark)
     }
 
-    /// Ends it: there is nothing to guard any more.
-    pub(super) fn dismiss(self) {
+    /// Ends it without waiting: there is nothing to guard any more.
+    pub(super) fn end(&self) {
         // That it is gone already is what is wanted.
         let _ = self.guardian.handle.send(libc::SIGKILL);
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub(super) fn dismiss(self) {
+        self.end();
         if self.guardian.handle.ends_within(DEATH_BOUND) && self.guardian.is_child {
             let _ = reap::reap_pid(self.guardian.pid);
         }
@@ -106,13 +111,7 @@ fn keep_watch(
     told = guard::receive(line).or(told);
     let orphan = told.and_then(|(text, mark)| Orphan::parse(&text, mark));
     let (site, spared) = match &orphan {
-        Some(orphan) if !orphan.in_cgroup => (
-            Site {
-                tree: None,
-                ..site.clone()
-            },
-            false,
-        ),
+        Some(orphan) if !orphan.in_cgroup => (site.without_cgroups(), false),
         _ => (site.clone(), true),
     };
     let reaper = nix::unistd::getppid().as_raw().unsigned_abs();
@@ -128,6 +127,8 @@ fn keep_watch(
 fn leave(site: &Site) {
     let Some(base) = &site.base else { return };
     // What cannot be removed is found by the next run here.
+    let mut site = site.clone();
+    site.take_limits_back();
     let _ = cgroup::move_self_to(&base.dir);
-    let _ = site.clone().remove();
+    let _ = site.remove();
 }

@@ -2,39 +2,97 @@
 //! killed: found by its directories, which say who made them, and ended with proof.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::JobOptions;
+use super::orphan::{Orphan, end_orphan};
 use super::result::JobEnd;
 use super::site::{GUARDIAN, JOB, Owner, PREFIX, Site};
-use super::watch::{Orphan, end_orphan};
-use crate::core::Verdict;
+use crate::core::{JobSettings, Receipt, Verdict};
 use crate::sys::cgroup;
+use crate::sys::limits::{self, Limits};
 use crate::sys::mount::{self, CgroupBase};
-use crate::sys::note;
+use crate::sys::note::{self, Note};
 use crate::sys::procfs::Proc;
 
-/// Ends what killed runs left below the cgroup we are in; a line for each.
-///
-/// # Errors
-/// Where there is no cgroup of ours.
-pub fn clean(options: &JobOptions) -> Result<Vec<String>, mount::NoBase> {
-    Ok(end_all(&mount::find_base()?, options))
+/// What a killed run left, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// Its cgroup.
+    pub cgroup: PathBuf,
+    /// How many processes were ended.
+    pub processes: usize,
+    /// What is proven; `None`: it could not be looked at.
+    pub verdict: Option<Verdict>,
 }
 
-/// The same below `base`.
-pub(super) fn end_all(base: &CgroupBase, options: &JobOptions) -> Vec<String> {
+/// Ends, with proof, what killed runs left below the cgroup we are in; `kill_timeout`: how long
+/// the proof may take for each. Where there is no cgroup nothing can be found.
+pub fn clean(kill_timeout: Duration) -> Vec<Left> {
+    let Ok(base) = mount::find_base() else {
+        return Vec::new();
+    };
+    let options = JobOptions {
+        argv: Vec::new(),
+        env: Vec::new(),
+        dir: None,
+        user: None,
+        settings: JobSettings {
+            grace: Duration::ZERO,
+            leak_grace: Duration::ZERO,
+            settle: Duration::ZERO,
+            kill_timeout,
+            timeout: None,
+            timeout_command: false,
+        },
+        on_timeout: None,
+        keep: Vec::new(),
+        forward: Vec::new(),
+        limits: Limits::default(),
+        limits_optional: true,
+        pidns: false,
+        min_guarantee: None,
+        fail_on_leaks: false,
+    };
+    end_each(&base, &options, "")
+        .into_iter()
+        .map(|(end, dir, _)| Left {
+            cgroup: dir,
+            processes: end.receipt.as_deref().map_or(0, ended),
+            verdict: end.receipt.as_deref().map(|receipt| receipt.verdict),
+        })
+        .collect()
+}
+
+/// The same below `base` with a run's own options, whose own id is `own`; a line for each.
+pub(super) fn end_all(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<String> {
+    let ended = end_each(base, options, own).into_iter();
+    ended
+        .map(|(end, dir, removed)| in_words(&end, &dir, removed))
+        .collect()
+}
+
+/// How each ended, its cgroup, and whether that could be removed.
+fn end_each(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<(JobEnd, PathBuf, bool)> {
     let entries = std::fs::read_dir(&base.dir).into_iter().flatten().flatten();
-    let mut said = Vec::new();
+    let mut ended = Vec::new();
     for entry in entries {
         let name = entry.file_name();
         if let Some(id) = name.to_str().and_then(|name| name.strip_prefix(PREFIX))
+            && id != own
             && is_left(&entry.path(), &name)
         {
-            said.extend(end_one(base, &entry.path(), id, options));
+            ended.extend(end_one(base, entry.path(), id, options));
+            limits::undo(&base.dir);
         }
     }
-    said
+    ended
+}
+
+/// How many processes of a killed run were ended.
+fn ended(receipt: &Receipt) -> usize {
+    receipt.killed.len() + receipt.escaped.len()
 }
 
 /// Whether its run and its guardian have both ended. One of another pid namespace is not ours to
@@ -52,19 +110,25 @@ fn is_left(dir: &Path, name: &OsStr) -> bool {
     same && !lives() && !cgroup::is_populated(&dir.join(GUARDIAN)).unwrap_or(true)
 }
 
-fn end_one(base: &CgroupBase, dir: &Path, id: &str, options: &JobOptions) -> Option<String> {
+fn end_one(
+    base: &CgroupBase,
+    dir: PathBuf,
+    id: &str,
+    options: &JobOptions,
+) -> Option<(JobEnd, PathBuf, bool)> {
     let job = dir.join(JOB);
     let populated = cgroup::is_populated(&job).unwrap_or(false);
-    let orphan = note::read(&job).and_then(|text| Orphan::parse(text.as_bytes(), None));
+    let orphan =
+        note::read(&job, Note::Birth).and_then(|text| Orphan::parse(text.as_bytes(), None));
     if !populated && orphan.is_none() {
         // Killed before it had started anything.
-        cgroup::remove_tree(dir);
+        cgroup::remove_tree(&dir);
         return None;
     }
-    let site = Site::of(base.clone(), dir.to_path_buf(), id.to_owned());
+    let site = Site::of(base.clone(), dir.clone(), id.to_owned());
     let end = end_orphan(site, orphan, options, Some(1));
-    let removed = matches!(cgroup::remove_tree(dir), cgroup::Removal::Removed);
-    Some(in_words(&end, dir, removed))
+    let removed = matches!(cgroup::remove_tree(&dir), cgroup::Removal::Removed);
+    Some((end, dir, removed))
 }
 
 fn in_words(end: &JobEnd, dir: &Path, removed: bool) -> String {
@@ -72,7 +136,7 @@ fn in_words(end: &JobEnd, dir: &Path, removed: bool) -> String {
     let Some(receipt) = &end.receipt else {
         return format!("an earlier run was killed and left {dir}, which could not be looked at");
     };
-    let ended = receipt.killed.len() + receipt.escaped.len();
+    let ended = ended(receipt);
     let verdict = receipt.verdict.as_str();
     let stays = if removed || receipt.verdict == Verdict::Lingering {
         ""

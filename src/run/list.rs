@@ -84,6 +84,17 @@ impl Runner<'_> {
         }
     }
 
+    /// Who is kept where the pass came upon them: below somebody who is kept, elsewhere.
+    pub(super) fn list_kept(&mut self, found: &[ProcStat]) {
+        let known: BTreeSet<u32> = self.kept.iter().map(|process| process.pid).collect();
+        let new = found.iter().map(|stat| stat.pid);
+        let new: Vec<u32> = new.filter(|pid| !known.contains(pid)).collect();
+        if !new.is_empty() {
+            let mut described = self.describe(&new);
+            self.kept.append(&mut described);
+        }
+    }
+
     /// What runs when the time is over.
     pub(super) fn show_evidence(&mut self) {
         let pids = match self.site.job() {
@@ -153,7 +164,7 @@ impl Runner<'_> {
         };
         let seen = inspect::with_argv(inspect::inspect(pids));
         let mut processes = Vec::with_capacity(seen.len());
-        for seen in seen {
+        for seen in seen.into_iter().filter(|seen| !self.is_first(seen.pid)) {
             let Ok(Some(stat)) = proc.stat(seen.pid) else {
                 continue;
             };
@@ -174,7 +185,7 @@ impl Runner<'_> {
     }
 
     fn how_it_left(&self, stat: &ProcStat, cgroup: &str) -> Vec<&'static str> {
-        let main = self.main_id.map_or(0, |id| id.pid);
+        let main = self.program().unwrap_or(0);
         let own_session = nix::unistd::getsid(None).map_or(0, |pid| pid.as_raw().unsigned_abs());
         let mut left = Vec::new();
         let job = self.site.job().and_then(|dir| self.site.path_in_proc(&dir));
@@ -189,7 +200,11 @@ impl Runner<'_> {
         } else if stat.pgrp != main {
             left.push("a process group of its own");
         }
-        if stat.ppid == std::process::id() || stat.ppid == 1 || stat.ppid == 0 {
+        if stat.pid != main && self.is_first(stat.ppid)
+            || stat.ppid == std::process::id()
+            || stat.ppid == 1
+            || stat.ppid == 0
+        {
             left.push("its parent has ended");
         }
         left

@@ -8,12 +8,16 @@
 //!     job/         the command and everything it starts: killed, proven empty, removed
 //!     aux/         what runs when the time is over
 //!     guardian/    whoever ends all that when we are killed (guardian.rs)
+//!     run/         ourselves, and kept/ whoever is to be kept, where limits need that
 //! ```
 
+mod children;
 mod execute;
+mod first;
 mod guardian;
 mod leftovers;
 mod list;
+mod orphan;
 mod report;
 mod result;
 mod scan;
@@ -26,9 +30,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::{RunProcess, RunReport};
-pub use crate::core::{Containment, Guarantee, JobSettings, ScanQuality, Signal};
+pub use crate::core::{Containment, Guarantee, JobSettings, ScanQuality, Signal, Verdict};
 
-pub use leftovers::clean;
+pub use crate::sys::limits::{CpuMax, Limits};
+pub use leftovers::{Left, clean};
 
 /// What is to be run, and how.
 #[derive(Clone, Debug)]
@@ -49,6 +54,12 @@ pub struct JobOptions {
     pub keep: Vec<String>,
     /// Signals that are passed on to the command and mean nothing to us.
     pub forward: Vec<Signal>,
+    /// Whether it gets a pid namespace of its own, and a /proc that shows that.
+    pub pidns: bool,
+    /// What the command and all it starts may use.
+    pub limits: Limits,
+    /// Go on without the limits that cannot be enforced.
+    pub limits_optional: bool,
     /// Start nothing where less can be promised.
     pub min_guarantee: Option<Guarantee>,
     /// Whether a command that succeeded and left something behind has failed.

@@ -20,6 +20,7 @@ pub(super) fn report(end: &JobEnd, options: &JobOptions) -> RunReport {
     let receipt = receipt.map(|receipt| control::receipt(receipt, end.clocks));
     let between = |from: u64, to: u64| millis_from_nanos(to.saturating_sub(from));
     let moments = end.moments;
+    let used = end.usage.cgroup;
     let wall = |nanos| end.clocks.rfc3339(Time::from_nanos(nanos));
     RunReport {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -53,9 +54,13 @@ pub(super) fn report(end: &JobEnd, options: &JobOptions) -> RunReport {
         ended_at: wall(moments.over),
         command_ms: (moments.ended > 0).then(|| between(moments.started, moments.ended)),
         total_ms: between(moments.started, moments.over),
-        cpu_ms: end.usage.cpu.map(millis),
-        memory_peak_bytes: end.usage.memory_peak,
+        cpu_ms: used.cpu.map(|cpu| millis(cpu.total())),
+        throttled_ms: used.throttled.map(millis),
+        memory_peak_bytes: used.memory_peak_bytes,
+        oom_kills: used.oom_kills,
+        pids_refused: used.pids_refused,
         largest_process_bytes: end.usage.largest_process,
+        limits_unmet: end.unmet.clone(),
         notes: end.notes.clone(),
         receipt,
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::control::Clocks;
 use crate::core::{Exit, Guarantee, Receipt, Why};
 use crate::sys::holdings::Holdings;
+use crate::sys::usage::CgroupUsage;
 
 /// What became of the command and of everything it started.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub(super) struct JobEnd {
     pub(super) clocks: Clocks,
     /// What is missing here, and what follows from it.
     pub(super) notes: Vec<String>,
+    /// Limits that were asked for and are not in force.
+    pub(super) unmet: Vec<String>,
 }
 
 /// When what happened, on CLOCK_BOOTTIME.
@@ -49,10 +52,8 @@ pub(super) struct Moment {
 /// What the command and everything below it used, as far as the cgroup says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// CPU time, from cpu.stat.
-    pub(super) cpu: Option<Duration>,
-    /// The most memory at a time in bytes, from memory.peak (with the memory controller).
-    pub(super) memory_peak: Option<u64>,
+    /// What the command's cgroup accounted for.
+    pub(super) cgroup: CgroupUsage,
     /// The largest process that was reaped, in bytes (ru_maxrss).
     pub(super) largest_process: Option<u64>,
 }

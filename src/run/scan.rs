@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::first::First;
 use super::watch::{Runner, now};
 use crate::core::{Event, OpId, job::GENERATION};
 use crate::driver::translate;
@@ -23,10 +24,15 @@ impl Runner<'_> {
             self.list_escapees(&found);
             self.pass(false)
         };
+        self.list_kept(&result.kept);
         if !lives {
             self.alive = result.alive.iter().map(|stat| stat.pid).collect();
         }
-        let report = translate::scanned(result, self.site.guarantee.containment);
+        let mut report = translate::scanned(result, self.site.guarantee.containment);
+        if self.site.tree.is_none() {
+            // Once it is empty it stays so: read after the pass is as good as before.
+            report.populated = self.first.as_ref().map(First::lives).or(report.populated);
+        }
         self.job.handle(
             now(),
             Event::Scanned {
@@ -54,6 +60,8 @@ impl Runner<'_> {
             env_marker: Some(self.site.marker()),
             kept_path: None,
             keep,
+            closed: false,
+            orphaned: self.orphan_reaper.is_some(),
             spare,
         };
         let context = ScanContext {
@@ -90,17 +98,21 @@ impl Runner<'_> {
         if self.options.keep.is_empty() {
             return;
         }
-        let (Some(dir), Some(base)) = (self.site.job(), self.site.base.clone()) else {
-            return;
-        };
+        let Some(dir) = self.site.job() else { return };
         let members = cgroup::procs_recursive(&dir).unwrap_or_default();
         let kept = self.to_keep(&members);
+        if kept.is_empty() {
+            return;
+        }
+        let Some(refuge) = self.site.refuge() else {
+            return;
+        };
         for id in kept {
             // The command itself is what runs, whatever it is called.
             if Some(id) == self.main_id {
                 continue;
             }
-            match cgroup::move_process(&base.dir, id.pid) {
+            match cgroup::move_process(&refuge, id.pid) {
                 Ok(()) => {
                     self.kept_ids.insert(id);
                 }

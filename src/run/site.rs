@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::core::{Containment, Guarantee, ScanQuality};
 use crate::sys::cgroup::Removal;
 use crate::sys::kill::{KillHow, KillResult, kill_tree};
+use crate::sys::limits::{self, Limits, Unmet};
 use crate::sys::mount::{self, CgroupBase};
 use crate::sys::procfs::{self, Proc, ProcId};
 use crate::sys::{SysError, cgroup, reap};
@@ -16,6 +17,10 @@ pub(super) const PREFIX: &str = "nought-run-";
 pub(super) const JOB: &str = "job";
 const AUX: &str = "aux";
 pub(super) const GUARDIAN: &str = "guardian";
+/// Where we live ourselves while the cgroup we came from gives controllers.
+const RUN: &str = "run";
+/// Where those who are to be kept live meanwhile.
+const KEPT: &str = "kept";
 
 /// A run's place.
 #[derive(Clone, Debug)]
@@ -28,6 +33,14 @@ pub(super) struct Site {
     pub(super) guarantee: Guarantee,
     pub(super) notes: Vec<String>,
     pub(super) own_mark: Option<u64>,
+    /// The command gets a pid namespace of its own.
+    pub(super) pidns: bool,
+    /// Limits that were asked for and are not in force, in words.
+    pub(super) unmet: Vec<String>,
+    /// Controllers were enabled for our directory, to be taken back at the end.
+    limited: bool,
+    /// We left `base` for a cgroup of our own, so that it may give controllers.
+    moved: bool,
 }
 
 /// Who made a run's directory.
@@ -86,6 +99,10 @@ impl Site {
             guarantee: Guarantee::default(),
             notes,
             own_mark: procfs::own_mark().ok(),
+            pidns: false,
+            unmet: Vec::new(),
+            limited: false,
+            moved: false,
         };
         match mount::find_base() {
             Ok(base) => {
@@ -110,6 +127,18 @@ impl Site {
             guarantee: Guarantee::default(),
             notes: Vec::new(),
             own_mark: None,
+            pidns: false,
+            unmet: Vec::new(),
+            limited: false,
+            moved: false,
+        }
+    }
+
+    /// The same place, its cgroups left to somebody else.
+    pub(super) fn without_cgroups(&self) -> Self {
+        Self {
+            tree: None,
+            ..self.clone()
         }
     }
 
@@ -122,6 +151,10 @@ impl Site {
             guarantee: Guarantee::default(),
             notes: Vec::new(),
             own_mark: procfs::own_mark().ok(),
+            pidns: false,
+            unmet: Vec::new(),
+            limited: false,
+            moved: false,
         };
         site.settle_containment();
         site
@@ -136,6 +169,7 @@ impl Site {
         self.guarantee.containment = match self.job() {
             Some(job) if job.join("cgroup.kill").exists() => Containment::CgroupKill,
             Some(_) => Containment::CgroupSignal,
+            None if self.pidns => Containment::PidNamespace,
             None if inherits_orphans() => Containment::Subreaper,
             None => Containment::ProcessGroup,
         };
@@ -194,7 +228,8 @@ impl Site {
         let Some(base) = self.base.as_ref().filter(|_| killed.holds_us) else {
             return killed;
         };
-        match cgroup::move_self_to(&base.dir) {
+        let home = self.home(base);
+        match cgroup::move_self_to(&home) {
             Ok(()) => kill_tree(dir, how, settle),
             Err(error) => KillResult {
                 error: Some(error),
@@ -203,10 +238,86 @@ impl Site {
         }
     }
 
+    /// Sets limits on the command's cgroup; those that are not in force.
+    pub(super) fn limit(&mut self, wanted: &Limits) -> Vec<Unmet> {
+        let controllers = wanted.controllers();
+        if controllers.is_empty() {
+            return Vec::new();
+        }
+        let (Some(base), Some(tree), Some(job)) = (&self.base, &self.tree, self.job()) else {
+            let why = format!(
+                "there is no cgroup to set it on ({})",
+                self.notes.join("; ")
+            );
+            return limits::nowhere(wanted, &why);
+        };
+        self.limited = true;
+        // Who is alone in a cgroup may leave it, and it can give controllers then.
+        let alone = cgroup::procs(&base.dir).is_ok_and(|pids| pids == [std::process::id()]);
+        if alone && !limits::is_root(&base.dir) {
+            let run = tree.join(RUN);
+            let moved = cgroup::make_dir(&run).and_then(|()| cgroup::move_self_to(&run));
+            match moved {
+                Ok(()) => self.moved = true,
+                Err(error) => self.notes.push(format!("failed to {error}")),
+            }
+        }
+        let refused = limits::enable(&base.dir, std::slice::from_ref(tree), &controllers);
+        limits::apply(&job, wanted, &refused)
+    }
+
+    /// Whether the command's cgroup has limits that count.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited
+    }
+
+    /// Where we live while the command runs.
+    fn home(&self, base: &CgroupBase) -> PathBuf {
+        match &self.tree {
+            Some(tree) if self.moved => tree.join(RUN),
+            _ => base.dir.clone(),
+        }
+    }
+
+    /// Where those who are to be kept go: the cgroup that we came from, at once or at the end.
+    pub(super) fn refuge(&self) -> Option<PathBuf> {
+        let base = self.base.as_ref()?;
+        let Some(tree) = self.tree.as_ref().filter(|_| self.moved) else {
+            return Some(base.dir.clone());
+        };
+        let kept = tree.join(KEPT);
+        if !kept.is_dir() {
+            cgroup::make_dir(&kept).ok()?;
+        }
+        Some(kept)
+    }
+
+    /// Takes back the controllers that were enabled for us, and goes back to where we came from,
+    /// with those who are kept.
+    pub(super) fn take_limits_back(&mut self) {
+        let (Some(base), Some(tree)) = (&self.base, &self.tree) else {
+            return;
+        };
+        if !std::mem::take(&mut self.limited) {
+            return;
+        }
+        limits::withdraw(std::slice::from_ref(tree));
+        limits::undo(&base.dir);
+        if !std::mem::take(&mut self.moved) {
+            return;
+        }
+        // Another run may need the controllers still: then our directory is left to it.
+        let _ = cgroup::move_self_to(&base.dir);
+        for pid in cgroup::procs(&tree.join(KEPT)).unwrap_or_default() {
+            let _ = cgroup::move_process(&base.dir, pid);
+        }
+    }
+
     /// Removes our directory with all that is empty in it; why it stays, if it does.
     pub(super) fn remove(&mut self) -> Option<String> {
+        self.take_limits_back();
         let tree = self.tree.as_ref()?;
-        match cgroup::remove_tree(tree) {
+        match cgroup::remove_with(tree, GUARDIAN) {
             Removal::Removed => {
                 self.tree = None;
                 None

@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Pid, setpgid};
 
 use super::guardian::Guard;
+use super::orphan::Orphan;
 use super::result::NotStarted;
 use super::site::Site;
-use super::watch::Orphan;
 use super::{JobOptions, Onlooker};
 use crate::core::Guarantee;
 use crate::sys::accounts::{self, Account};
+use crate::sys::note::{self, Note};
 use crate::sys::spawn::{
-    self, Born, ExecOutcome, Job, Prepared, SpawnError, SpawnMethod, Spec, Stage, Stdio,
+    self, Born, ExecOutcome, Forward, Job, Prepared, SpawnError, SpawnMethod, Spec, Stage, Stdio,
 };
 use crate::sys::terminal::Terminal;
-use crate::sys::{SysError, note, procfs, reap};
+use crate::sys::{SysError, procfs, reap};
 
 /// What the command is given of ours.
 pub(super) struct Ours<'a> {
@@ -82,6 +83,11 @@ pub(super) fn start(
                 }
             }
         }
+        if site.is_limited() && !options.limits_optional {
+            let why = last.map_or_else(String::new, |error| error.to_string());
+            let text = format!("start the command in the cgroup that has its limits: {why}");
+            return Err(NotStarted { code: 125, text });
+        }
         site.give_up_cgroups();
     }
     for method in [Clone3ThenWrite, ForkThenWrite] {
@@ -134,9 +140,11 @@ fn try_once(
             refused = Some(missing.clone());
             return Err(SysError::because("start", "the command", missing));
         }
-        // The child does so, too; this makes sure of it before anybody signals the group.
-        let pid = Pid::from_raw(i32::try_from(born.id.pid).unwrap_or(-1));
-        let _ = setpgid(pid, pid);
+        if born.first.is_none() {
+            // The child does so, too; this makes sure of it before anybody signals the group.
+            let pid = Pid::from_raw(i32::try_from(born.id.pid).unwrap_or(-1));
+            let _ = setpgid(pid, pid);
+        }
         tell(born, site, guard, onlooker);
         Ok(())
     });
@@ -162,7 +170,7 @@ fn tell(born: &Born, site: &Site, guard: &mut Option<Guard>, onlooker: &mut dyn 
     }
     if let Some(job) = site.job() {
         // Without it, what a killed guardian leaves is found by its cgroup alone.
-        let _ = note::write(&job, &Orphan::words(born, true));
+        let _ = note::write(&job, Note::Birth, &Orphan::words(born, true));
     }
 }
 
@@ -183,7 +191,7 @@ fn spec(options: &JobOptions, site: &Site, ours: &Ours<'_>) -> Spec {
         cgroup: site.job(),
         mark: true,
         join: None,
-        pid_namespace: None,
+        pid_namespace: options.pidns.then_some(Forward::Program),
         enter: None,
         new_session: false,
         job: Some(Job {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal as Number;
 
+use super::first::First;
 use super::guardian::Guard;
 use super::result::{JobEnd, Moment, NotStarted, Process, Usage};
 use super::site::Site;
@@ -14,15 +15,15 @@ use super::start::{self, Ours};
 use super::{JobOptions, Onlooker, leftovers};
 use crate::control::Clocks;
 use crate::core::{Event, Exit, Job, OpId, Receipt, Signal, Time, job::GENERATION};
-use crate::driver::KILL_SETTLE;
 use crate::sys::clock::{self, BootTimer};
 use crate::sys::kill::EventsFile;
+use crate::sys::limits::Unmet;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::ProcId;
-use crate::sys::reap::{self, Ended};
+use crate::sys::reap;
 use crate::sys::signalfd::{self, Signals};
-use crate::sys::spawn::{Born, Mark, read_exec_outcome};
-use crate::sys::terminal::{self, Terminal};
+use crate::sys::spawn::{Born, Mark};
+use crate::sys::terminal::Terminal;
 
 /// When a cgroup is read again after something happened that may have emptied it; the last is
 /// repeated where nothing notifies us.
@@ -45,6 +46,8 @@ pub(super) struct Runner<'a> {
     pub(super) main: Option<PidFd>,
     /// It led its process group, also after its end.
     pub(super) main_id: Option<ProcId>,
+    /// The first process of the command's pid namespace, if it has one: then that is `main_id`.
+    pub(super) first: Option<First>,
     pub(super) mark: Option<u64>,
     pub(super) mark_id: Option<u64>,
     pub(super) mark_held: Option<OwnedFd>,
@@ -65,11 +68,12 @@ pub(super) struct Runner<'a> {
     pub(super) terminal: Option<Terminal>,
     /// The command's group was given the terminal's foreground.
     pub(super) in_front: bool,
-    exec: Option<(OwnedFd, Vec<u8>)>,
-    not_started: Option<NotStarted>,
-    exit: Option<Exit>,
-    moments: Moment,
-    guard_pid: Option<u32>,
+    pub(super) exec: Option<(OwnedFd, Vec<u8>)>,
+    pub(super) not_started: Option<NotStarted>,
+    pub(super) exit: Option<Exit>,
+    pub(super) moments: Moment,
+    pub(super) guard_pid: Option<u32>,
+    pub(super) guard: Option<Guard>,
     notify: Option<EventsFile>,
     reread: Option<(Time, usize)>,
     timer: Option<BootTimer>,
@@ -88,10 +92,14 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
         Err(error) => return refused(options, 125, error.to_string(), Site::none()),
     };
     let mut site = Site::make();
+    site.pidns = options.pidns;
     if let Some(base) = &site.base {
-        for said in leftovers::end_all(base, options) {
+        for said in leftovers::end_all(base, options, &site.id) {
             onlooker.note(&said);
         }
+    }
+    if let Err(why) = limit(&mut site, options, onlooker) {
+        return refused(options, 125, why, site);
     }
     let others: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
     let mut guard = Guard::make(&site, options, onlooker).unwrap_or_else(|error| {
@@ -128,16 +136,53 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.others = others;
     runner.guard_pid = guard.as_ref().map(Guard::pid);
     runner.others.extend(runner.guard_pid);
+    runner.guard = guard;
     runner.terminal = terminal;
     runner.in_front = in_front;
     runner.take_in(born);
     runner.watch();
     let receipt = runner.work(Some(&signals));
     runner.take_terminal();
-    if let Some(guard) = guard {
+    if let Some(guard) = runner.guard.take() {
         guard.dismiss();
     }
     runner.finish(receipt)
+}
+
+/// Sets the limits; why the command is not to be started without those that cannot be had.
+fn limit(site: &mut Site, options: &JobOptions, onlooker: &mut dyn Onlooker) -> Result<(), String> {
+    // One line for all that fail for the same reason.
+    let mut said: Vec<(Vec<&str>, String)> = Vec::new();
+    for Unmet { limit, why } in site.limit(&options.limits) {
+        let option = match limit {
+            "memory_max" => "--memory",
+            "cpu_max" => "--cpus",
+            "pids_max" => "--pids",
+            other => other,
+        };
+        match said.iter_mut().find(|(_, known)| *known == why) {
+            Some((names, _)) => names.push(option),
+            None => said.push((vec![option], why)),
+        }
+    }
+    let said = said
+        .into_iter()
+        .map(|(names, why)| format!("{} cannot be enforced: {why}", names.join(", ")));
+    let said: Vec<String> = said.collect();
+    if said.is_empty() {
+        return Ok(());
+    }
+    if !options.limits_optional {
+        return Err(format!(
+            "limit the command: {}; --limits=optional runs it without",
+            said.join("; ")
+        ));
+    }
+    for line in &said {
+        onlooker.note(&format!("{line}; the command runs without"));
+    }
+    site.unmet = said;
+    Ok(())
 }
 
 /// What we take over: what ends us, what is passed on, and what tells of children and terminals.
@@ -174,87 +219,8 @@ fn refused(options: &JobOptions, code: u8, text: String, site: Site) -> JobEnd {
     runner.finish(None)
 }
 
-/// What is known of a command whose `run` was killed.
-#[derive(Debug)]
-pub(super) struct Orphan {
-    pub(super) main: ProcId,
-    pub(super) mark: Option<u64>,
-    pub(super) mark_id: Option<u64>,
-    /// Keeps the mark's number its own.
-    pub(super) mark_held: Option<OwnedFd>,
-    pub(super) in_cgroup: bool,
-}
-
-impl Orphan {
-    /// A newborn in words that [`Orphan::parse`] reads.
-    pub(super) fn words(born: &Born, in_cgroup: bool) -> String {
-        let mark = born.mark.as_ref();
-        format!(
-            "{} {} {} {} {}",
-            born.id.pid,
-            born.id.start_time,
-            mark.map_or(0, |mark| mark.inode),
-            mark.and_then(|mark| mark.id).unwrap_or(0),
-            u8::from(in_cgroup),
-        )
-    }
-
-    pub(super) fn parse(text: &[u8], mark_held: Option<OwnedFd>) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let mut numbers = text.split(' ').map(str::parse::<u64>);
-        let mut next = || numbers.next()?.ok();
-        let main = ProcId {
-            pid: u32::try_from(next()?).ok()?,
-            start_time: next()?,
-        };
-        Some(Self {
-            main,
-            mark: next().filter(|mark| *mark != 0),
-            mark_id: next().filter(|id| *id != 0),
-            in_cgroup: next()? != 0,
-            mark_held,
-        })
-    }
-}
-
-/// Ends, with proof, what a run that was killed left behind.
-pub(super) fn end_orphan(
-    mut site: Site,
-    orphan: Option<Orphan>,
-    options: &JobOptions,
-    reaper: Option<u32>,
-) -> JobEnd {
-    use crate::core::{Containment, ScanQuality};
-    if site.tree.is_some() {
-        site.settle_containment();
-    } else {
-        site.guarantee.containment = Containment::ProcessGroup;
-    }
-    site.guarantee.scan = match orphan.as_ref().and_then(|orphan| orphan.mark) {
-        Some(_) => ScanQuality::Marked,
-        None => ScanQuality::Descent,
-    };
-    if let Some(aux) = site.aux().filter(|aux| aux.is_dir()) {
-        site.kill(&aux, KILL_SETTLE);
-        crate::sys::cgroup::remove_tree(&aux);
-    }
-    let job = Job::orphaned(options.settings.clone(), site.guarantee, now());
-    let mut runner = Runner::new(options, site, job);
-    runner.orphan_reaper = reaper.filter(|pid| *pid != 0);
-    runner.inherited_any = true;
-    if let Some(orphan) = orphan {
-        runner.main_id = Some(orphan.main);
-        runner.mark = orphan.mark;
-        runner.mark_id = orphan.mark_id;
-        runner.mark_held = orphan.mark_held;
-    }
-    runner.take_census(None);
-    let receipt = runner.work(None);
-    runner.finish_as(receipt, false)
-}
-
 impl<'a> Runner<'a> {
-    fn new(options: &'a JobOptions, site: Site, job: Job) -> Self {
+    pub(super) fn new(options: &'a JobOptions, site: Site, job: Job) -> Self {
         Self {
             options,
             onlooker: None,
@@ -262,6 +228,7 @@ impl<'a> Runner<'a> {
             job,
             main: None,
             main_id: None,
+            first: None,
             mark: None,
             mark_id: None,
             mark_held: None,
@@ -285,6 +252,7 @@ impl<'a> Runner<'a> {
                 ..Moment::default()
             },
             guard_pid: None,
+            guard: None,
             notify: None,
             reread: None,
             timer: None,
@@ -298,10 +266,14 @@ impl<'a> Runner<'a> {
             pidfd,
             mark,
             exec_pipe,
+            first,
             ..
         } = born;
         self.main_id = Some(id);
-        self.main = pidfd;
+        match first {
+            Some(first) => self.first = Some(First::new(id.pid, pidfd, first.reports)),
+            None => self.main = pidfd,
+        }
         self.mark = mark.as_ref().map(|mark| mark.inode);
         self.mark_id = mark.as_ref().and_then(|mark| mark.id);
         self.mark_held = mark.map(|Mark { fd, .. }| fd);
@@ -323,7 +295,7 @@ impl<'a> Runner<'a> {
     // ---- the loop -----------------------------------------------------------------------
 
     /// Until the verdict.
-    fn work(&mut self, signals: Option<&Signals>) -> Option<Box<Receipt>> {
+    pub(super) fn work(&mut self, signals: Option<&Signals>) -> Option<Box<Receipt>> {
         loop {
             while let Some(ask) = self.job.poll() {
                 if let Some(receipt) = self.carry_out(ask) {
@@ -334,6 +306,7 @@ impl<'a> Runner<'a> {
                 return None;
             }
             self.on_exec_ready();
+            self.on_reports();
             while let Some(came) = signals.and_then(Signals::next) {
                 self.on_signal(came.signal);
             }
@@ -350,13 +323,15 @@ impl<'a> Runner<'a> {
             return false;
         }
         let timeout = self.set_timer(due);
-        let mut fds = Vec::with_capacity(4);
+        let mut fds = Vec::with_capacity(5);
         if let Some(notify) = &self.notify {
             fds.push(PollFd::new(notify.as_fd(), PollFlags::POLLPRI));
         }
         let mut want = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
         signals.map(AsFd::as_fd).map(&mut want);
         self.exec.as_ref().map(|(fd, _)| fd.as_fd()).map(&mut want);
+        let reports = self.first.as_ref().and_then(|first| first.reports.as_ref());
+        reports.map(AsFd::as_fd).map(&mut want);
         self.timer.as_ref().map(AsFd::as_fd).map(&mut want);
         // EINTR, or a shortage of memory: look at everything and sleep again.
         let _ = poll(&mut fds, timeout);
@@ -439,144 +414,6 @@ impl<'a> Runner<'a> {
         Some(populated)
     }
 
-    // ---- children and signals -----------------------------------------------------------
-
-    fn on_exec_ready(&mut self) {
-        let Some((pipe, said)) = &mut self.exec else {
-            return;
-        };
-        let mut buffer = [0; 64];
-        let ended = loop {
-            match nix::unistd::read(&*pipe, &mut buffer) {
-                Ok(0) => break true,
-                Ok(len) => said.extend_from_slice(buffer.get(..len).unwrap_or_default()),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => break false,
-                Err(_) => break true,
-            }
-        };
-        if ended {
-            let outcome = read_exec_outcome(said);
-            self.not_started = start::not_executed(&outcome, self.options);
-            self.exec = None;
-        }
-    }
-
-    /// Takes every exit there is. Whoever ends an orphaned job has no children but guests.
-    pub(super) fn reap(&mut self) {
-        if self.main_id.is_none() || self.orphan_reaper.is_some() {
-            return;
-        }
-        let main = self.main_id.map(|id| id.pid);
-        if let Some(pid) = main.filter(|_| self.exit.is_none())
-            && reap::has_stopped(pid)
-        {
-            self.on_stopped(pid);
-        }
-        while let Ok(Some(reaped)) = reap::reap_next() {
-            let exit = match reaped.ended {
-                Ended::Code(code) => Exit::Code(code),
-                Ended::Signal { signal, core } => Exit::Signal { signal, core },
-            };
-            if Some(reaped.pid) == main && self.exit.is_none() {
-                self.on_main_exited(exit);
-            } else if self
-                .aux
-                .as_ref()
-                .is_some_and(|(_, born)| born.id.pid == reaped.pid)
-            {
-                self.on_aux_exited(exit);
-            } else if Some(reaped.pid) == self.guard_pid {
-                self.guard_pid = None;
-                self.note(
-                    "the guardian was killed: if this run is killed, too, what it started lives on",
-                );
-            } else {
-                self.others.remove(&reaped.pid);
-            }
-        }
-    }
-
-    fn on_main_exited(&mut self, exit: Exit) {
-        // What it said of its exec comes before its end.
-        self.on_exec_ready();
-        self.exit = Some(exit);
-        self.main = None;
-        self.moments.ended = clock::boot_now();
-        self.take_terminal();
-        self.look_closely();
-        self.job.handle(
-            now(),
-            Event::MainExited {
-                r#gen: GENERATION,
-                exit,
-            },
-        );
-    }
-
-    fn on_signal(&mut self, number: i32) {
-        let Some(signal) = Signal::from_number(number) else {
-            return;
-        };
-        match number {
-            libc::SIGCHLD | libc::SIGTTOU => {}
-            libc::SIGCONT => self.go_on(),
-            _ if self.options.forward.contains(&signal) => {
-                if let Some(main) = &self.main {
-                    let _ = main.send(number);
-                }
-            }
-            _ => self.job.on_signal(now(), signal),
-        }
-    }
-
-    // ---- the terminal -------------------------------------------------------------------
-
-    /// The command was stopped: by Ctrl-Z, or because it reads in the background. As a shell
-    /// sees us, so are we.
-    fn on_stopped(&mut self, pid: u32) {
-        let Some(terminal) = &self.terminal else {
-            return;
-        };
-        let had_it = terminal.is_foreground(pid);
-        if terminal::is_orphaned() {
-            // Nobody could continue us; nor would the terminal have stopped it without us. In
-            // the background it stays stopped until somebody continues us.
-            if had_it {
-                let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
-            }
-            return;
-        }
-        if had_it {
-            let _ = terminal.take();
-        }
-        signalfd::stop_own_group();
-        self.go_on();
-    }
-
-    /// We were continued, in the foreground or not.
-    fn go_on(&mut self) {
-        let Some(id) = self.main_id.filter(|_| self.exit.is_none()) else {
-            return;
-        };
-        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours())
-            && terminal.give_to(id.pid).is_ok()
-        {
-            self.in_front = true;
-        }
-        let _ = crate::sys::signal::send_group(id.pid, libc::SIGCONT);
-    }
-
-    fn take_terminal(&mut self) {
-        let group = self.main_id.map(|id| id.pid);
-        if let (Some(terminal), Some(group)) = (&self.terminal, group)
-            && std::mem::take(&mut self.in_front)
-            && terminal.is_foreground(group)
-        {
-            let _ = terminal.take();
-        }
-    }
-
     // ---- the end ------------------------------------------------------------------------
 
     pub(super) fn note(&mut self, text: &str) {
@@ -589,7 +426,7 @@ impl<'a> Runner<'a> {
         self.finish_as(receipt, true)
     }
 
-    fn finish_as(mut self, receipt: Option<Box<Receipt>>, remove: bool) -> JobEnd {
+    pub(super) fn finish_as(mut self, receipt: Option<Box<Receipt>>, remove: bool) -> JobEnd {
         let lingers = receipt
             .as_ref()
             .is_some_and(|receipt| receipt.verdict == crate::core::Verdict::Lingering);
@@ -602,7 +439,7 @@ impl<'a> Runner<'a> {
         self.usage.largest_process = super::execute::largest_process();
         self.moments.over = clock::boot_now();
         JobEnd {
-            pid: self.main_id.map(|id| id.pid),
+            pid: self.program(),
             exit: self.exit.filter(|_| self.not_started.is_none()),
             why: if self.not_started.is_some() {
                 crate::core::Why::NotStarted
@@ -621,6 +458,7 @@ impl<'a> Runner<'a> {
                 wall_ms: clock::wall_now_ms(),
             },
             notes: self.site.notes,
+            unmet: self.site.unmet,
         }
     }
 }

@@ -139,6 +139,33 @@ pub fn move_process(cgroup: &Path, pid: u32) -> Result<(), SysError> {
     )
 }
 
+/// Writes a value into one of a cgroup's files.
+pub fn set(file: &Path, value: &str) -> Result<(), SysError> {
+    write_file(file, "write into", value.as_bytes())
+}
+
+/// Hands the cgroup over to somebody (cgroup-v2.rst, 'Model of Delegation'): who is in it, what
+/// it gives to cgroups below, and the making of such; its own limits stay whose they are.
+pub fn hand_over(cgroup: &Path, uid: Option<u32>, gid: Option<u32>) -> Result<(), SysError> {
+    let (uid, gid) = (
+        uid.map(nix::unistd::Uid::from_raw),
+        gid.map(nix::unistd::Gid::from_raw),
+    );
+    for file in [
+        "",
+        "cgroup.procs",
+        "cgroup.threads",
+        "cgroup.subtree_control",
+    ] {
+        let path = match file {
+            "" => cgroup.to_path_buf(),
+            file => cgroup.join(file),
+        };
+        nix::unistd::chown(&path, uid, gid).map_err(|e| SysError::at("hand over", &path, e))?;
+    }
+    Ok(())
+}
+
 fn write_file(file: &Path, doing: &'static str, value: &[u8]) -> Result<(), SysError> {
     let failed = |e| SysError::at(doing, file, e);
     let open_file =

@@ -45,20 +45,27 @@ pub fn everyone(_: Machine) -> Result<Vec<ProcStat>, SysError> {
     Ok(found)
 }
 
-/// Whether a process was sent SIGKILL, or another signal that ends it, and has not ended: it can
-/// take notice of no other (SIGKILL is in ShdPnd of /proc/PID/status, proc_pid_status(5), until
-/// the last thread has gone). What cannot be read is not killed.
+/// Whether a process was sent SIGKILL and has not ended: it can take notice of no other signal.
+/// SIGKILL pends for the process (ShdPnd of proc_pid_status(5)) when it was sent to that, and for
+/// each of its threads (SigPnd) when cgroup.kill sent it. What cannot be read is not killed.
 pub fn is_killed(pid: u32) -> bool {
-    let text = procfs::read_file(Path::new(&format!("/proc/{pid}/status")));
-    text.is_ok_and(|text| kill_pends(&String::from_utf8_lossy(&text)))
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let mut pends = threads.map(|thread| {
+        let status = procfs::read_file(&thread.ok()?.path().join("status")).ok()?;
+        Some(kill_pends(&String::from_utf8_lossy(&status)))
+    });
+    pends.all(|pends| pends == Some(true))
 }
 
 fn kill_pends(status: &str) -> bool {
-    let pending = status
-        .lines()
-        .find_map(|line| line.strip_prefix("ShdPnd:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    pending.is_some_and(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
+    let pends = |key: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(key));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
+    };
+    pends("SigPnd:") || pends("ShdPnd:")
 }
 
 /// What is swapped to, as /proc/swaps names it (nothing where there is no such file).
@@ -230,18 +237,19 @@ fn remove_mapped(name: &str) -> Result<(), SysError> {
 
 #[cfg(test)]
 mod tests {
-    use super::kill_pends;
+    use super::{is_killed, kill_pends};
 
     #[test]
-    fn who_was_killed_is_told_by_what_pends_for_the_whole_process() {
+    fn who_was_killed_is_told_by_what_pends() {
         let status = |thread: &str, process: &str| {
             format!("Name:\tsh\nSigPnd:\t{thread}\nShdPnd:\t{process}\nSigBlk:\t0\n")
         };
         let (none, kill) = ("0000000000000000", "0000000000000100");
         assert!(kill_pends(&status(none, kill)));
+        assert!(kill_pends(&status(kill, none)));
         assert!(kill_pends(&status(none, "0000000000004100")));
-        assert!(!kill_pends(&status(kill, none)), "one thread of an exec");
         assert!(!kill_pends(&status(none, "0000000000004000")));
         assert!(!kill_pends("Name:\tsh\n"));
+        assert!(!is_killed(std::process::id()));
     }
 }

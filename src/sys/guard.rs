@@ -125,6 +125,7 @@ fn child(detached: bool, keep: &[BorrowedFd<'_>], say: &OwnedFd, guard: impl FnO
         tell(std::process::id())
     };
     if session.is_ok() && told {
+        procfs::forget_held();
         close_all_but(keep.iter().map(AsRawFd::as_raw_fd).collect());
         rename();
         let code = guard();

@@ -8,6 +8,7 @@
 //!  find a place   mount, selftest        end it      kill, signal, pidfd, cgroup (rmdir)
 //!  start          spawn (child, exec)    prove it    scan, procfs, inspect, holdings
 //!  a job          terminal, signalfd     outlive us  guard, note
+//!  limit it       limits
 //!  learn of it    reap, notify, clock,   the rest    socket, rlimit, power, usage,
 //!                 sd_notify, directory                          namespace
 //! ```
@@ -27,6 +28,7 @@ pub mod holdings;
 pub mod inspect;
 pub mod kill;
 pub mod last_resort;
+pub mod limits;
 mod listing;
 pub mod mount;
 pub mod namespace;

@@ -2,7 +2,7 @@
 //! since Linux 5.7), which goes when the cgroup goes.
 #![expect(unsafe_code, reason = "nix has no extended attributes")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -10,13 +10,29 @@ use nix::errno::Errno;
 
 use super::SysError;
 
-const ATTRIBUTE: &std::ffi::CStr = c"user.nought";
+/// Which note: each has an attribute of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Who was born in it.
+    Birth,
+    /// Which controllers we had it give to those below it.
+    Controllers,
+}
+
+impl Note {
+    fn attribute(self) -> &'static CStr {
+        match self {
+            Self::Birth => c"user.nought",
+            Self::Controllers => c"user.nought.controllers",
+        }
+    }
+}
 
 /// Notes longer than this are neither written nor read.
 pub const NOTE_BOUND: usize = 1024;
 
 /// Puts a note on the cgroup, in the place of the one that is there.
-pub fn write(cgroup: &Path, note: &str) -> Result<(), SysError> {
+pub fn write(cgroup: &Path, which: Note, note: &str) -> Result<(), SysError> {
     let failed = |e| SysError::at("put a note on the cgroup", cgroup, e);
     let path = CString::new(cgroup.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
     let bytes = note.as_bytes();
@@ -27,7 +43,7 @@ pub fn write(cgroup: &Path, note: &str) -> Result<(), SysError> {
     let done = unsafe {
         libc::setxattr(
             path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
+            which.attribute().as_ptr(),
             bytes.as_ptr().cast(),
             bytes.len(),
             0,
@@ -37,14 +53,14 @@ pub fn write(cgroup: &Path, note: &str) -> Result<(), SysError> {
 }
 
 /// The note on the cgroup, if there is one that can be read.
-pub fn read(cgroup: &Path) -> Option<String> {
+pub fn read(cgroup: &Path, which: Note) -> Option<String> {
     let path = CString::new(cgroup.as_os_str().as_bytes()).ok()?;
     let mut bytes = [0_u8; NOTE_BOUND];
     // SAFETY: two strings that end with NUL, and as many writable bytes as are said.
     let length = unsafe {
         libc::getxattr(
             path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
+            which.attribute().as_ptr(),
             bytes.as_mut_ptr().cast(),
             bytes.len(),
         )

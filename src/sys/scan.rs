@@ -21,12 +21,14 @@
 //!
 //! Whose process it is: `attribute.rs`.
 
+mod ancestry;
 mod attribute;
 mod bounded;
 mod descent;
 mod end;
 mod look;
 mod moved_in;
+mod unattributed;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -69,6 +71,11 @@ pub struct ScanTarget {
     /// A cgroup, as /proc/PID/cgroup names it, where those of its processes are that are to be
     /// left alone whatever they are called.
     pub kept_path: Option<String>,
+    /// The supervisor that started it was killed: its orphans went to `orphan_reaper` and not to
+    /// us.
+    pub orphaned: bool,
+    /// It has a pid namespace of its own, which nobody can leave: whoever is in ours is not of it.
+    pub closed: bool,
     /// Nobody is to be killed: whoever would be goes to `spared`.
     pub spare: bool,
 }
@@ -92,8 +99,8 @@ pub struct ScanContext {
     pub known_children: BTreeSet<u32>,
     /// Which orphans of ours must be somebody's.
     pub orphans: Orphans,
-    /// Who inherited the orphans of a supervisor that was killed: a marked process below it is
-    /// ours with one more witness (environment, session, record).
+    /// Who inherited the orphans of a supervisor that was killed, or ours where we do not: a marked
+    /// process below it is ours with one more witness (environment, session, record).
     pub orphan_reaper: Option<u32>,
     /// How long to wait for the death of what was killed.
     pub death_wait: Duration,
@@ -166,6 +173,9 @@ pub enum Evidence {
     Session,
     /// It carries the environment marker and descends from us.
     Environment,
+    /// It carries the environment marker and is in the main process's session, whose supervisor
+    /// was killed.
+    Orphaned,
 }
 
 impl Evidence {
@@ -177,6 +187,9 @@ impl Evidence {
             Evidence::Descends => "descends from a process of this start",
             Evidence::Session => "is in the main process's session",
             Evidence::Environment => "carries the environment marker and descends from us",
+            Evidence::Orphaned => {
+                "carries the environment marker and is in the main process's session"
+            }
         }
     }
 }

@@ -32,14 +32,29 @@ impl CpuTime {
     }
 }
 
-/// What a cgroup accounts for itself and everything below it.
+/// What a cgroup accounts for itself and everything below it; `None` where the controller is not
+/// enabled for it, or the kernel is too old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CgroupUsage {
-    /// memory.current in bytes; `None` where the memory controller is not enabled for it.
+    /// memory.current in bytes.
     pub memory_bytes: Option<u64>,
+    /// memory.peak in bytes: the most there was at a time (Linux 5.19).
+    pub memory_peak_bytes: Option<u64>,
+    /// `oom_kill` of memory.events: processes that the kernel killed for want of memory.
+    pub oom_kills: Option<u64>,
     /// user_usec and system_usec of cpu.stat, which every cgroup but the root has, whatever its
     /// controllers (cgroup-v2.rst, 'cpu.stat').
     pub cpu: Option<CpuTime>,
+    /// `throttled_usec` of cpu.stat: ready to run, and not let because of cpu.max.
+    pub throttled: Option<Duration>,
+    /// `nr_throttled` of cpu.stat: periods in which that happened.
+    pub throttled_periods: Option<u64>,
+    /// pids.current: processes and threads.
+    pub pids: Option<u64>,
+    /// pids.peak: the most there were at a time (Linux 6.1).
+    pub pids_peak: Option<u64>,
+    /// `max` of pids.events: forks and clones that pids.max refused.
+    pub pids_refused: Option<u64>,
 }
 
 /// Reads what the cgroup has used. What cannot be read is `None`.
@@ -48,19 +63,45 @@ pub fn of_cgroup(dir: &Path) -> CgroupUsage {
         let text = procfs::read_file(&dir.join(file)).ok()?;
         String::from_utf8(text).ok()
     };
-    let memory_bytes = text("memory.current").and_then(|text| text.trim().parse().ok());
-    let cpu = text("cpu.stat").and_then(|text| cpu_stat(&text));
-    CgroupUsage { memory_bytes, cpu }
+    let number = |file: &str| text(file)?.trim().parse().ok();
+    let mut usage = CgroupUsage::default();
+    if let Some(stat) = text("cpu.stat") {
+        let micros = |key| field(&stat, key).map(Duration::from_micros);
+        usage.cpu = cpu_stat(&stat);
+        usage.throttled = micros("throttled_usec");
+        usage.throttled_periods = field(&stat, "nr_throttled");
+    }
+    usage.memory_bytes = number("memory.current");
+    if usage.memory_bytes.is_some() {
+        usage.memory_peak_bytes = number("memory.peak");
+        usage.oom_kills = text("memory.events").and_then(|text| field(&text, "oom_kill"));
+    }
+    usage.pids = number("pids.current");
+    if usage.pids.is_some() {
+        usage.pids_peak = number("pids.peak");
+        usage.pids_refused = text("pids.events").and_then(|text| field(&text, "max"));
+    }
+    usage
+}
+
+/// How many processes in the cgroup and below it the kernel has killed for want of memory.
+pub fn oom_kills(dir: &Path) -> Option<u64> {
+    let text = procfs::read_file(&dir.join("memory.events")).ok()?;
+    field(std::str::from_utf8(&text).ok()?, "oom_kill")
+}
+
+/// The number after `key` in a file of lines of a key and a number.
+fn field(text: &str, key: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    value.trim().parse().ok()
 }
 
 fn cpu_stat(text: &str) -> Option<CpuTime> {
-    let micros = |key: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(key));
-        value?.trim().parse().ok().map(Duration::from_micros)
-    };
+    let micros = |key| field(text, key).map(Duration::from_micros);
     Some(CpuTime {
-        user: micros("user_usec ")?,
-        system: micros("system_usec ")?,
+        user: micros("user_usec")?,
+        system: micros("system_usec")?,
     })
 }
 

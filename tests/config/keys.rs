@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nought::config;
 use nought::core::{
-    Check, Containment, EndAction, EnvFile, Guarantee, HttpGet, Limit, LogMode, Reach, Resource,
-    RestartPolicy, RestartWhen, Role, ScanQuality, Signal, Spec, Test,
+    Check, Containment, EndAction, EnvFile, Guarantee, HttpGet, IoMax, Limit, LogMode, Reach,
+    Resource, Resources, RestartPolicy, RestartWhen, Role, ScanQuality, Signal, Spec, Test,
 };
 
 use crate::{FULL, bad, good, words};
@@ -80,6 +80,33 @@ fn every_key_reaches_the_spec() {
     }
     spec.nice = Some(-5);
     spec.oom_score_adj = Some(500);
+    spec.resources = Some(Box::new(Resources {
+        memory_max: Some(512 << 20),
+        memory_high: Some(3 << 29),
+        memory_swap_max: Some(0),
+        oom_group: true,
+        cpu_max: Some(1_500_000),
+        cpu_weight: Some(200),
+        pids_max: Some(500),
+        io_weight: Some(50),
+        io_max: vec![
+            IoMax {
+                device: "8:0".into(),
+                read_bytes: Some(10 << 20),
+                writes: Some(100),
+                ..IoMax::default()
+            },
+            IoMax {
+                device: "/dev/sdb".into(),
+                write_bytes: Some(1024),
+                reads: Some(5),
+                ..IoMax::default()
+            },
+        ],
+        cpuset: Some("0-3,8".into()),
+        delegate: true,
+        optional: true,
+    }));
     assert_eq!(good(FULL), spec);
 }
 

@@ -50,6 +50,9 @@ umask: 027
 limits: {nofile: 1024:65536, core: 0, as: 2G, cpu: 10m, rttime: 1ms, memlock: unlimited, nproc: {soft: 5, hard: 9}}
 nice: -5
 oom_score_adj: 500
+resources: {memory_max: 512M, memory_high: 1.5G, memory_swap_max: 0, oom_group: true, cpu_max: 150%, cpu_weight: 200,
+  pids_max: 500, io_weight: 50, io_max: {"8:0": {rbps: 10M, wiops: 100}, /dev/sdb: {wbps: 1K, riops: 5}}, cpuset: "0-3,8",
+  delegate: true, optional: true}
 x-owner: {anything: [goes, here]}
 "#;
 

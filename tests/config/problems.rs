@@ -29,7 +29,7 @@ web.yaml:6:1: error: unknown key `zzz`
     zzz: 1
     ^^^
     hint: the keys are exec, test, ready, health, watchdog, oneshot, after, requires, stop_after, role, stop, signal, shutdown_timeout, \
-exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, pid_namespace, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj; one of your own may begin with `x-`
+exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, pid_namespace, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj, resources; one of your own may begin with `x-`
 "
     );
 }
@@ -121,6 +121,32 @@ web.yaml:16:3: error: a key must be a word, this is a list
     hint: write `key: value`, one of the keys on each line
 "
     );
+}
+
+#[test]
+fn limits_that_are_none_are_named_one_by_one() {
+    let text = "\
+exec: a
+resources:
+  memory_max: much
+  cpu_max: 0
+  pids_max: 0
+  cpuset: 3-1
+  io_max: {sda: {rbps: 1}, '8:0': {rps: 1}}
+  memory: 1G
+";
+    let said = bad(text);
+    for line in [
+        "web.yaml:3:15: error: `resources.memory_max` must be an amount, this is `much`",
+        "web.yaml:4:12: error: `resources.cpu_max` must be an amount",
+        "web.yaml:5:13: error: `resources.pids_max` must be an amount",
+        "web.yaml:6:11: error: `resources.cpuset` must be numbers of processors",
+        "web.yaml:7:12: error: `sda` is no device",
+        "unknown key `rps` in `resources.io_max.8:0`",
+        "unknown key `memory` in `resources`",
+    ] {
+        assert!(said.contains(line), "no {line:?}:\n{said}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Effects, carried out: what the driver and the kernel make of each.
 
 use crate::core::{
-    AuxKind, Effect, Event, Exit, Fence, Foreigner, GenId, KillReport, OpId, Reach, ScanQuality,
-    ScanReport, Signal, Survivor, SweepReport, Test, To, Told,
+    AuxKind, Containment, Effect, Event, Exit, Fence, Foreigner, GenId, KillReport, OpId, Reach,
+    ScanQuality, ScanReport, Signal, Survivor, SweepReport, Test, To, Told,
 };
 use crate::kernel::{Cgroup, Gen, KILLED, MS, Mortality, Place, described};
 use crate::world::{Channel, Deed, What, World, failed};
@@ -369,6 +369,15 @@ impl World {
         };
         if self.dice.chance(faults.weak_scan) {
             report.guarantee.scan = self.dice.pick(&[ScanQuality::Descent, ScanQuality::None]);
+            if self
+                .kernel
+                .gens
+                .get(&r#gen)
+                .is_some_and(|found| found.leftover)
+            {
+                // Without a cgroup its orphans went to others.
+                report.guarantee.containment = Containment::ProcessGroup;
+            }
         }
         if self.dice.chance(faults.op_fails) {
             report.error = Some(failed("read /proc for"));
@@ -404,6 +413,7 @@ impl World {
                 continue;
             }
             if process.disguised {
+                report.doubtful = report.error.is_none();
                 report.error = Some(failed("attribute"));
                 report.foreign.push(Foreigner {
                     process: described(pid),

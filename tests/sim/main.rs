@@ -14,6 +14,7 @@ pub use nought::core;
 
 mod carry;
 mod dice;
+mod doubts;
 mod ends;
 mod exhaustive;
 mod faults;

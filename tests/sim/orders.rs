@@ -83,6 +83,7 @@ pub fn gen_of(event: &Event) -> Option<GenId> {
         | Event::Execed { r#gen }
         | Event::ExecFailed { r#gen, .. }
         | Event::MainExited { r#gen, .. }
+        | Event::OutOfMemory { r#gen, .. }
         | Event::Cgroup { r#gen, .. }
         | Event::AuxExited { r#gen, .. }
         | Event::AuxFailed { r#gen, .. }

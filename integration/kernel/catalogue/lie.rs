@@ -230,6 +230,7 @@ fn a_service_that_limits_its_own_directory() {
     let receipt = world.stop_verified("web");
     world.start("web").unwrap();
     world.numbers("web", "up", 2);
+    world.log_with("web was limited or frozen, by the service as a rule");
     row!(
         Lie,
         "a service limits its own directory (cgroup.max.descendants): it starts again all the same"

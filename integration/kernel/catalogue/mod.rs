@@ -3,7 +3,10 @@
 
 pub(crate) mod table;
 
+mod attack;
+mod engine;
 mod lie;
+mod notify;
 mod outside;
 mod place;
 mod program;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{code, number_in, output, report, spawn, stderr, trees};
+use super::{code, number_in, output, report, spawn, stderr, stdout, trees};
 use crate::crash::{Random, from_environment};
 use crate::look::{self, until};
 use crate::world::World;
@@ -113,6 +113,39 @@ fn what_a_killed_guardian_leaves_is_ended_by_the_next_run() {
     assert!(said.contains("verified"), "{said}");
     assert!(look::alive(escapee).is_none(), "{said}");
     assert!(trees(&world).is_empty());
+    world.end();
+}
+
+#[test]
+fn what_a_killed_guardian_leaves_is_ended_by_the_doctor() {
+    let world = World::new();
+    let script = hostile(&world);
+    let mut run = spawn(&world, &["--", "sh", "-c", &script]);
+    let escapee = world.pid("sly", "wiped");
+    let guardian = until("it is guarded", || guardian(&world));
+    world.census();
+    look::signal(guardian, libc::SIGKILL);
+    until("the guardian is gone", || {
+        look::alive(guardian).is_none().then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(look::alive(escapee).is_some());
+    let no_state = world.dir.join("state");
+    let clean = || {
+        let mut clean = world.in_place(&["--json", "doctor", "--clean", "--state-dir"]);
+        clean.arg(&no_state).output().unwrap()
+    };
+    let done = clean();
+    let said = stdout(&done);
+    assert_eq!(code(&done), Some(0), "{said}{}", stderr(&done));
+    let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert_eq!(first["result"], "verified", "{said}");
+    assert!(first["processes"].as_u64().unwrap() >= 3, "{said}");
+    assert!(look::alive(escapee).is_none(), "{said}");
+    assert!(trees(&world).is_empty());
+    // A second time there is nothing to be found.
+    assert!(!stdout(&clean()).contains("nought-run-"));
     world.end();
 }
 

@@ -3,6 +3,8 @@
 mod basics;
 mod killed;
 mod leaks;
+mod limits;
+mod pidns;
 mod places;
 mod signals;
 mod terminal;

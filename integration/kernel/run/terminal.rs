@@ -186,6 +186,20 @@ fn ctrl_z_stops_it_as_a_job_and_fg_goes_on() {
 }
 
 #[test]
+fn in_a_pid_namespace_it_is_a_job_like_any_other() {
+    let world = World::new();
+    let mut typist = Typist::new(&world);
+    let cat = "$NOUGHT run --pidns -- sh -c 'echo rea\"\"dy; exec cat'";
+    typist.types(&format!("{cat}\n")).sees("ready\r\n");
+    typist.types("\x1a").sees("Stopped").sees("$ ");
+    typist.types("fg\n").sees("exec cat'\r\n");
+    typist.types("two\n").sees("two\r\ntwo\r\n");
+    typist.types("\x03").sees("$ ").code(130);
+    typist.leaves();
+    world.end();
+}
+
+#[test]
 fn a_pipeline_stops_and_goes_on_as_one() {
     let world = World::new();
     let mut typist = Typist::new(&world);

@@ -82,7 +82,7 @@ fn millis(ms: f64) -> String {
 }
 
 /// `0 B`, `3.4 KiB`, `12.5 MiB`.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut whole = bytes;
     let mut unit = 0;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::service::exit;
+use super::service::{exit, out_of_memory};
 use super::{Table, clean, colored, count, millis, trimmed};
 use crate::api::{Budget, ForeignProcess, Process, Receipt, Rung, Survivor, Verdict};
 use crate::cli::output::Style;
@@ -28,6 +28,9 @@ pub(in crate::cli) fn stopped(receipt: &Receipt, style: Style) -> String {
     }
     if let Some(ended) = &receipt.exit {
         let _ = write!(out, " ({})", exit(ended));
+    }
+    if let Some(memory) = out_of_memory(receipt.oom_kills) {
+        let _ = write!(out, ", {memory}");
     }
     let mut seen = |processes: usize, what: &str| {
         if processes > 0 {
@@ -186,6 +189,9 @@ pub(in crate::cli) fn receipt(receipt: &Receipt, style: Style) -> String {
             .into_owned(),
     );
     row("cause", clean(&receipt.cause).into_owned());
+    if let Some(memory) = out_of_memory(receipt.oom_kills) {
+        row("memory", memory);
+    }
     row(
         "budget",
         receipt.budget.as_ref().map(budget).unwrap_or_default(),

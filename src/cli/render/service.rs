@@ -8,6 +8,23 @@ use super::{Table, bytes, clean, colored, count, duration, millis};
 use crate::api::{Exit, Info, List, ServiceState, ServiceStatus, ShutdownDone};
 use crate::cli::output::Style;
 
+/// How its last start ended, a kill for memory named as that.
+pub(super) fn last_exit(service: &ServiceStatus) -> Option<String> {
+    let ended = service.last_exit.as_ref().map(exit);
+    let memory = out_of_memory(service.last_oom_kills);
+    match (ended, memory) {
+        (Some(ended), Some(memory)) => Some(format!("{ended}, {memory}")),
+        (ended, memory) => ended.or(memory),
+    }
+}
+
+/// Who the kernel killed for want of memory, if anybody.
+pub(super) fn out_of_memory(kills: u64) -> Option<String> {
+    let kills = usize::try_from(kills).ok().filter(|kills| *kills > 0)?;
+    let processes = super::count(kills, "process", "processes");
+    Some(format!("out of memory: {processes} killed for memory"))
+}
+
 pub(super) fn exit(exit: &Exit) -> String {
     match exit {
         Exit::Code { code } => format!("exit code {code}"),
@@ -145,10 +162,7 @@ pub(in crate::cli) fn status(service: &ServiceStatus, style: Style) -> String {
     );
     row("generation", or_dash(service.generation));
     row("restarts", service.restarts.to_string());
-    row(
-        "last exit",
-        service.last_exit.as_ref().map(exit).unwrap_or_default(),
-    );
+    row("last exit", last_exit(service).unwrap_or_default());
     row("after", states(&service.after));
     row("requires", states(&service.requires));
     row("guarantee", clean(&service.guarantee).into_owned());

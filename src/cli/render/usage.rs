@@ -29,7 +29,9 @@ pub(in crate::cli) fn stats(usage: &Usage, style: Style) -> String {
         millis(usage.cpu_ms),
         from(usage.cpu_from)
     );
-    for (word, value) in [("memory", memory), ("cpu", cpu)] {
+    let mut rows = vec![("memory", memory), ("cpu", cpu)];
+    rows.extend(at_limits(usage));
+    for (word, value) in rows {
         totals
             .rows
             .push(vec![word.to_string().into(), value.into()]);
@@ -49,6 +51,27 @@ pub(in crate::cli) fn stats(usage: &Usage, style: Style) -> String {
     }
     out.push_str(&table.render("  "));
     out
+}
+
+/// What the cgroup's account says of limits, where it has one.
+fn at_limits(usage: &Usage) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    if let Some(peak) = usage.memory_peak_bytes {
+        rows.push(("peak", bytes(peak)));
+    }
+    if let Some(kills) = usage.oom_kills.filter(|kills| *kills > 0) {
+        rows.push(("killed", format!("{kills} for memory")));
+    }
+    if let Some(pids) = usage.pids {
+        let refused = usage.pids_refused.filter(|refused| *refused > 0);
+        let refused = refused.map(|times| format!(", {times} more refused"));
+        let threads = format!("{pids} processes and threads");
+        rows.push(("pids", threads + &refused.unwrap_or_default()));
+    }
+    if let Some(waited) = usage.throttled_ms.filter(|waited| *waited > 0.0) {
+        rows.push(("waited", format!("{} for cpu_max", millis(waited))));
+    }
+    rows
 }
 
 /// /proc counts in hundredths of a second.

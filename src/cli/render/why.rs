@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::service::{detail, exit, whole_millis};
+use super::service::{detail, last_exit, whole_millis};
 use super::{clean, colored};
 use crate::api::{ServiceState, ServiceStatus};
 use crate::cli::output::Style;
@@ -84,8 +84,8 @@ fn one(out: &mut String, service: &ServiceStatus, indent: &str, style: Style) {
             let _ = writeln!(out, ": {detail}");
         }
     }
-    if let Some(last) = &service.last_exit {
-        let _ = writeln!(out, "{indent}  its last start ended with {}", exit(last));
+    if let Some(last) = last_exit(service) {
+        let _ = writeln!(out, "{indent}  its last start ended with {last}");
     }
 }
 

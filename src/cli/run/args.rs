@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::super::args::duration;
+use crate::config;
 
 #[derive(Debug, Args)]
 #[command(
@@ -49,6 +50,24 @@ pub(in crate::cli) struct Run {
     /// (`cgroup-kill`, `marked`, `cgroup-kill,marked`)
     #[arg(long, value_name = "LEVEL")]
     min_guarantee: Option<String>,
+    /// Give the command a pid namespace of its own, and a /proc that shows that: nobody can leave
+    /// it, and all of it ends with its first process. The command sees itself as another process
+    /// than 1, and nobody outside
+    #[arg(long, conflicts_with = "keep")]
+    pidns: bool,
+    /// How much memory the command and all it starts may use (`512M`, `2G`); beyond that the
+    /// kernel kills in it, and the report says so
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
+    /// How much processor time they may use: a number of processors (`1.5`, `150%`)
+    #[arg(long, value_name = "N", value_parser = processors)]
+    cpus: Option<u64>,
+    /// How many processes and threads they may be
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
+    pids: Option<u64>,
+    /// What a limit means that cannot be enforced here
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Demand::Required)]
+    limits: Demand,
     /// Set a variable for the command (`NAME=VALUE`), or take one away (`NAME`); may be given again
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
@@ -77,6 +96,16 @@ pub(in crate::cli) struct Run {
     command: Vec<OsString>,
 }
 
+fn bytes(text: &str) -> Result<u64, String> {
+    config::parse_bytes(text)
+        .ok_or_else(|| "write whole bytes or a number with K, M, G or T: `512M`, `1.5G`".to_owned())
+}
+
+fn processors(text: &str) -> Result<u64, String> {
+    config::parse_processors(text)
+        .ok_or_else(|| "write a number of processors: `1.5`, `150%`".to_owned())
+}
+
 /// What is made of processes that outlive their command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Leaks {
@@ -86,6 +115,15 @@ pub enum Leaks {
     Fail,
     /// They are ended.
     Allow,
+}
+
+/// What is made of a limit that cannot be enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Demand {
+    /// Nothing is started.
+    Required,
+    /// It is said, and the command runs without.
+    Optional,
 }
 
 /// What `nought run` was asked for.
@@ -113,6 +151,16 @@ pub struct RunArgs {
     pub forward: Vec<String>,
     /// The least guarantee, as it was written.
     pub min_guarantee: Option<String>,
+    /// Whether it gets a pid namespace of its own.
+    pub pidns: bool,
+    /// The most memory, in bytes.
+    pub memory: Option<u64>,
+    /// The most processor time, in millionths of a processor.
+    pub cpus: Option<u64>,
+    /// The most processes and threads.
+    pub pids: Option<u64>,
+    /// What a limit means that cannot be enforced.
+    pub limits: Demand,
     /// `NAME=VALUE` to set, `NAME` to take away.
     pub env: Vec<OsString>,
     /// The working directory; `None`: ours.
@@ -141,6 +189,11 @@ impl Run {
             keep: self.keep,
             forward: self.forward,
             min_guarantee: self.min_guarantee,
+            pidns: self.pidns,
+            memory: self.memory,
+            cpus: self.cpus,
+            pids: self.pids,
+            limits: self.limits,
             env: self.env,
             dir: self.dir,
             user: self.user,

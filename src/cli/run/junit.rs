@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 
-use super::show::{argv, exit_words};
+use super::show::{argv, exit_words, out_of_memory};
 use super::{Leaks, RunArgs};
 use crate::api::{RunReport, Verdict};
+use crate::cli::xml::escaped;
 
 pub(super) fn document(report: &RunReport, args: &RunArgs) -> String {
-    let command = command_failure(report);
+    let command = command_failure(report, args);
     let left = left_failure(report, args);
     let failures = usize::from(command.is_some()) + usize::from(left.is_some());
     let seconds = |ms: f64| format!("{:.3}", ms / 1000.0);
@@ -59,7 +60,7 @@ fn case(out: &mut String, name: &str, time: &str, failure: Option<String>, said:
     out.push_str("    </testcase>\n");
 }
 
-fn command_failure(report: &RunReport) -> Option<String> {
+fn command_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
     if let Some(error) = &report.error {
         return Some(format!("failed to {error}"));
     }
@@ -67,7 +68,11 @@ fn command_failure(report: &RunReport) -> Option<String> {
         return Some("timed out".to_owned());
     }
     let exit = report.exit.as_ref().map(exit_words);
-    exit.filter(|words| words != "exit code 0")
+    let failed = exit.filter(|words| words != "exit code 0")?;
+    Some(match out_of_memory(report, args) {
+        Some(memory) => format!("{failed}: {memory}"),
+        None => failed,
+    })
 }
 
 fn left_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
@@ -79,21 +84,4 @@ fn left_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// XML's own characters, and what XML 1.0 may not hold at all.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }

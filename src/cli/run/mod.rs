@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::api::{RunProcess, RunReport};
 
 pub(super) use args::Run;
-pub use args::{Leaks, RunArgs};
+pub use args::{Demand, Leaks, RunArgs};
 
 use super::error::report_chain;
 use super::output::{Style, to_stderr};

@@ -71,11 +71,57 @@ pub(super) fn end(report: &RunReport, args: &RunArgs, style: Style) -> String {
             cancelled(report)
         );
     }
+    out.push_str(&at_limits(report, args, style));
     if args.leaks != Leaks::Allow && (args.leaks == Leaks::Fail || !args.quiet) {
         out.push_str(&leaks(report, args, style));
     }
     out.push_str(&not_verified(report, style));
     out
+}
+
+/// What the limits did: a kill for memory is not to look like any other SIGKILL.
+fn at_limits(report: &RunReport, args: &RunArgs, style: Style) -> String {
+    let mut out = String::new();
+    if let Some(words) = out_of_memory(report, args) {
+        let _ = writeln!(out, "{}: {words}", style.bad(US));
+    }
+    if let Some(refused) = report.pids_refused.filter(|refused| *refused > 0)
+        && !args.quiet
+    {
+        let (max, times) = (args.pids.unwrap_or_default(), times(refused));
+        let _ = writeln!(
+            out,
+            "{}: --pids {max} was reached: {times} it could have no process more",
+            style.warn(US)
+        );
+    }
+    out
+}
+
+/// Who was killed for want of memory, if anybody was.
+pub(super) fn out_of_memory(report: &RunReport, args: &RunArgs) -> Option<String> {
+    let kills = report.oom_kills.filter(|kills| *kills > 0)?;
+    let kills = usize::try_from(kills).unwrap_or(usize::MAX);
+    let limit = match args.memory {
+        Some(limit) => format!("--memory {}", render::bytes(limit)),
+        None => "a limit above, or the machine's end".to_owned(),
+    };
+    let peak = report
+        .memory_peak_bytes
+        .map(|peak| format!(", peak {}", render::bytes(peak)));
+    let killed = report
+        .exit
+        .as_ref()
+        .is_some_and(|exit| matches!(exit, Exit::Signal { signal, .. } if signal == "SIGKILL"));
+    let who = match (kills, killed) {
+        (1, true) => "the command was".to_owned(),
+        (1, false) => "1 process of the command was".to_owned(),
+        (kills, _) => format!("{} of the command were", count(kills)),
+    };
+    Some(format!(
+        "out of memory: {who} killed for memory ({limit}{})",
+        peak.unwrap_or_default()
+    ))
 }
 
 fn cancelled(report: &RunReport) -> String {
@@ -226,6 +272,9 @@ pub(super) fn annotations(report: &RunReport, args: &RunArgs) -> String {
         let after = render::duration(args.timeout.unwrap_or_default());
         annotate("error", "timed out", &format!("not done after {after}"));
     }
+    if let Some(words) = out_of_memory(report, args) {
+        annotate("error", "out of memory", &words);
+    }
     if report.verdict == Some(Verdict::Lingering) {
         let reason = report.reason.clone().unwrap_or_default();
         annotate("error", "processes survive", &clean(&reason));
@@ -239,6 +288,13 @@ pub(super) fn exit_words(exit: &Exit) -> String {
     match exit {
         Exit::Code { code } => format!("exit code {code}"),
         Exit::Signal { signal, .. } => signal.clone(),
+    }
+}
+
+fn times(times: u64) -> String {
+    match times {
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
     }
 }
 

@@ -198,11 +198,12 @@ impl Ladder {
             },
         );
         if let Some(error) = report.error.or_else(|| self.unread(report.populated)) {
-            if !report.alive.is_empty() {
-                // It proves nothing, and knows of somebody all the same.
+            if report.doubtful || !report.alive.is_empty() {
+                // It proves nothing, and knows of somebody all the same, or that nobody is known.
                 self.note_outside(&report.alive);
             }
-            return self.on_scan_failed(out, id, error, report.guarantee);
+            let nobody = report.doubtful && report.alive.is_empty();
+            return self.on_scan_failed(out, id, error, report.guarantee, nobody);
         }
         self.promise_no_more_than(report.guarantee);
         self.note_outside(&report.alive);
@@ -361,18 +362,22 @@ impl Ladder {
         promised.scan = promised.scan.max(told.scan);
     }
 
+    /// `nobody`: it looked at everyone, and nobody who is known to be ours lives.
     fn on_scan_failed(
         &mut self,
         out: &mut Out,
         id: ServiceId,
         error: Failed,
         told: Guarantee,
+        nobody: bool,
     ) -> Option<Verdict> {
         self.empty_passes = 0;
         self.scan_failures = self.scan_failures.saturating_add(1);
         let text = error.to_string();
         self.step(out, Rung::Trouble(error));
-        if self.late {
+        // Whom it lingered for is gone, and a doubt is what is left: that is another verdict.
+        let settled = nobody && self.scan_failures >= SCAN_TRIES;
+        if self.late && !settled {
             if self.late_looks_spent() {
                 return self.doze(out, id);
             }

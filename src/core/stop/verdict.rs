@@ -264,6 +264,7 @@ impl Ladder {
     pub(super) fn look_again(&mut self, out: &mut Out, id: ServiceId) {
         self.hinted = false;
         self.empty_passes = 0;
+        self.scan_failures = 0;
         self.receipt.guarantee = self.promised;
         self.late_looks = 0;
         self.retry = proof::RETRY_FIRST;

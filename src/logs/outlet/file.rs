@@ -42,13 +42,15 @@ impl RotatedFile {
 
     /// The file at the path, opened again if another is there by now.
     fn open(&mut self) -> io::Result<&mut Open> {
-        let there = fs::metadata(&self.of.path).ok();
+        let there = fs::symlink_metadata(&self.of.path).ok();
         let there = there.map(|file| (file.dev(), file.ino()));
         if self.open.as_ref().is_none_or(|open| Some(open.id) != there) {
+            // No link: whoever may write to the directory could have us write anywhere.
             let file = OpenOptions::new()
                 .append(true)
                 .create(true)
                 .mode(MODE)
+                .custom_flags(libc::O_NOFOLLOW)
                 .open(&self.of.path)?;
             let known = file.metadata()?;
             self.open = Some(Open {
@@ -190,14 +192,19 @@ fn compress(from: &Path, to: &Path) -> io::Result<()> {
     draft.push(".part");
     let draft = PathBuf::from(draft);
     let made = (|| {
+        // Of an earlier try that was cut short.
+        missing_is_fine(fs::remove_file(&draft))?;
         let file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(MODE)
             .open(&draft)?;
         let mut encoder = GzEncoder::new(file, Compression::default());
-        io::copy(&mut File::open(from)?, &mut encoder)?;
+        let mut from_file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(from)?;
+        io::copy(&mut from_file, &mut encoder)?;
         encoder.finish()?.flush()?;
         fs::rename(&draft, to)?;
         fs::remove_file(from)

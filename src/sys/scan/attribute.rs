@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
-use super::look::{CHAIN_BOUND, Whole};
-use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
+use super::ancestry::{Lead, Leads, Side};
+use super::look::Whole;
+use super::{Escapee, Evidence, ScanTarget, Stranger};
 use crate::sys::SysError;
-use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{self, Marked, ProcId, ProcStat, is_at_or_below};
+use crate::sys::procfs::{self, ProcId, ProcStat, is_at_or_below};
 
 /// How often a bearer whose ancestors changed under us is looked at again.
 const JUDGED_AGAIN: usize = 4;
@@ -38,27 +38,6 @@ pub(super) struct Found {
     /// that was born after the look.
     pub(super) missed: bool,
     pub(super) error: Option<SysError>,
-}
-
-/// Where a process's ancestors lead.
-#[derive(Clone)]
-pub(super) enum Lead {
-    Ours,
-    /// To the reaper of a killed supervisor's orphans.
-    Reaper,
-    Elsewhere(String),
-    /// It vanished, or its ancestry changed faster than it could be read.
-    Unknown,
-}
-
-/// Where the ancestors of processes that were asked about lead.
-pub(super) type Leads = BTreeMap<u32, Lead>;
-
-/// Whose cgroup a process is in.
-pub(super) enum Side {
-    Target,
-    Another(String),
-    Neutral,
 }
 
 impl Whole<'_> {
@@ -136,6 +115,9 @@ impl Whole<'_> {
                 }
             }
         }
+        if target.closed {
+            return self.add_descendants(target, found);
+        }
         self.find_unreadable(target, found)?;
         self.find_exiting(target, found)?;
         self.add_descendants(target, found)?;
@@ -198,132 +180,6 @@ impl Whole<'_> {
         })
     }
 
-    /// Follows the parents of `process` up to us, or to where that becomes impossible.
-    fn lead(
-        &self,
-        process: &ProcStat,
-        target: &ScanTarget,
-        known: &mut Leads,
-    ) -> Result<Lead, SysError> {
-        let mut chain = Vec::new();
-        let mut at = process.clone();
-        let lead = loop {
-            if let Some(lead) = known.get(&at.pid) {
-                break lead.clone();
-            }
-            chain.push(at.pid);
-            if chain.len() > CHAIN_BOUND {
-                break Lead::Unknown;
-            }
-            match self.step_up(&at, target)? {
-                Ok(parent) => at = parent,
-                Err(lead) => break lead,
-            }
-        };
-        for pid in chain {
-            known.insert(pid, lead.clone());
-        }
-        Ok(lead)
-    }
-
-    /// The parent, if the question goes on to it, or the answer.
-    fn step_up(
-        &self,
-        at: &ProcStat,
-        target: &ScanTarget,
-    ) -> Result<Result<ProcStat, Lead>, SysError> {
-        if is_recorded(target, at.id()) {
-            return Ok(Err(Lead::Ours));
-        }
-        let Some(parent) = self.parent(at)? else {
-            return Ok(Err(Lead::Unknown));
-        };
-        let (ppid, parent) = parent;
-        if ppid == self.context.own_pid {
-            return Ok(Err(match self.context.known_children.contains(&at.pid) {
-                true => Lead::Elsewhere(format!("to process {}, which is known", at.pid)),
-                false => Lead::Ours,
-            }));
-        }
-        let Some(parent) = parent else {
-            return Ok(Err(Lead::Elsewhere("out of our pid namespace".to_owned())));
-        };
-        if is_recorded(target, parent.id()) {
-            return Ok(Err(Lead::Ours));
-        }
-        if self.context.orphan_reaper == Some(ppid) {
-            return Ok(Err(Lead::Reaper));
-        }
-        if ppid == 1 {
-            let why = format!("to process 1 ({}), not to us", parent.comm);
-            return Ok(Err(Lead::Elsewhere(why)));
-        }
-        if target.mark.is_none() || self.marks.get(&ppid).copied() != target.mark {
-            match self.side(ppid, target)? {
-                Side::Target => return Ok(Err(Lead::Ours)),
-                Side::Another(path) => {
-                    let why = format!("through process {ppid} ({}) in {path}", parent.comm);
-                    return Ok(Err(Lead::Elsewhere(why)));
-                }
-                Side::Neutral => {}
-            }
-        }
-        Ok(Ok(parent))
-    }
-
-    /// The parent's pid and stat, consistent with each other; a stat of `None` for pid 0. The
-    /// whole `None`: the process is gone, or its parents change faster than we read.
-    fn parent(&self, of: &ProcStat) -> Result<Option<(u32, Option<ProcStat>)>, SysError> {
-        let mut of = of.clone();
-        for _ in 0..8 {
-            if of.ppid == 0 || of.ppid == self.context.own_pid {
-                return Ok(Some((of.ppid, None)));
-            }
-            match self.proc.stat(of.ppid)? {
-                // Nobody is older than his parent, nor than the reaper that inherited him: a
-                // younger one has the number of a parent that is gone.
-                Some(parent) if parent.start_time <= of.start_time => {
-                    return Ok(Some((of.ppid, Some(parent))));
-                }
-                _ => match self.proc.stat_of(of.id())? {
-                    Some(now) => of = now,
-                    None => return Ok(None),
-                },
-            }
-        }
-        Ok(None)
-    }
-
-    pub(super) fn side(&self, pid: u32, target: &ScanTarget) -> Result<Side, SysError> {
-        let Some(name) = self.proc.cgroup(pid)? else {
-            return Ok(Side::Neutral);
-        };
-        let below = |prefix: &Option<String>| {
-            prefix
-                .as_deref()
-                .is_some_and(|prefix| is_at_or_below(&name.path, prefix))
-        };
-        Ok(if below(&target.cgroup_path) {
-            Side::Target
-        } else if below(&target.kept_path) {
-            Side::Neutral
-        } else if self.is_in_a_generation(&name.path) && !below(&self.context.leaf) {
-            Side::Another(name.path)
-        } else {
-            Side::Neutral
-        })
-    }
-
-    /// TREE/SERVICE/GENERATION and below: in the two directories above it nobody of ours is
-    /// ever put, so that whoever is there is no other generation's for that.
-    fn is_in_a_generation(&self, path: &str) -> bool {
-        let Some(tree) = self.context.tree.as_deref() else {
-            return false;
-        };
-        let names = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
-        is_at_or_below(path, tree) && names(path) >= names(tree) + 2
-    }
-
     pub(super) fn find_recorded(
         &self,
         target: &ScanTarget,
@@ -347,50 +203,6 @@ impl Whole<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Those whose mark we may not see: reported if they are below us and hint at the target.
-    fn find_unreadable(&self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
-        let mut leads = BTreeMap::new();
-        for &pid in &self.unreadable {
-            let Some(process) = self.living(pid)? else {
-                continue;
-            };
-            let lead = self.lead(&process, target, &mut leads)?;
-            if matches!(lead, Lead::Ours) && !matches!(self.side(pid, target)?, Side::Another(_)) {
-                found.doubt(process, "below us, and its mark may not be read".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Those on their way out have lost their mark, and are gone in a moment, as a rule. One that
-    /// is not, below us and nobody's known, may be an escapee that hangs on a file it closes.
-    fn find_exiting(&self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
-        let mut leads = BTreeMap::new();
-        for &pid in &self.exiting {
-            let Some(process) = self.living(pid)? else {
-                continue;
-            };
-            if !self.context.known_children.contains(&pid)
-                && matches!(self.lead(&process, target, &mut leads)?, Lead::Ours)
-                && !matches!(self.side(pid, target)?, Side::Another(_))
-                && !self.ends_soon(&process)?
-            {
-                let why = "below us and exiting, so that it has lost its mark".to_owned();
-                found.doubt(process, why);
-            }
-        }
-        Ok(())
-    }
-
-    fn ends_soon(&self, process: &ProcStat) -> Result<bool, SysError> {
-        let Some(handle) = PidFd::open(process.pid)? else {
-            return Ok(true);
-        };
-        // If the number is another's by now the handle is on that one, and the look tells.
-        Ok(handle.ends_within(self.context.death_wait)
-            || self.living(process.pid)?.map(|now| now.id()) != Some(process.id()))
     }
 
     /// What descends from ours is ours, unless it lives in another generation's cgroup. From the
@@ -434,95 +246,6 @@ impl Whole<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Our own children that are nobody's known: reported if something hints at the target or
-    /// leaves a doubt.
-    fn report_orphans(&mut self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
-        for process in self.unknown_children()? {
-            let pid = process.pid;
-            if found.ours.iter().any(|escapee| escapee.process.pid == pid)
-                || matches!(self.side(pid, target)?, Side::Another(_))
-            {
-                continue;
-            }
-            // It may have been born after the look.
-            let mark = match self.proc.mark(pid) {
-                Ok(Marked::With(mark)) => Some(mark),
-                Ok(Marked::Exiting | Marked::Gone) => {
-                    found.missed = true;
-                    continue;
-                }
-                Err(e) if e.is(Errno::EACCES) => None,
-                Err(e) => return Err(e),
-            };
-            if mark.is_some() && mark == target.mark {
-                let evidence = Evidence::Marked;
-                found.ours.push(Escapee { process, evidence });
-                continue;
-            }
-            if mark.is_some_and(|mark| self.is_known(mark)) {
-                continue;
-            }
-            let older = target
-                .main
-                .is_some_and(|main| process.start_time < main.start_time);
-            let suspect = match self.context.orphans {
-                Orphans::Anybodys => false,
-                Orphans::Unmarked => mark.is_some() && mark != self.context.own_mark,
-                Orphans::Ours => true,
-            };
-            match self.hint(&process, target)? {
-                Some(hint) if suspect && !older => {
-                    let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
-                    found.doubt(process, why);
-                }
-                Some(hint) => {
-                    let why = format!("an orphan that we inherited; it {hint}, but lacks the mark");
-                    found.foreign.push(Stranger { process, why });
-                }
-                // Only with CAP_SYS_ADMIN could it have joined our own time namespace; sessions of
-                // others leave such orphans every day.
-                None if mark == self.context.own_mark
-                    && !older
-                    && self.context.orphans == Orphans::Unmarked =>
-                {
-                    let why = "an orphan that we inherited, of nobody that we know: of a session \
-                               of others, or of a start that gave its mark up for ours";
-                    let why = why.to_owned();
-                    found.foreign.push(Stranger { process, why });
-                }
-                None if suspect && !older => {
-                    let why = "an orphan that we inherited, without a mark that we know: it can \
-                               only come from a start of ours, and nothing says from which";
-                    found.doubt(process, why.to_owned());
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Our children that are no main process of ours and bear no mark we know; read once.
-    fn unknown_children(&mut self) -> Result<Vec<ProcStat>, SysError> {
-        if self.unknown_children.is_none() {
-            let mut unknown = Vec::new();
-            for pid in self.proc.children(self.context.own_pid)? {
-                let mark = self.marks.get(&pid);
-                let known = self.context.known_children.contains(&pid)
-                    || mark.is_some_and(|&mark| self.is_known(mark));
-                if !known {
-                    unknown.extend(self.living(pid)?);
-                }
-            }
-            self.unknown_children = Some(unknown);
-        }
-        Ok(self.unknown_children.clone().unwrap_or_default())
-    }
-
-    /// Whether a mark is a generation's of ours.
-    fn is_known(&self, mark: u64) -> bool {
-        self.context.known_marks.contains(&mark) || self.wanted.contains(&mark)
     }
 
     /// Those of `ours` to be left alone: by name, by their cgroup, or because an ancestor is. One
@@ -571,7 +294,7 @@ impl Whole<'_> {
         Ok(is_recorded(target, process.id()) || self.hint(process, target)?.is_some())
     }
 
-    fn hint(
+    pub(super) fn hint(
         &self,
         process: &ProcStat,
         target: &ScanTarget,

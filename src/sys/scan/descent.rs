@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::attribute::{Environment, Found, Side, is_recorded};
+use super::ancestry::Side;
+use super::attribute::{Environment, Found, is_recorded};
 use super::look::{CHAIN_BOUND, Whole};
 use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
@@ -51,9 +52,45 @@ impl Whole<'_> {
                 Environment::Silent => {}
             }
         }
+        if target.orphaned && target.cgroup.is_none() {
+            self.find_orphaned(target, session, found)?;
+        }
         self.add_descendants(target, found)?;
         unattributed.retain(|orphan| !found.ours.iter().any(|e| e.process.pid == orphan.pid));
-        self.weigh_unattributed(target, unattributed, found);
+        if !target.closed {
+            self.weigh_unattributed(target, unattributed, found);
+        }
+        Ok(())
+    }
+
+    /// What a killed supervisor's start left to the reaper of its orphans, where there is neither
+    /// a cgroup nor a mark: below us is nobody of it. One witness alone is a hint: anybody may
+    /// carry the marker, and a session's number may have been another's since.
+    fn find_orphaned(
+        &self,
+        target: &ScanTarget,
+        session: Option<u32>,
+        found: &mut Found,
+    ) -> Result<(), SysError> {
+        for process in self.table.values() {
+            let passed_over = process.is_dead()
+                || process.kernel_thread
+                || process.pid == 1
+                || process.pid == self.context.own_pid
+                || found.ours.iter().any(|e| e.process.pid == process.pid)
+                || self.context.known_children.contains(&process.pid);
+            if passed_over || !matches!(self.environment(process, target)?, Environment::Target) {
+                continue;
+            }
+            let process = process.clone();
+            if Some(process.session) == session {
+                let evidence = Evidence::Orphaned;
+                found.ours.push(Escapee { process, evidence });
+            } else {
+                let why = "carries the environment marker of a start whose supervisor was killed,                            and nothing else says that it is of it";
+                found.doubt(process, why.to_owned());
+            }
+        }
         Ok(())
     }
 

@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
-use super::attribute::{Judgement, Side};
+use super::ancestry::Side;
+use super::attribute::Judgement;
 use super::bounded::Environments;
 use super::{Escapee, Evidence, ScanContext, ScanTarget};
 use crate::sys::SysError;

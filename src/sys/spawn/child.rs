@@ -165,9 +165,9 @@ unsafe fn arrange_descriptors(plan: &Plan) -> Pipes {
     unsafe {
         let mut moves = [(0, 0); DESCRIPTORS_MOST];
         let mut last = 2;
-        for n in 0..count {
-            moves[n] = *given.add(n);
-            last = last.max(moves[n].1);
+        for (n, place) in moves.iter_mut().enumerate().take(count) {
+            *place = *given.add(n);
+            last = last.max(place.1);
         }
         let pipes = Pipes {
             exec: last + 1,

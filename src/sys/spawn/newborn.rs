@@ -4,9 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::fstat;
 
 use super::Mark;
 use super::outcome::{self, ExecOutcome, read_exec_outcome};
@@ -101,14 +100,9 @@ fn open_mark(pid: u32, method: SpawnMethod) -> Result<Mark, SysError> {
         SpawnMethod::ForkThenWrite => "time_for_children",
         _ => "time",
     };
-    let path = format!("/proc/{pid}/ns/{name}");
-    let failed = |e| SysError::new("open the mark", path.clone(), e);
-    let fd = open(
-        path.as_str(),
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
+    let path = format!("{pid}/ns/{name}");
+    let failed = |e| SysError::new("open the mark", format!("/proc/{path}"), e);
+    let fd = Proc::open()?.open_file(&path).map_err(failed)?;
     let inode = fstat(&fd).map_err(failed)?.st_ino;
     if inode == procfs::own_mark()? {
         return Err(SysError::because(

@@ -19,12 +19,11 @@ use std::os::fd::OwnedFd;
 
 use libc::{c_int, c_long, c_void};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::Mode;
 
 use super::child::{errno, fail, set_default_actions};
 use super::outcome::Stage;
+use crate::sys::procfs::Proc;
 use crate::sys::reap::Ended;
 use crate::sys::{SysError, procfs};
 
@@ -47,13 +46,12 @@ pub struct World {
 impl World {
     /// That of a process that lives. ENOENT when it does not.
     pub(super) fn of(pid: u32) -> Result<Self, SysError> {
+        let proc = Proc::open()?;
         let name = |name: &str| {
-            let path = format!("/proc/{pid}/ns/{name}");
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            open(path.as_str(), flags, Mode::empty())
-                .map_err(|e| SysError::new("open the namespace", path, e))
+            let path = format!("{pid}/ns/{name}");
+            let failed = |e| SysError::new("open the namespace", format!("/proc/{path}"), e);
+            proc.open_file(&path).map_err(failed)
         };
-        // Of its children, if it has unshared itself; its own are not the same then.
         Ok(Self {
             pid: name("pid")?,
             mounts: name("mnt")?,
@@ -84,10 +82,9 @@ impl World {
         &self,
         make: impl FnOnce() -> Result<T, SysError>,
     ) -> Result<T, SysError> {
-        let own = "/proc/thread-self/ns/pid";
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let back = open(own, flags, Mode::empty())
-            .map_err(|e| SysError::new("open the namespace", own, e))?;
+        let own = "thread-self/ns/pid";
+        let failed = |e| SysError::new("open the namespace", format!("/proc/{own}"), e);
+        let back = Proc::open()?.open_file(own).map_err(failed)?;
         let enter = |fd: &OwnedFd| {
             setns(fd, CloneFlags::CLONE_NEWPID)
                 .map_err(|e| SysError::new("start a process in", "a pid namespace", e))
