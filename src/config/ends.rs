@@ -265,7 +265,7 @@ impl Reader<'_> {
                 Some(node) => self.error(
                     node.mark,
                     "`restart.max_delay` is shorter than `restart.delay`".into(),
-                    None,
+                    Some("the delay grows from the one to the other: make it no shorter".into()),
                 ),
                 None => restart.max_delay = restart.delay,
             }
