@@ -220,7 +220,7 @@ const SERVICES: &[(&str, &str)] = &[
     ),
     (
         "own",
-        "exec: sh -c 'cd /sys/fs/cgroup$(grep ^0: /proc/self/cgroup | cut -c4-) && mkdir inner && \
+        "exec: sh -c 'cd /sys/fs/cgroup$(grep ^0 /proc/self/cgroup | cut -c4-) && mkdir inner && \
          echo 0 >inner/cgroup.procs && echo +pids >cgroup.subtree_control && \
          echo 7 >inner/pids.max && echo mine; sleep 1000'\n\
          user: 1000\ngroup: 1000\nresources: {pids_max: 100, delegate: true}\n",
