@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use super::called::Called;
+use super::called::{Called, ZINIT_CONFIG_DIR, ZINIT_SOCKET};
 use super::run::Demand;
 use crate::config;
 use crate::driver::{Guarantee, Resources, Surroundings};
 
 pub(super) use values::duration;
-use values::{group, lines, moment, receipts};
+use values::{group, lines, moment, positive, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -199,6 +199,8 @@ pub(super) enum ClientCommand {
         #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
         words: Vec<String>,
     },
+    /// Print the JSON schema of service files, for editors
+    Schema,
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -248,6 +250,16 @@ pub(super) struct Names {
     /// Do not wait for what comes of it
     #[arg(long)]
     pub(super) no_wait: bool,
+    /// Wait (as it does without; called as zinit, start and restart do so with this alone)
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
+}
+
+impl Names {
+    /// Whether a start waits until something has come of it: zinit's does not.
+    pub(super) fn waits(&self, called: Called) -> bool {
+        self.wait || (!self.no_wait && called == Called::Nought)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -312,7 +324,7 @@ struct Init {
     #[arg(long)]
     container: bool,
     /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = duration, env = "NOUGHT_DEADLINE")]
+    #[arg(long, value_name = "D", value_parser = positive, env = "NOUGHT_DEADLINE")]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]
@@ -429,6 +441,23 @@ pub(super) fn run_alone(argv: &[OsString]) -> Option<Task> {
 }
 
 impl Cli {
+    /// Reads a command line; the help names the defaults of whom we are called as.
+    pub(super) fn parse_called(called: Called, argv: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        if called == Called::Zinit {
+            let files = format!("The directory of service files [default: {ZINIT_CONFIG_DIR}]");
+            let socket = format!("The supervisor's socket [default: {ZINIT_SOCKET}]");
+            command = command.mut_arg("socket", |arg| arg.help(socket));
+            for name in ["init", "check"] {
+                let files = files.clone();
+                command = command.mut_subcommand(name, |command| {
+                    command.mut_arg("config", |arg| arg.help(files))
+                });
+            }
+        }
+        Self::from_arg_matches(&command.try_get_matches_from(argv)?)
+    }
+
     pub(super) fn split(self, called: Called) -> Task {
         let one_socket = self.socket.is_some();
         let socket = self.socket.unwrap_or_else(|| called.socket());
@@ -479,8 +508,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-
-    use clap::CommandFactory as _;
 
     use super::super::called::default_socket;
     use super::*;

@@ -66,7 +66,11 @@ impl Called {
     pub(super) fn hints(self, text: String) -> String {
         match self {
             Called::Nought => text,
-            Called::Zinit => text.replace("`nought ", "`zinit "),
+            // It heeds no variable of ours.
+            Called::Zinit => text
+                .replace("`nought ", "`zinit ")
+                .replace(", or NOUGHT_SOCKET", "")
+                .replace(" or NOUGHT_SOCKET", ""),
         }
     }
 

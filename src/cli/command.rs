@@ -9,6 +9,7 @@ use crate::api::{
     Done, Kill, List, Named, Plan, PlanQuery, ReceiptQuery, Receipts, Restart, ServiceState,
     ServiceStatus, ShutdownKind, Start, Stop, Verdict, method,
 };
+use crate::config;
 
 use super::args::{ClientCommand, Options, TimelineWhat};
 use super::client::{ANSWER, Client, Wait, alive};
@@ -75,10 +76,14 @@ impl<'a> Session<'a> {
             ClientCommand::Reload { dry_run } => self.reload(dry_run),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
             ClientCommand::Proxy { words: _ } => Err(Error::NoProxy),
+            ClientCommand::Schema => {
+                self.output.text(config::SCHEMA);
+                Ok(0)
+            }
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),
             ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
             ClientCommand::Start { names, force } => {
-                let wait = !names.no_wait;
+                let wait = names.waits(self.options.called);
                 let start = |name: String| Start { name, wait, force };
                 self.each(method::START, "start", names.names, None, start)
             }
@@ -102,7 +107,7 @@ impl<'a> Session<'a> {
                 Ok(worst([own, theirs]))
             }
             ClientCommand::Restart { names } => {
-                let wait = !names.no_wait;
+                let wait = names.waits(self.options.called);
                 let restart = |name: String| Restart { name, wait };
                 self.each(method::RESTART, "restart", names.names, None, restart)
             }

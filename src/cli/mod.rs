@@ -23,11 +23,10 @@ mod render;
 mod run;
 mod show;
 mod timeline;
+mod xml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use crate::api::RunReport;
 
@@ -67,11 +66,12 @@ pub fn run(
     }
     let is_job = argv.get(1).is_some_and(|word| word == "run");
     let called = called::Called::of(argv.first().map(OsString::as_os_str));
-    let parsed = args::Cli::try_parse_from(&argv).or_else(|error| {
+    let parsed = args::Cli::parse_called(called, &argv).or_else(|error| {
         // A machine whose process 1 ends for a wrong word does not boot.
         if by_kernel && error.use_stderr() {
             let _ = error.print();
-            return args::Cli::try_parse_from(argv.into_iter().take(1).chain(["init".into()]));
+            let plain: Vec<OsString> = argv.into_iter().take(1).chain(["init".into()]).collect();
+            return args::Cli::parse_called(called, &plain);
         }
         Err(error)
     });

@@ -25,6 +25,9 @@ mod yaml;
 use std::path::Path;
 
 use crate::core::Spec;
+/// The JSON schema of service files, for editors.
+pub const SCHEMA: &str = include_str!("service.schema.json");
+
 pub use crate::core::{bad_name, is_hidden};
 
 pub use amount::{parse_bytes, parse_processors};

@@ -142,6 +142,21 @@ impl Supervisor {
         }
     }
 
+    /// Nobody waits for the answers to these requests any more; what they asked for goes on.
+    pub fn forsake(&mut self, gone: &BTreeSet<RequestId>) {
+        let stays = |request: &RequestId| !gone.contains(request);
+        self.start_waits.retain(|_, waits| {
+            waits.retain(stays);
+            !waits.is_empty()
+        });
+        for service in self.services.values_mut() {
+            service.stop_waits.retain(stays);
+        }
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.waits.retain(stays);
+        }
+    }
+
     fn shutdown_reply(&self) -> Reply {
         Reply::ShutDown {
             lingering: self.with_verdict(Verdict::Lingering),

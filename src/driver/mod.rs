@@ -259,7 +259,7 @@ async fn supervise(
         Some(_) => control::Admission::SocketFile,
     };
     let flushed = logs.clone();
-    let context = control::Context::new(asks, logs.clone(), gauge.clone());
+    let context = control::Context::new(asks, logs.clone(), gauge.clone(), &options.config);
     let watch = options
         .watch
         .then(|| tokio::spawn(watch::watch(options.config.clone(), context.clone())));

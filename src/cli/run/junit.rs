@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::show::{argv, exit_words, out_of_memory};
 use super::{Leaks, RunArgs};
 use crate::api::{RunReport, Verdict};
+use crate::cli::xml::escaped;
 
 pub(super) fn document(report: &RunReport, args: &RunArgs) -> String {
     let command = command_failure(report, args);
@@ -83,21 +84,4 @@ fn left_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// XML's own characters, and what XML 1.0 may not hold at all.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::svg::{STYLE, cut, escape};
+use super::svg::{STYLE, cut};
 use crate::api::{ServiceState, ServiceStatus};
 use crate::cli::output::Style;
 use crate::cli::render::clean;
+use crate::cli::xml::escaped;
 
 const BOX_W: f64 = 150.0;
 const BOX_H: f64 = 42.0;
@@ -203,7 +204,7 @@ impl Graph {
                 color(node.state),
                 x + 10.0,
                 y + 17.0,
-                escape(&cut(&node.name, 20)),
+                escaped(&cut(&node.name, 20)),
                 x + 10.0,
                 y + 33.0
             );

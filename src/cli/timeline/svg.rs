@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::model::{Kind, Timeline};
 use crate::cli::render::duration;
+use crate::cli::xml::escaped;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 170.0;
@@ -22,23 +23,6 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}\
 .edge{stroke:#8c959f;fill:none}.requires{stroke-width:2}.arrow{fill:#8c959f}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.dim{fill:#8d96a0}.axis{stroke:#30363d}\
 .box{fill:#0d1117}.waits{fill:#484f58}}</style>";
-
-/// Text for XML.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            // No XML, and nothing to see.
-            c if c.is_control() => out.push('\u{FFFD}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// `text`, cut so that it fits.
 pub(super) fn cut(text: &str, most: usize) -> String {
@@ -108,7 +92,7 @@ pub(super) fn timeline(timeline: &Timeline) -> String {
             ""
         };
         let baseline = y + 17.0;
-        let name = escape(&cut(&lane.name, 22));
+        let name = escaped(&cut(&lane.name, 22));
         let _ = write!(out, "<text x=\"12\" y=\"{baseline}\"{class}>{name}</text>");
         for (from, to, kind) in &lane.spans {
             let width = ((to - from) * scale).max(if *kind == Kind::Waits { 0.0 } else { 1.5 });
@@ -119,7 +103,7 @@ pub(super) fn timeline(timeline: &Timeline) -> String {
                     kind.word(),
                     x(*from),
                     y + 5.0,
-                    escape(&lane.name),
+                    escaped(&lane.name),
                     kind.word(),
                     ms(to - from)
                 );
@@ -135,7 +119,7 @@ pub(super) fn timeline(timeline: &Timeline) -> String {
             .as_ref()
             .map(|r| format!(", {r}"))
             .unwrap_or_default();
-        let told = escape(&format!("{took}{waited}{remark}"));
+        let told = escaped(&format!("{took}{waited}{remark}"));
         let _ = write!(
             out,
             "<text class=\"dim\" x=\"{:.1}\" y=\"{baseline}\">{told}</text>",
