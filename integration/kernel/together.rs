@@ -7,7 +7,7 @@ const ASKED: [&str; 6] = ["--memory", "64M", "--cpus", "1.5", "--pids", "100"];
 
 #[test]
 fn limits_of_all_together_that_cannot_be_enforced_start_nothing_and_say_why() {
-    let world = World::new();
+    let mut world = World::new();
     world.fixture("web", "stay", "");
     let mut init = world.launcher(&["init"]);
     let refused = init.args(ASKED).output().unwrap();

@@ -216,7 +216,7 @@ fn what_all_services_use_together_is_limited_and_their_supervisor_is_not() {
     machine.run(
         "export NO_COLOR=1; dmesg -n 1; echo 0 >/sys/fs/cgroup/cgroup.procs; \
          nought -s /box.sock init --container -c /etc/box --memory 24M --cpus 50% --pids 40 \
-         >/said 2>&1 & while ! nought -s /box.sock status hog | grep -q memory; do sleep 0.5; done",
+         >/said 2>&1 & while ! nought -s /box.sock status hog | grep -q killed; do sleep 0.5; done",
     );
     let status = json(&mut machine, "-s /box.sock status hog");
     assert_eq!(status["last_exit"]["code"], 9, "{status:#}");

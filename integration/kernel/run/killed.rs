@@ -162,7 +162,9 @@ fn what_a_killed_guardian_leaves_is_ended_by_the_doctor() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(look::alive(escapee).is_some());
+    // Of a supervisor that left nothing: one that is not there is refused.
     let no_state = world.dir.join("state");
+    std::fs::create_dir(&no_state).unwrap();
     let clean = || {
         let mut clean = world.in_place(&["--json", "doctor", "--clean", "--state-dir"]);
         clean.arg(&no_state).output().unwrap()
