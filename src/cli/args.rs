@@ -594,7 +594,8 @@ mod tests {
     #[test]
     fn init_has_zinits_options_and_ours() {
         let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 \
-                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t --memory 2G --cpus 150% --pids 500 --limits optional";
+                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t \
+                     --memory 2G --cpus 150% --pids 500 --limits optional";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
