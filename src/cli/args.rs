@@ -14,8 +14,8 @@ use super::run::Demand;
 use crate::config;
 use crate::driver::{Guarantee, Resources, Surroundings};
 
-pub(super) use values::duration;
-use values::{group, lines, moment, positive, receipts};
+pub(super) use values::{duration, positive};
+use values::{group, lines, moment, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -175,6 +175,10 @@ pub(super) enum ClientCommand {
         live: bool,
     },
     /// Stop everything, then power off (as PID 1 of a machine) or exit
+    #[command(
+        after_help = "Called by this name (a link): shutdown [-h|-P|-r|-H] now: power off (-h, -P), \
+                      reboot (-r) or halt (-H)."
+    )]
     Shutdown,
     /// The same as shutdown
     Poweroff,
@@ -323,8 +327,8 @@ struct Init {
     /// Exit after a shutdown, never reboot(2)
     #[arg(long)]
     container: bool,
-    /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = positive, env = "NOUGHT_DEADLINE")]
+    /// A shutdown ends within this [default: $NOUGHT_DEADLINE; else 25s with --container, 90s without]
+    #[arg(long, value_name = "D", value_parser = positive)]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]
@@ -358,12 +362,12 @@ struct Init {
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
-    /// Serve /livez, /readyz, /startupz and /metrics on this address
-    #[arg(long, value_name = "ADDRESS:PORT", env = "NOUGHT_HTTP")]
+    /// Serve /livez, /readyz, /startupz and /metrics on this address [default: $NOUGHT_HTTP]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Write the verdict on the whole, as JSON, into this file at the end, if it is there
-    /// [default: /dev/termination-log with --container]
-    #[arg(long, value_name = "FILE", env = "NOUGHT_TERMINATION_LOG")]
+    /// [default: $NOUGHT_TERMINATION_LOG; else /dev/termination-log with --container]
+    #[arg(long, value_name = "FILE")]
     termination_log: Option<PathBuf>,
 }
 

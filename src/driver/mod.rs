@@ -166,12 +166,14 @@ pub fn run(options: &Options, sink: &Sink) -> anyhow::Result<End> {
     // A thread that hangs in the kernel must not keep us from ending.
     runtime.shutdown_background();
     sink.flush(LAST_LINES);
-    outcome.map(|outcome| End {
+    let outcome = outcome?;
+    let because = outcome.because.clone().filter(|_| !outcome.asked);
+    Ok(End {
         exit_code: outcome.exit_code(),
         power: translate::power(outcome.kind),
         lingering: outcome.lingering,
         unverified: outcome.unverified,
-        because: outcome.because.map(|because| because.service),
+        because: because.map(|because| because.service),
     })
 }
 
