@@ -310,11 +310,9 @@ fn keep_silent(http: SocketAddr, connections: usize, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         for place in &mut open {
             let closed = place.as_ref().is_none_or(|stream| {
-                let mut byte = [0];
-                match (&*stream).read(&mut byte) {
-                    Err(error) => error.kind() != ErrorKind::WouldBlock,
-                    Ok(_) => true,
-                }
+                // What waits to be read, or an end, is no silence.
+                let looked = stream.peek(&mut [0]);
+                !looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
             });
             if closed {
                 *place = connect();
