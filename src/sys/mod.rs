@@ -43,6 +43,7 @@ pub mod rlimit;
 pub mod scan;
 pub mod sd_notify;
 pub mod selftest;
+pub mod set_aside;
 pub mod shell;
 pub mod signal;
 pub mod signalfd;

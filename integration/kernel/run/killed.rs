@@ -131,10 +131,11 @@ fn what_a_killed_guardian_leaves_is_ended_by_the_doctor() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(look::alive(escapee).is_some());
-    let no_state = world.dir.join("state");
+    // No supervisor was at this socket: only what runs left is looked for.
     let clean = || {
-        let mut clean = world.in_place(&["--json", "doctor", "--clean", "--state-dir"]);
-        clean.arg(&no_state).output().unwrap()
+        let mut clean = world.in_place(&["--json", "-s"]);
+        let clean = clean.arg(world.dir.join("none.sock"));
+        clean.args(["doctor", "--clean"]).output().unwrap()
     };
     let done = clean();
     let said = stdout(&done);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::ancestry::Side;
 use super::attribute::{Environment, Found, is_recorded};
-use super::look::{CHAIN_BOUND, Whole};
+use super::lineage::Line;
+use super::look::Whole;
 use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
 use crate::sys::procfs::ProcStat;
@@ -16,18 +17,21 @@ impl Whole<'_> {
         target: &ScanTarget,
         found: &mut Found,
     ) -> Result<(), SysError> {
+        self.refresh(found)?;
         self.find_recorded(target, found)?;
         let session = self.main_session(target);
-        let mut below_us = BTreeMap::new();
+        let mut lines = BTreeMap::new();
         let mut unattributed = Vec::new();
         for process in self.table.values() {
-            if process.is_dead() || process.kernel_thread || !self.is_below(process, &mut below_us)
+            if process.is_dead()
+                || process.kernel_thread
+                || !matches!(self.line(process, &mut lines), Line::BelowUs(_))
             {
                 continue;
             }
             let known = self.context.known_children.contains(&process.pid)
                 || is_recorded(target, process.id());
-            if known || matches!(self.side(process.pid, target)?, Side::Another(_)) {
+            if known || matches!(self.side(process.pid, target)?, Side::Another { .. }) {
                 continue;
             }
             if Some(process.session) == session {
@@ -87,7 +91,8 @@ impl Whole<'_> {
                 let evidence = Evidence::Orphaned;
                 found.ours.push(Escapee { process, evidence });
             } else {
-                let why = "carries the environment marker of a start whose supervisor was killed,                            and nothing else says that it is of it";
+                let why = "carries the environment marker of a start whose supervisor was killed, \
+                           and nothing else says that it is of it";
                 found.doubt(process, why.to_owned());
             }
         }
@@ -137,25 +142,5 @@ impl Whole<'_> {
             Some(now) if now.start_time != main.start_time => None,
             _ => Some(main.pid),
         }
-    }
-
-    fn is_below(&self, process: &ProcStat, known: &mut BTreeMap<u32, bool>) -> bool {
-        let mut chain = Vec::new();
-        let mut at = process;
-        let below = loop {
-            if let Some(&below) = known.get(&at.pid) {
-                break below;
-            }
-            chain.push(at.pid);
-            if at.ppid == self.context.own_pid {
-                break true;
-            }
-            match self.table.get(&at.ppid) {
-                Some(parent) if chain.len() <= CHAIN_BOUND => at = parent,
-                _ => break false,
-            }
-        };
-        known.extend(chain.into_iter().map(|pid| (pid, below)));
-        below
     }
 }
