@@ -155,7 +155,8 @@ fn options(args: InitArgs) -> Options {
     };
     let kubernetes = args.container.then(|| TERMINATION_LOG.into());
     Options {
-        config: args.config_dir,
+        // Problems and hints name it to people elsewhere.
+        config: std::path::absolute(&args.config_dir).unwrap_or(args.config_dir),
         socket: args.socket,
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),

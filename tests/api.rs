@@ -170,6 +170,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
         containment: "cgroup-kill".into(),
         scan: "marked".into(),
         base: "/sys/fs/cgroup".into(),
+        config_dir: "/etc/nought".into(),
         notes: vec!["no memory controller".into()],
         services: 4,
         shutting_down: true,

@@ -315,33 +315,47 @@ fn states_are_zinits_words() {
     world.service("failing", "exec: sleep 1000\ntest: \"false\"\n");
     world.service("once", "exec: sleep 1000\noneshot: true\n");
     world.service("done", "exec: \"true\"\noneshot: true\n");
-    world.service("bad", "exec: sh -c 'exit 3'\noneshot: true\n");
+    let bad = world.dir.join("bad.pid");
+    let killed = world.dir.join("killed.pid");
+    let (bad_says, killed_says) = (bad.display(), killed.display());
+    world.service(
+        "bad",
+        &format!("exec: sh -c 'echo $$ > {bad_says}; exit 3'\noneshot: true\n"),
+    );
     world.service("missing", "exec: /nonexistent/program\noneshot: true\n");
-    world.service("killed", "exec: sh -c 'kill -9 $$'\noneshot: true\n");
+    world.service(
+        "killed",
+        &format!("exec: sh -c 'echo $$ > {killed_says}; kill -9 $$'\noneshot: true\n"),
+    );
     world.init();
     let status = |name: &str| world.call("service_status", json!([name])).unwrap();
     let reach = |name: &str, state: &str| {
         until(&format!("{name} is {state}"), || {
             let found = status(name);
-            let found = found["state"].as_str().unwrap();
-            // The pid of what has ended is whatever it was.
-            let bare = found.replace(|c: char| c.is_ascii_digit(), "");
-            (found == state || bare == state).then_some(())
+            (found["state"] == state).then_some(())
         });
     };
+    let pid = |file: &std::path::Path| {
+        until("it says its pid", || {
+            let said = std::fs::read_to_string(file).ok()?;
+            Some(said.strip_suffix('\n')?.to_owned())
+        })
+    };
+    let exited = format!("Error(Exited(Pid({}), 3))", pid(&bad));
+    let signaled = format!("Error(Signaled(Pid({}), SIGKILL, false))", pid(&killed));
     for (name, state) in [
         ("blocked", "Blocked"),
         ("testing", "Spawned"),
         ("failing", "TestFailure"),
         ("once", "Running"),
         ("done", "Success"),
-        ("bad", "Error(Exited(Pid(), ))"),
+        ("bad", &exited),
         ("missing", "Failure"),
-        ("killed", "Error(Signaled(Pid(), SIGKILL, false))"),
+        ("killed", &signaled),
     ] {
         reach(name, state);
     }
-    assert!(status("bad")["state"].as_str().unwrap().ends_with("), 3))"));
+    assert_eq!(world.receipt("bad")["pid"].to_string(), pid(&bad));
     assert_eq!(status("blocked")["after"], json!({"nobody": "Unknown"}));
     assert_eq!(status("once")["target"], "Up");
     world.call("service_stop", json!(["blocked"])).unwrap();

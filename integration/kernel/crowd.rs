@@ -132,3 +132,88 @@ fn answers_that_nobody_reads_cost_little_however_many_ask() {
     world.stop_verified("web");
     world.end();
 }
+
+/// A service that never becomes ready, beside one that is.
+fn with_never() -> World {
+    let mut world = World::alone();
+    world.service("never", "exec: sleep 1000\ntest: \"false\"\n");
+    world.fixture("web", "stay", "").init();
+    world.reach("web", "up");
+    world
+}
+
+fn few_descriptors(world: &World) {
+    until("its descriptors are given back", || {
+        (look::descriptors(world.supervisor()).0 < 100).then_some(())
+    });
+}
+
+#[test]
+fn clients_that_close_while_they_wait_keep_nobody_out() {
+    let world = with_never();
+    for _ in 0..1_100 {
+        world.client().send(1, "nought_start", &json!(["never"]));
+    }
+    few_descriptors(&world);
+    let mut idle: Vec<Client> = (0..20).map(|_| world.client()).collect();
+    for client in &mut idle {
+        assert!(client.is_answered("nought_list"));
+    }
+    // Whoever closed its writing end alone still waits.
+    let mut half = world.client();
+    half.send(5, "nought_start", &json!(["never"]));
+    half.finish();
+    assert!(world.client().is_answered("nought_list"));
+    world.stop_verified("never");
+    let told = half.read().expect("it is answered");
+    assert_eq!(told["error"]["data"]["code_name"], "Superseded", "{told}");
+    assert_eq!(half.read(), None);
+    world.end();
+}
+
+#[test]
+fn what_was_sent_before_a_close_is_done() {
+    let world = with_never();
+    let mut client = world.client();
+    for id in 0..200 {
+        client.send(id, "nought_start", &json!(["never"]));
+    }
+    client.send(200, "nought_stop", &json!(["web"]));
+    drop(client);
+    world.reach("web", "down");
+    few_descriptors(&world);
+    world.end();
+}
+
+#[test]
+fn calls_that_wait_in_batches_count_singly() {
+    let world = with_never();
+    let before = look::rss_kib(world.supervisor());
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "nought_start", "params": ["never"]});
+    let batch = Value::Array(vec![call; 256]).to_string();
+    let mut waiting: Vec<Client> = (0..4).map(|_| world.client()).collect();
+    for client in &mut waiting {
+        for _ in 0..64 {
+            // It is not read any further when as many calls wait as may.
+            if client.try_write_now(batch.as_bytes()).is_err() {
+                break;
+            }
+        }
+    }
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert!(world.client().is_answered("nought_list"));
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+    let grown = mib_since(&world, before);
+    assert!(grown < 32, "{grown} MiB for calls that wait");
+    drop(waiting);
+    few_descriptors(&world);
+    // One batch of more calls than may be under way is answered, all of it.
+    let mut client = world.client();
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "nought_start", "params": ["web"]});
+    client.write(Value::Array(vec![call; 256]).to_string().as_bytes());
+    let answers = client.read().expect("it is answered");
+    assert_eq!(answers.as_array().map(Vec::len), Some(256));
+    world.end();
+}

@@ -291,7 +291,7 @@ pub const METHODS: &[Method] = &[
         "Stop everything, then end; answers when everything has its verdict",
         &[may(
             "kind",
-            r#"{"enum":["poweroff","reboot"],"default":"poweroff"}"#,
+            r#"{"enum":["poweroff","reboot","halt","kexec"],"default":"poweroff"}"#,
         )],
         OBJECT,
         &[],

@@ -56,6 +56,8 @@ pub struct Info {
     pub scan: String,
     /// The directory of its cgroup; empty when it has none.
     pub base: String,
+    /// The directory of service files, absolute.
+    pub config_dir: String,
     /// What it found missing here, a sentence each.
     pub notes: Vec<String>,
     /// How many services there are.

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use super::called::Called;
+use super::called::{Called, ZINIT_CONFIG_DIR, ZINIT_SOCKET};
 use crate::config;
 use crate::driver::{Guarantee, Surroundings};
 
-pub(super) use values::duration;
+pub(super) use values::{duration, positive};
 use values::{group, lines, moment, receipts};
 
 #[derive(Debug, Parser)]
@@ -174,6 +174,10 @@ pub(super) enum ClientCommand {
         live: bool,
     },
     /// Stop everything, then power off (as PID 1 of a machine) or exit
+    #[command(
+        after_help = "Called by this name (a link): shutdown [-h|-P|-r|-H] now: power off (-h, -P), \
+                      reboot (-r) or halt (-H)."
+    )]
     Shutdown,
     /// The same as shutdown
     Poweroff,
@@ -249,6 +253,16 @@ pub(super) struct Names {
     /// Do not wait for what comes of it
     #[arg(long)]
     pub(super) no_wait: bool,
+    /// Wait (as it does without; called as zinit, start and restart do so with this alone)
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
+}
+
+impl Names {
+    /// Whether a start waits until something has come of it: zinit's does not.
+    pub(super) fn waits(&self, called: Called) -> bool {
+        self.wait || (!self.no_wait && called == Called::Nought)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -312,8 +326,8 @@ struct Init {
     /// Exit after a shutdown, never reboot(2)
     #[arg(long)]
     container: bool,
-    /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = duration, env = "NOUGHT_DEADLINE")]
+    /// A shutdown ends within this [default: $NOUGHT_DEADLINE; else 25s with --container, 90s without]
+    #[arg(long, value_name = "D", value_parser = positive)]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]
@@ -334,12 +348,12 @@ struct Init {
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
-    /// Serve /livez, /readyz, /startupz and /metrics on this address
-    #[arg(long, value_name = "ADDRESS:PORT", env = "NOUGHT_HTTP")]
+    /// Serve /livez, /readyz, /startupz and /metrics on this address [default: $NOUGHT_HTTP]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Write the verdict on the whole, as JSON, into this file at the end, if it is there
-    /// [default: /dev/termination-log with --container]
-    #[arg(long, value_name = "FILE", env = "NOUGHT_TERMINATION_LOG")]
+    /// [default: $NOUGHT_TERMINATION_LOG; else /dev/termination-log with --container]
+    #[arg(long, value_name = "FILE")]
     termination_log: Option<PathBuf>,
 }
 
@@ -415,6 +429,23 @@ pub(super) fn run_alone(argv: &[OsString]) -> Option<Task> {
 }
 
 impl Cli {
+    /// Reads a command line; the help names the defaults of whom we are called as.
+    pub(super) fn parse_called(called: Called, argv: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        if called == Called::Zinit {
+            let files = format!("The directory of service files [default: {ZINIT_CONFIG_DIR}]");
+            let socket = format!("The supervisor's socket [default: {ZINIT_SOCKET}]");
+            command = command.mut_arg("socket", |arg| arg.help(socket));
+            for name in ["init", "check"] {
+                let files = files.clone();
+                command = command.mut_subcommand(name, |command| {
+                    command.mut_arg("config", |arg| arg.help(files))
+                });
+            }
+        }
+        Self::from_arg_matches(&command.try_get_matches_from(argv)?)
+    }
+
     pub(super) fn split(self, called: Called) -> Task {
         let one_socket = self.socket.is_some();
         let socket = self.socket.unwrap_or_else(|| called.socket());
@@ -458,8 +489,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-
-    use clap::CommandFactory as _;
 
     use super::super::called::default_socket;
     use super::*;

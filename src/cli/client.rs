@@ -236,6 +236,7 @@ impl<'a> Client<'a> {
     fn gone(&self) -> Error {
         Error::Gone {
             socket: self.socket.to_path_buf(),
+            lives: open(self.socket).is_ok(),
         }
     }
 

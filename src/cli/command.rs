@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
             ClientCommand::Completions { shell } => Ok(self.completions(shell)),
             ClientCommand::Man { dir } => Ok(self.man(dir.as_deref())),
             ClientCommand::Start { names, force } => {
-                let wait = !names.no_wait;
+                let wait = names.waits(self.options.called);
                 let start = |name: String| Start { name, wait, force };
                 self.each(method::START, "start", names.names, None, start)
             }
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
                 Ok(worst([own, theirs]))
             }
             ClientCommand::Restart { names } => {
-                let wait = !names.no_wait;
+                let wait = names.waits(self.options.called);
                 let restart = |name: String| Restart { name, wait };
                 self.each(method::RESTART, "restart", names.names, None, restart)
             }

@@ -20,7 +20,11 @@ pub(super) enum Error {
     /// Connected, and then nothing within this time.
     NoAnswer { socket: PathBuf, waited: Duration },
     /// The connection ended before the answer.
-    Gone { socket: PathBuf },
+    Gone {
+        socket: PathBuf,
+        /// Whether a supervisor is there all the same.
+        lives: bool,
+    },
     /// What came is no answer.
     Protocol { socket: PathBuf, why: String },
     /// The answer is larger than this (bytes).
@@ -92,7 +96,7 @@ impl std::fmt::Display for Error {
                 socket.display(),
                 render::duration(*waited)
             ),
-            Error::Gone { socket } => write!(
+            Error::Gone { socket, .. } => write!(
                 f,
                 "the supervisor at {} closed the connection before it answered",
                 socket.display()
@@ -173,7 +177,8 @@ impl Error {
                     "the supervisor that made this socket has ended: start it again, it finds what is left"
                 }
                 io::ErrorKind::PermissionDenied => {
-                    "the socket is its owner's alone: run this as the user the supervisor runs as"
+                    "the socket is its owner's alone: run this as the user the supervisor runs as, \
+                     or start it with --socket-group GROUP for the members of one"
                 }
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     "it takes no connections: is it stopped, or very busy? See its state in /proc"
@@ -184,7 +189,11 @@ impl Error {
             Error::NoAnswer { .. } => {
                 "is it stopped (SIGSTOP) or very busy? See its state in /proc; --timeout D waits longer"
             }
-            Error::Gone { .. } => {
+            Error::Gone { lives: true, .. } => {
+                "it lives, and sent this client away: what was asked may have been done, see \
+                 `nought list`; its log says more"
+            }
+            Error::Gone { lives: false, .. } => {
                 "it ended, or was killed; what was asked may have been done: start it again and see `nought list`"
             }
             Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
@@ -238,7 +247,11 @@ impl Error {
                 },
             }),
         };
-        serde_json::json!({"service": service, "error": error})
+        let told = match self {
+            Error::Refused(error) => error.data.as_ref().and_then(|data| data.service.as_deref()),
+            _ => None,
+        };
+        serde_json::json!({"service": service.or(told), "error": error})
     }
 }
 

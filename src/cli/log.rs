@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use regex_lite::Regex;
 use serde_json::Value;
 
-use crate::api::{LogLines, LogQuery, LogRecord, method};
+use crate::api::{ErrorCode, LogLines, LogQuery, LogRecord, RpcError, method};
 
 use super::args::Log;
 use super::called::Called;
@@ -95,6 +95,8 @@ impl Wanted {
 impl Session<'_> {
     pub(super) fn log(&mut self, log: Log) -> Result<u8, Error> {
         let follow = log.follow || (self.options.called == Called::Zinit && !log.snapshot);
+        let is_path = |name: &&String| log.snapshot && name.starts_with(['/', '.']);
+        let path = log.services.iter().find(is_path).cloned();
         let records = self.output.json || Style::of_stdout().color;
         let wanted = Wanted::of(
             log,
@@ -104,6 +106,15 @@ impl Session<'_> {
                 Shape::Lines
             },
         );
+        if let Some(path) = path {
+            let error = RpcError::new(
+                ErrorCode::ServiceNotFound,
+                format!("there is no service {path:?}"),
+            );
+            let hint = "after `log`, -s is --snapshot: name the socket with --socket PATH, or with -s \
+                        before `log`";
+            return Err(Error::Refused(error.about(path, "log").hint(hint)));
+        }
         if follow {
             return self.follow(&wanted);
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api::{
-    self, Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery, ReceiptQuery,
-    Receipts, ServiceState, ServiceStatus, Usage, UsageQuery, Usages, method,
+    self, ErrorCode, Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery,
+    ReceiptQuery, Receipts, RpcError, ServiceState, ServiceStatus, Usage, UsageQuery, Usages,
+    method,
 };
 
 use super::args::PlanWhat;
@@ -152,10 +153,6 @@ impl Session<'_> {
     pub(super) fn tree(&mut self, names: &[String]) -> Result<u8, Error> {
         let (raw, usages): (_, Usages) =
             self.ask(&mut self.connect()?, method::USAGE, &UsageQuery::default())?;
-        if self.output.json {
-            self.print_items(&raw, "services");
-            return Ok(0);
-        }
         let known: BTreeMap<&str, &Usage> = usages
             .services
             .iter()
@@ -166,13 +163,25 @@ impl Session<'_> {
             .iter()
             .filter(|name| !known.contains_key(name.as_str()))
         {
-            self.output.error(&format!(
-                "error: there is no service {name:?}\n  hint: `nought list` shows those there are\n"
-            ));
-            code = EXIT_FAILED;
+            let error = RpcError::new(
+                ErrorCode::ServiceNotFound,
+                format!("there is no service {name:?}"),
+            );
+            let error = error
+                .about(name, "tree")
+                .hint("`nought list` shows those there are");
+            code = self.failed(&Error::Refused(error), Some(name));
         }
-        self.output
-            .text(&render::tree(&known, names, self.output.style));
+        if !self.output.json {
+            self.output
+                .text(&render::tree(&known, names, self.output.style));
+        } else if names.is_empty() {
+            self.print_items(&raw, "services");
+        } else {
+            for usage in names.iter().filter_map(|name| known.get(name.as_str())) {
+                self.output.document(&serde_json::json!(usage));
+            }
+        }
         Ok(code)
     }
 

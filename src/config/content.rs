@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Number, Value};
 
-use super::keys::{Twice, unique};
+use super::keys::{self, Twice, unique};
 use super::read::Reader;
 use super::yaml::{Kind, Node};
 use super::{Dialect, Problem};
@@ -17,9 +17,13 @@ use super::{Dialect, Problem};
 /// occurs twice.
 pub fn content(dialect: Dialect, text: &str, path: &Path) -> Result<Value, Vec<Problem>> {
     let mut reader = Reader::new(dialect, text, path);
+    let twice = match dialect {
+        Dialect::Nought => Twice::Refused,
+        Dialect::Zinit => Twice::RefusedOf(keys::ZINIT),
+    };
     let value = reader
         .root()
-        .map(|(_, pairs)| mapping(&mut reader, &pairs, Twice::Refused));
+        .map(|(_, pairs)| mapping(&mut reader, &pairs, twice));
     let problems = reader.finish(None).problems;
     match value {
         Some(value) if !problems.iter().any(Problem::is_error) => Ok(value),

@@ -122,7 +122,8 @@ impl Reader<'_> {
         };
         if spec.oneshot {
             let message = "`restart` has no effect on a oneshot".into();
-            self.problem(Severity::Warning, mark, message, None);
+            let hint = Some("leave it out: a oneshot runs once for each start".into());
+            self.problem(Severity::Warning, mark, message, hint);
         } else if stops_all
             && spec.restart.when == RestartWhen::Always
             && spec.restart.burst.is_none()
@@ -264,7 +265,7 @@ impl Reader<'_> {
                 Some(node) => self.error(
                     node.mark,
                     "`restart.max_delay` is shorter than `restart.delay`".into(),
-                    None,
+                    Some("the delay grows from the one to the other: make it no shorter".into()),
                 ),
                 None => restart.max_delay = restart.delay,
             }

@@ -1,5 +1,6 @@
 //! A mapping's keys: which are known, which occur twice, which were probably meant.
 
+use super::Dialect;
 use super::problem::Severity;
 use super::read::Reader;
 use super::yaml::{Kind, Mark, Node};
@@ -199,15 +200,32 @@ impl<'t> Fields<'t> {
     ) -> Self {
         let mut fields = Fields { pairs: Vec::new() };
         let inside = what.map_or_else(String::new, |what| format!(" in `{what}`"));
-        for (key, value) in unique(reader, pairs, Twice::Refused) {
+        let theirs = match what {
+            None => ZINIT,
+            Some("signal") => &["stop"],
+            Some(_) => &[],
+        };
+        let twice = match reader.dialect {
+            Dialect::Nought => Twice::Refused,
+            Dialect::Zinit => Twice::RefusedOf(theirs),
+        };
+        for (key, value) in unique(reader, pairs, twice) {
             let known_key = known.iter().find(|known| **known == key.0);
             match known_key {
                 Some(_) => fields.pairs.push((key.0, key.1, value)),
                 None if key.0.starts_with("x-") => {}
                 None => {
-                    let hint = meant(key.0, known);
+                    let hint = meant(key.0, known).unwrap_or_else(|| match reader.dialect {
+                        Dialect::Nought => format!(
+                            "the keys are {}; one of your own may begin with `x-`",
+                            known.join(", ")
+                        ),
+                        Dialect::Zinit => "it has no effect, as in zinit: one of your own may \
+                                           begin with `x-`"
+                            .into(),
+                    });
                     let name = key.0.escape_debug();
-                    reader.unknown(key.1, format!("unknown key `{name}`{inside}"), hint);
+                    reader.unknown(key.1, format!("unknown key `{name}`{inside}"), Some(hint));
                 }
             }
         }
@@ -237,8 +255,20 @@ impl<'t> Fields<'t> {
 pub(super) enum Twice {
     /// It is an error.
     Refused,
+    /// It is an error if it is one of these; of others the last one counts, with a warning.
+    RefusedOf(&'static [&'static str]),
     /// The last one counts, with a warning.
     LastCounts,
+}
+
+impl Twice {
+    fn last_counts(self, key: &str) -> bool {
+        match self {
+            Twice::Refused => false,
+            Twice::RefusedOf(keys) => !keys.contains(&key),
+            Twice::LastCounts => true,
+        }
+    }
 }
 
 /// Every pair whose key is a scalar and has not occurred before; the others become problems.
@@ -252,11 +282,12 @@ pub(super) fn unique<'t>(
     for (key, value) in pairs {
         let Kind::Scalar { text, .. } = &key.kind else {
             let message = format!("a key must be a word, this is {}", key.describe());
-            reader.error(key.mark, message, None);
+            let hint = "write `key: value`, one of the keys on each line";
+            reader.error(key.mark, message, Some(hint.into()));
             continue;
         };
         match seen.get(text.as_str()) {
-            Some(line) if twice == Twice::LastCounts => {
+            Some(line) if twice.last_counts(text) => {
                 let name = text.escape_debug();
                 let message = format!("`{name}` occurs twice, first on line {line}");
                 let hint = Some("the last one counts, as in zinit: keep one of the two".into());
@@ -289,10 +320,7 @@ fn meant(key: &str, known: &[&str]) -> Option<String> {
     match (nearest(key, known), elsewhere) {
         (Some(near), _) => Some(format!("did you mean `{near}`?")),
         (None, Some((_, ours))) => Some(format!("here it is called `{ours}`")),
-        (None, None) => Some(format!(
-            "the keys are {}; one of your own may begin with `x-`",
-            known.join(", ")
-        )),
+        (None, None) => None,
     }
 }
 

@@ -106,7 +106,8 @@ impl Reader<'_> {
         for key in only_files {
             if let Some(node) = get(key) {
                 let message = format!("`log.{key}` is for files only");
-                self.problem(Severity::Warning, node.mark, message, None);
+                let hint = Some("leave it out, or name a `path`".into());
+                self.problem(Severity::Warning, node.mark, message, hint);
             }
         }
         let formats = [

@@ -87,9 +87,22 @@ impl Reader<'_> {
             Dialect::Zinit => Twice::LastCounts,
         };
         for ((key, mark), value) in unique(self, pairs, twice) {
-            if let Some(why) = bad_key(key) {
-                self.error(mark, format!("in `env`, {why}"), None);
-            } else if let Some(value) = self.text(&format!("env.{key}"), value) {
+            let bad = bad_key(key);
+            if let Some(why) = bad {
+                let message = format!("in `env`, {why}");
+                match self.dialect {
+                    Dialect::Nought => {
+                        let hint = "write `NAME: value`, the name of letters, digits and `_`";
+                        self.error(mark, message, Some(hint.into()));
+                        continue;
+                    }
+                    Dialect::Zinit => {
+                        let hint = "it is handed on as it is, as zinit does";
+                        self.problem(Severity::Warning, mark, message, Some(hint.into()));
+                    }
+                }
+            }
+            if let Some(value) = self.text(&format!("env.{key}"), value) {
                 spec.env.insert(key.to_string(), value.to_string());
             }
         }

@@ -1,10 +1,11 @@
 //! One tree to one [`Spec`]: what each key means, all problems collected.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::keys::{self, Fields};
 use super::problem::{Position, Problem, Severity};
-use super::yaml::{self, Kind, Mark, Node};
+use super::yaml::{self, Kind, Mark, Node, Tags};
 use super::{Dialect, MAX_FILE_BYTES, bad_name};
 use crate::core::{Reach, Signal, Spec};
 
@@ -173,7 +174,11 @@ impl Reader<'_> {
 
     /// The file's keys, and where they begin.
     pub(super) fn root(&mut self) -> Option<(Mark, Vec<(Node, Node)>)> {
-        let root = match yaml::parse(self.text) {
+        let tags = match self.dialect {
+            Dialect::Nought => Tags::Core,
+            Dialect::Zinit => Tags::Any,
+        };
+        let root = match yaml::parse(self.text, tags) {
             Ok(root) => root,
             Err(bad) => {
                 self.error(bad.mark, bad.message, bad.hint.map(str::to_string));
@@ -260,7 +265,8 @@ impl Reader<'_> {
             self.signal(node, spec);
         }
         if let Some(node) = fields.get("shutdown_timeout") {
-            let grace = self.duration("shutdown_timeout", node);
+            let grace = self.zinit_seconds(node);
+            let grace = grace.or_else(|| self.duration("shutdown_timeout", node));
             spec.grace = grace.unwrap_or(spec.grace);
         }
         let exit_grace = self.key("exit_grace", fields, |reader, node| {
@@ -272,6 +278,17 @@ impl Reader<'_> {
             reader.positive("kill_timeout", node, hint)
         });
         spec.kill_timeout = kill_timeout.unwrap_or(spec.kill_timeout);
+    }
+
+    /// A number as zinit reads it, in any of YAML's notations; 584 years at the most.
+    fn zinit_seconds(&self, node: &Node) -> Option<Duration> {
+        match &node.kind {
+            Kind::Scalar { text, plain: true } if self.dialect == Dialect::Zinit => {
+                let seconds = serde_yaml::from_str::<u64>(text).ok()?;
+                Some(Duration::from_secs(seconds).min(Duration::from_nanos(u64::MAX)))
+            }
+            Kind::Scalar { .. } | Kind::List(_) | Kind::Map(_) => None,
+        }
     }
 
     fn signal(&mut self, node: &Node, spec: &mut Spec) {

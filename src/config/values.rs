@@ -15,12 +15,15 @@ impl Reader<'_> {
         match &node.kind {
             Kind::Scalar { text, .. } if !text.contains('\0') => Some(text),
             Kind::Scalar { .. } => {
-                self.error(node.mark, format!("`{what}` contains a NUL"), None);
+                let hint =
+                    Some("take the `\\0` out: no path, word or variable can hold one".into());
+                self.error(node.mark, format!("`{what}` contains a NUL"), hint);
                 None
             }
             _ => {
                 let message = format!("`{what}` must be a string, this is {}", node.describe());
-                self.error(node.mark, message, None);
+                let hint = Some("write one value, in quotes if it has braces or brackets".into());
+                self.error(node.mark, message, hint);
                 None
             }
         }
@@ -87,11 +90,11 @@ impl Reader<'_> {
             );
             let hint = match &node.kind {
                 Kind::Scalar { text, .. } if bad_name(text).is_none() => {
-                    Some(format!("write `{what}: [{text}]`"))
+                    format!("write `{what}: [{text}]`")
                 }
-                _ => None,
+                _ => format!("write `{what}: [NAME]`, names of other services' files"),
             };
-            self.error(node.mark, message, hint);
+            self.error(node.mark, message, Some(hint));
             return Vec::new();
         };
         let mut names: Vec<String> = Vec::new();
@@ -105,7 +108,8 @@ impl Reader<'_> {
                 self.error(item.mark, why, hint);
             } else if names.iter().any(|known| known == name) {
                 let message = format!("`{name}` is in `{what}` twice");
-                self.problem(Severity::Warning, item.mark, message, None);
+                let hint = Some("keep one of the two".into());
+                self.problem(Severity::Warning, item.mark, message, hint);
             } else {
                 names.push(name.to_string());
                 self.dependencies.push((name.to_string(), item.mark));
@@ -214,7 +218,8 @@ impl Reader<'_> {
                     "`{what}` must be a whole number, this is {}",
                     node.describe()
                 );
-                self.error(node.mark, message, None);
+                let hint = format!("write 1 to {}, without quotes", u32::MAX);
+                self.error(node.mark, message, Some(hint));
             }
         }
         None
@@ -237,8 +242,11 @@ impl Reader<'_> {
             words.join(", "),
             node.describe()
         );
-        let hint = nearest(text, &words).map(|near| format!("did you mean `{near}`?"));
-        self.error(node.mark, message, hint);
+        let hint = match nearest(text, &words) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "write one of these words".into(),
+        };
+        self.error(node.mark, message, Some(hint));
         None
     }
 }

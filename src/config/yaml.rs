@@ -89,9 +89,18 @@ const START: Mark = Mark {
     width: 1,
 };
 
+/// What tags are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tags {
+    /// Those of YAML's core schema: others would ask for types that service files do not have.
+    Core,
+    /// All; those of others have no effect.
+    Any,
+}
+
 /// The one document of `text`; an empty text is a null.
-pub(super) fn parse(text: &str) -> Result<Node, Bad> {
-    guarded(|| document(text))
+pub(super) fn parse(text: &str, tags: Tags) -> Result<Node, Bad> {
+    guarded(|| document(text, tags))
 }
 
 /// A panic of the parser is a problem of the one file: PID 1 reads these, and may not end.
@@ -105,8 +114,8 @@ fn guarded(read: impl FnOnce() -> Result<Node, Bad> + std::panic::UnwindSafe) ->
     })
 }
 
-fn document(text: &str) -> Result<Node, Bad> {
-    let mut tree = Tree::default();
+fn document(text: &str, tags: Tags) -> Result<Node, Bad> {
+    let mut tree = Tree::new(tags);
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| syntax(&error))?;
@@ -140,16 +149,16 @@ fn at(marker: &Marker) -> Mark {
 fn syntax(error: &ScanError) -> Bad {
     let info = error.info();
     let hint = if info.contains("tab") {
-        Some("YAML is indented with blanks, never with tabs")
+        "YAML is indented with blanks, never with tabs"
     } else if info.contains("mapping values") {
-        Some("a value that contains `: ` needs quotes around it")
+        "a value that contains `: ` needs quotes around it"
     } else {
-        None
+        "look for a quote or bracket that is not closed, a missing `: `, or other indentation"
     };
     Bad {
         mark: at(error.marker()),
         message: format!("this is not YAML: {info}"),
-        hint,
+        hint: Some(hint),
     }
 }
 
@@ -159,8 +168,8 @@ enum Open {
     Map(Vec<(Node, Node)>, Option<Node>),
 }
 
-#[derive(Default)]
 struct Tree {
+    tags: Tags,
     open: Vec<(Mark, usize, Open)>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
@@ -168,6 +177,16 @@ struct Tree {
 }
 
 impl Tree {
+    fn new(tags: Tags) -> Self {
+        Tree {
+            tags,
+            open: Vec::new(),
+            anchors: BTreeMap::new(),
+            nodes: 0,
+            root: None,
+        }
+    }
+
     fn on_event(&mut self, event: Event<'_>, mark: Mark) -> Result<(), Bad> {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
@@ -186,12 +205,12 @@ impl Tree {
                 None => Err(Bad {
                     mark,
                     message: "this alias stands inside what it names".into(),
-                    hint: None,
+                    hint: Some("write out what is meant"),
                 }),
             },
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(1, mark)?;
-                let string = tagged_string(tag.as_deref(), mark)?;
+                let string = self.tagged_string(tag.as_deref(), mark)?;
                 let plain = style == ScalarStyle::Plain && !string;
                 let text = text.into_owned();
                 self.add(
@@ -203,11 +222,11 @@ impl Tree {
                 )
             }
             Event::SequenceStart(anchor, tag) => {
-                tagged_string(tag.as_deref(), mark)?;
+                self.tagged_string(tag.as_deref(), mark)?;
                 self.begin(mark, anchor, Open::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                tagged_string(tag.as_deref(), mark)?;
+                self.tagged_string(tag.as_deref(), mark)?;
                 self.begin(mark, anchor, Open::Map(Vec::new(), None))
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
@@ -230,7 +249,7 @@ impl Tree {
             return Err(Bad {
                 mark,
                 message: format!("this is nested deeper than {MAX_DEPTH} levels"),
-                hint: None,
+                hint: Some("no key of a service file needs more than three"),
             });
         }
         self.open.push((mark, anchor, open));
@@ -263,23 +282,23 @@ impl Tree {
             message: format!(
                 "the file has more than {MAX_NODES} values, aliases counted each time"
             ),
-            hint: None,
+            hint: Some("write less, and with fewer aliases: a service file is small"),
         })
     }
-}
 
-/// Whether the tag says string. Tags of YAML's core schema are allowed, no others: they would
-/// ask for types that service files do not have.
-fn tagged_string(tag: Option<&Tag>, mark: Mark) -> Result<bool, Bad> {
-    match tag {
-        None => Ok(false),
-        Some(tag) if tag.is_yaml_core_schema() => Ok(tag.suffix == "str"),
-        Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(true),
-        Some(tag) => Err(Bad {
-            mark,
-            message: format!("the tag `{tag}` has no meaning here"),
-            hint: Some("leave it out"),
-        }),
+    /// Whether the tag says string.
+    fn tagged_string(&self, tag: Option<&Tag>, mark: Mark) -> Result<bool, Bad> {
+        match tag {
+            None => Ok(false),
+            Some(tag) if tag.is_yaml_core_schema() => Ok(tag.suffix == "str"),
+            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(true),
+            Some(_) if self.tags == Tags::Any => Ok(false),
+            Some(tag) => Err(Bad {
+                mark,
+                message: format!("the tag `{tag}` has no meaning here"),
+                hint: Some("leave it out"),
+            }),
+        }
     }
 }
 
@@ -291,6 +310,6 @@ mod tests {
     fn a_panic_of_the_parser_stays_in_its_file() {
         let bad = guarded(|| panic!("a bug of the parser")).unwrap_err();
         assert_eq!(bad.message, "the YAML parser failed on this file");
-        assert!(guarded(|| document("exec: a")).is_ok());
+        assert!(guarded(|| document("exec: a", Tags::Core)).is_ok());
     }
 }

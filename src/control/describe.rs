@@ -30,7 +30,12 @@ impl Clocks {
 }
 
 /// What there is to know of the supervisor, in the words of the wire.
-pub fn info(core: &Supervisor, base: Option<&Path>, notes: &[String]) -> api::Info {
+pub fn info(
+    core: &Supervisor,
+    base: Option<&Path>,
+    config_dir: &Path,
+    notes: &[String],
+) -> api::Info {
     let guarantee = core.guarantee();
     let services = core.views().iter().filter(|view| !view.ghost).count();
     api::Info {
@@ -42,6 +47,7 @@ pub fn info(core: &Supervisor, base: Option<&Path>, notes: &[String]) -> api::In
         base: base
             .map(|base| base.display().to_string())
             .unwrap_or_default(),
+        config_dir: config_dir.display().to_string(),
         notes: notes.to_vec(),
         services: u64::try_from(services).unwrap_or(u64::MAX),
         shutting_down: core.shutting_down(),

@@ -1,5 +1,6 @@
 //! Our own methods, and what all of them share: parameters in, a result or an error out.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Context {
     pub(super) logs: Logs,
     pub(super) gauge: Gauge,
     subscribers: Subscribers,
+    /// The directory of service files, as a shell's word.
+    config_dir: Arc<str>,
     /// Held while the service files are brought about.
     pub(super) reloading: Arc<Mutex<()>>,
 }
@@ -158,9 +161,16 @@ impl Parameters for Nothing {
 }
 
 impl Context {
-    /// What calls need: the way to the loop, the logs, and what counts answers on their way.
-    pub fn new(asks: mpsc::UnboundedSender<Ask>, logs: Logs, gauge: Gauge) -> Self {
+    /// What calls need: the way to the loop, the logs, what counts answers on their way, and
+    /// where the service files are.
+    pub fn new(
+        asks: mpsc::UnboundedSender<Ask>,
+        logs: Logs,
+        gauge: Gauge,
+        config_dir: &Path,
+    ) -> Self {
         Context {
+            config_dir: refusal::word(&config_dir.display().to_string()).into(),
             asks,
             logs,
             gauge,
@@ -169,13 +179,21 @@ impl Context {
         }
     }
 
+    /// Hints that name the service files say which.
+    pub(super) fn locate(&self, error: RpcError) -> RpcError {
+        refusal::locate(error, &self.config_dir)
+    }
+
     pub(super) async fn ask<T>(
         &self,
         ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
     ) -> Result<T, RpcError> {
         let (sender, answer) = oneshot::channel();
         // The loop drops the sender unanswered only when it ends.
-        let gone = |_| RpcError::new(ErrorCode::ShuttingDown, "the supervisor has ended");
+        let gone = |_| {
+            RpcError::new(ErrorCode::ShuttingDown, "the supervisor has ended")
+                .hint("start it again: it finds what is left, and what was asked for may be done")
+        };
         self.asks.send(ask(sender)).map_err(|_| gone(()))?;
         answer.await.map_err(|_| gone(()))
     }
@@ -191,6 +209,7 @@ pub(super) fn to_value<T: serde::Serialize>(result: &T) -> Answer {
             ErrorCode::InternalError,
             format!("failed to write the answer: {error}"),
         )
+        .hint("report that as a bug; what was asked for is done")
     })
 }
 
@@ -322,8 +341,13 @@ async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usi
     } = query;
     let sources: Vec<String> = name.into_iter().chain(names).collect();
     for source in &sources {
-        // `NAME/test`, `NAME/health` and `NAME/stop` are sources of their own.
-        let service = source.split('/').next().unwrap_or(source);
+        // Sources of their own; whatever else has a slash is no name.
+        let parts = source.split_once('/');
+        let service = match parts {
+            Some((service, "test" | "health" | "stop")) if !service.is_empty() => service,
+            Some(_) => return Err(refusal::no_source(source)),
+            None => source,
+        };
         look(context, service, "log").await?;
     }
     let last = lines.and_then(|n| usize::try_from(n).ok());

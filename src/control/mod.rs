@@ -10,6 +10,7 @@ mod connection;
 mod describe;
 mod follow;
 mod gauge;
+mod hangup;
 pub mod http;
 mod methods;
 mod metrics;

@@ -254,6 +254,11 @@ impl Seat {
         })
     }
 
+    /// Gives the place back, although calls of it are still under way.
+    pub(super) fn leave(&self) {
+        self.places.lock().taken.remove(&self.id);
+    }
+
     fn change(&self, change: impl FnOnce(usize) -> usize) {
         if let Some(taken) = self.places.lock().taken.get_mut(&self.id) {
             taken.busy = change(taken.busy);
@@ -263,7 +268,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.places.lock().taken.remove(&self.id);
+        self.leave();
     }
 }
 

@@ -4,17 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::hangup::hung_up;
 use super::methods::Context;
 use super::places::{Flow, Kept, Seat};
 use super::session::{Session, size};
 use crate::api::{ErrorCode, FrameError, Frames, RpcError, incoming};
 use crate::sys::clock;
 
-/// Calls of one connection under way at a time; more wait unread.
+/// Calls of one connection under way at a time, those of batches counted singly; more wait unread.
 pub(super) const CALLS: usize = 64;
 /// How long a request may take from its first byte to its last.
 const REQUEST_BOUND: Duration = Duration::from_secs(30);
@@ -29,8 +31,27 @@ struct Unfinished {
     kept: Option<Kept>,
 }
 
+/// The places for the calls of one request.
+#[derive(Debug)]
+pub(super) struct Lane {
+    calls: Arc<Semaphore>,
+    first: Option<OwnedSemaphorePermit>,
+    /// Dropped when every call has begun: only then the next request is read.
+    _begun: oneshot::Sender<()>,
+}
+
+impl Lane {
+    /// The place of one more call, when there is one.
+    pub(super) async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => Arc::clone(&self.calls).acquire_owned().await.ok(),
+        }
+    }
+}
+
 /// Reads calls until the client has no more, each carried out in a task of its own.
-pub(super) async fn read(mut stream: OwnedReadHalf, context: &Context, session: &Arc<Session>) {
+pub(super) async fn read(stream: &mut OwnedReadHalf, context: &Context, session: &Arc<Session>) {
     let mut frames = Frames::new();
     let mut buffer = vec![0; READ_BYTES];
     let calls = Arc::new(Semaphore::new(CALLS));
@@ -60,17 +81,22 @@ pub(super) async fn read(mut stream: OwnedReadHalf, context: &Context, session: 
                 // Whoever waits for our dismissal ends this.
                 return std::future::pending().await;
             };
-            let Ok(place) = Arc::clone(&calls).acquire_owned().await else {
+            let place = Arc::clone(&calls).acquire_owned();
+            let Ok(first) = while_there(stream, session, place).await else {
                 return;
             };
-            let (context, session) = (context.clone(), Arc::clone(session));
-            let counted = context.gauge.count();
-            let busy = session.seat.busy();
-            tokio::spawn(async move {
-                let what = incoming(value);
-                session.carry_out(&context, what, counted, kept).await;
-                drop((place, busy));
-            });
+            let (begun, all_begun) = oneshot::channel();
+            let lane = Lane {
+                calls: Arc::clone(&calls),
+                first: Some(first),
+                _begun: begun,
+            };
+            let several = value.is_array();
+            carry_out(context, session, value, kept, lane);
+            if several {
+                // Told by its end, never by a word.
+                let _ = while_there(stream, session, all_begun).await;
+            }
         }
         // More may wait in the socket of what was sent in time.
         if count < READ_BYTES && unfinished.left().is_some_and(|left| left.is_zero()) {
@@ -80,6 +106,34 @@ pub(super) async fn read(mut stream: OwnedReadHalf, context: &Context, session: 
             return std::future::pending().await;
         }
     }
+}
+
+/// In a task of its own.
+fn carry_out(context: &Context, session: &Arc<Session>, value: Value, kept: Kept, lane: Lane) {
+    let (context, session) = (context.clone(), Arc::clone(session));
+    let counted = context.gauge.count();
+    let busy = session.seat.busy();
+    tokio::spawn(async move {
+        let what = incoming(value);
+        session.carry_out(&context, what, counted, kept, lane).await;
+        drop(busy);
+    });
+}
+
+/// Waits for `what`. When the client closes its socket meanwhile nobody waits for its calls any
+/// more, which makes room for those that it sent before and that are not read yet.
+async fn while_there<T>(
+    stream: &OwnedReadHalf,
+    session: &Session,
+    what: impl Future<Output = T>,
+) -> T {
+    let mut what = std::pin::pin!(what);
+    tokio::select! {
+        biased;
+        got = &mut what => return got,
+        () = hung_up(stream.as_ref()) => session.abandon(),
+    }
+    what.await
 }
 
 impl Unfinished {

@@ -87,7 +87,11 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
         RequestError::Superseded { service } => {
             let message =
                 format!("failed to {action} {service}: a later request asked for the opposite");
-            RpcError::new(ErrorCode::Superseded, message).about(service, action)
+            RpcError::new(ErrorCode::Superseded, message)
+                .about(&service, action)
+                .hint(format!(
+                    "`nought status {service}` shows what it is now; ask again if you still want it"
+                ))
         }
     }
 }
@@ -103,6 +107,42 @@ pub(super) fn not_found(service: &str, action: &str) -> RpcError {
         "`nought list` shows those there are; `nought monitor` takes one in whose file is new, \
          `nought check` says what is wrong with it",
     )
+}
+
+/// No log has this name.
+pub(super) fn no_source(source: &str) -> RpcError {
+    RpcError::new(
+        ErrorCode::ServiceNotFound,
+        format!("there is no log of {source:?}"),
+    )
+    .about(source, "log")
+    .hint(
+        "a log is a service's, NAME, or its NAME/test, NAME/health or NAME/stop; `nought list` \
+         shows the services",
+    )
+}
+
+/// What hints call the check of the service files.
+const CHECK: &str = "`nought check`";
+
+/// Says in its hint which directory is checked.
+pub(super) fn locate(mut error: RpcError, dir: &str) -> RpcError {
+    if let Some(data) = &mut error.data
+        && let Some(hint) = &mut data.hint
+    {
+        *hint = hint.replace(CHECK, &format!("`nought check -c {dir}`"));
+    }
+    error
+}
+
+/// As a shell reads it as one word.
+pub(super) fn word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text {
+        "" => "''".into(),
+        text if text.chars().all(plain) => text.into(),
+        text => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// It has no main process, or none that is known yet.
@@ -158,7 +198,10 @@ pub(super) fn file(error: FileError, service: &str, action: &str) -> RpcError {
             ErrorCode::ServiceNotFound,
             format!("there is no file {path}"),
         )
-        .hint("write the file there first"),
+        .hint(match action {
+            "monitor" => "write the file there first",
+            _ => "see the directory for the files there are; service_create writes one",
+        }),
         FileError::Exists(path) => failed(
             ErrorCode::ServiceAlreadyExists,
             format!("{path} is there already"),
@@ -169,16 +212,47 @@ pub(super) fn file(error: FileError, service: &str, action: &str) -> RpcError {
                 ErrorCode::ConfigError,
                 "that is no sound service file".into(),
             );
-            problems
-                .into_iter()
-                .fold(error, RpcError::because)
-                .hint("`nought check` shows every problem of every file")
+            let error = problems.into_iter().fold(error, RpcError::because);
+            error.hint(match action {
+                "create" => "mend the content and create it again: nothing was written",
+                _ => "mend the file; `nought check` shows every problem of every file",
+            })
         }
-        FileError::Failed { doing, path, why } => failed(
-            ErrorCode::ServiceFileError,
-            format!("cannot {doing} {path}"),
-        )
-        .because(why)
-        .hint("see who may write there, and whether there is room"),
+        FileError::Failed { doing, path, why } => {
+            let word = word(&path);
+            let error = failed(
+                ErrorCode::ServiceFileError,
+                format!("cannot {doing} {path}"),
+            )
+            .because(why);
+            error.hint(match doing {
+                "write" => "see who may write there, and whether there is room: `df`, `ls -ld`".into(),
+                "remove" => format!(
+                    "see what it is: `ls -ld {word}`; a file is removed, where the supervisor may write"
+                ),
+                _ => format!(
+                    "see what it is: `ls -lL {word}`; it must be a file that the supervisor may read"
+                ),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_the_directory_as_one_word() {
+        let error = locate(not_found("web", "status"), &word("/srv/it's here"));
+        let hint = error.data.unwrap().hint.unwrap();
+        assert!(
+            hint.contains(r"`nought check -c '/srv/it'\''s here'`"),
+            "{hint}"
+        );
+        assert_eq!(
+            (word("/etc/nought"), word("")),
+            ("/etc/nought".into(), "''".into())
+        );
     }
 }

@@ -48,7 +48,8 @@ pub(super) async fn reload(context: &Context, asked: Reload) -> Result<Reloaded,
     });
     let broken = |error| {
         let message = format!("failed to reload: {error}");
-        Err(RpcError::new(ErrorCode::InternalError, message))
+        let error = RpcError::new(ErrorCode::InternalError, message);
+        Err(error.hint("its own log says where: report that as a bug, and reload again"))
     };
     task.await.unwrap_or_else(broken)
 }

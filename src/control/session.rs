@@ -12,13 +12,14 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::gauge::Counted;
+use super::hangup::hung_up;
 use super::methods::{self, Context, Outcome};
 use super::places::{Busy, Crowd, Flow, Kept, Seat};
-use super::reader::{self, CALLS};
+use super::reader::{self, CALLS, Lane};
 use crate::api::{Call, ErrorCode, Id, Incoming, Response, RpcError};
 
 /// Subscriptions of one connection at a time.
@@ -41,6 +42,20 @@ pub(super) struct Session {
     turn: tokio::sync::Mutex<()>,
     subscriptions: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(super) seat: Arc<Seat>,
+    gone: Arc<watch::Sender<bool>>,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It has to make room.
+    Dismissed(Crowd),
+    /// The client has closed its socket.
+    Closed,
+    /// The client does not read its answers.
+    Slow,
+    /// The client says nothing more and has all its answers.
+    Answered,
 }
 
 /// An answer on its way, and what is held until it is written.
@@ -61,8 +76,10 @@ struct Share {
 
 /// Serves one client until it goes, stops reading, or has to make room.
 pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
-    let (reads, writes) = stream.into_split();
+    let (mut reads, writes) = stream.into_split();
     let (outbox, answers) = mpsc::channel(CALLS);
+    let farewell = outbox.downgrade();
+    let gone = Arc::new(watch::Sender::new(false));
     let seat = Arc::new(seat);
     let session = Arc::new(Session {
         outbox,
@@ -70,32 +87,52 @@ pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
         turn: tokio::sync::Mutex::new(()),
         subscriptions: Mutex::default(),
         seat: Arc::clone(&seat),
+        gone: Arc::clone(&gone),
     });
     let mut writer = tokio::spawn(write(writes, answers, Arc::clone(&seat)));
-    let mut dismissed = None;
-    tokio::select! {
-        biased;
-        why = seat.dismissed() => dismissed = Some(why),
-        _ = &mut writer => {
-            session.end_subscriptions();
-            return;
+    let mut end = {
+        let mut reading = std::pin::pin!(reader::read(&mut reads, &context, &session));
+        let end = tokio::select! {
+            biased;
+            why = seat.dismissed() => End::Dismissed(why),
+            written = &mut writer => written.unwrap_or(End::Closed),
+            () = &mut reading => End::Answered,
+        };
+        session.end_subscriptions();
+        if end == End::Closed {
+            // What it had sent before is done all the same.
+            session.abandon();
+            tokio::select! {
+                biased;
+                _ = seat.dismissed() => {}
+                () = reading => {}
+            }
         }
-        () = reader::read(reads, &context, &session) => {}
+        end
+    };
+    // As long as it lives the writer waits for more.
+    let kept = matches!(end, End::Dismissed(_)).then_some(session);
+    if end == End::Answered {
+        // Whoever closed its writing end alone still gets the answers it waits for.
+        end = tokio::select! {
+            biased;
+            why = seat.dismissed() => End::Dismissed(why),
+            written = &mut writer => written.unwrap_or(End::Closed),
+            () = hung_up(reads.as_ref()) => End::Closed,
+        };
     }
-    session.end_subscriptions();
-    if let Some(why) = dismissed {
+    if let End::Dismissed(why) = end {
         let error = sent_away(why);
         tracing::debug!("sent a client away: {error}");
-        session.offer(&respond(Id::Null, Err(error)));
-    }
-    drop(session);
-    if dismissed.is_some() {
+        if let Some(outbox) = farewell.upgrade() {
+            let _ = outbox.try_send(Answer::of(&respond(Id::Null, Err(error))));
+        }
+        drop(kept);
         let _ = tokio::time::timeout(FAREWELL, &mut writer).await;
-        writer.abort();
-    } else {
-        // Whoever closed its writing end still gets the answers it waits for.
-        let _ = writer.await;
     }
+    writer.abort();
+    gone.send_replace(true);
+    seat.leave();
 }
 
 /// What a client is told that has to make room.
@@ -136,6 +173,17 @@ struct Part {
     begin: Option<oneshot::Sender<()>>,
 }
 
+impl Answer {
+    /// One that is part of no budget.
+    fn of(answer: &Value) -> Self {
+        Answer {
+            bytes: line(answer),
+            _counted: None,
+            _shares: Vec::new(),
+        }
+    }
+}
+
 impl Session {
     /// Answers what came; `kept` is what the request itself costs, until its parameters are used.
     pub(super) async fn carry_out(
@@ -144,9 +192,11 @@ impl Session {
         what: Incoming,
         counted: Counted,
         kept: Kept,
+        mut lane: Lane,
     ) {
         match what {
             Incoming::Single(call) => {
+                let place = lane.next().await;
                 let (turn, kept) = self.turn_for(&call, Some(Arc::new(kept))).await;
                 let (answer, begin) = self.one(context, call).await;
                 drop(kept);
@@ -154,10 +204,10 @@ impl Session {
                     let share = self.afford(&answer).await;
                     self.send(&answer, Some(counted), share).await;
                 }
-                drop(turn);
+                drop((turn, place));
                 begin_following(begin);
             }
-            Incoming::Batch(calls) => self.batch(context, calls, counted, kept).await,
+            Incoming::Batch(calls) => self.batch(context, calls, counted, kept, lane).await,
         }
     }
 
@@ -181,17 +231,21 @@ impl Session {
         calls: Vec<Result<Call, Response>>,
         counted: Counted,
         kept: Kept,
+        mut lane: Lane,
     ) {
         let kept = Arc::new(kept);
-        let tasks: Vec<_> = calls
-            .into_iter()
-            .map(|call| {
-                let (context, session) = (context.clone(), Arc::clone(self));
-                let kept = Arc::clone(&kept);
-                tokio::spawn(async move { session.part(&context, call, kept).await })
-            })
-            .collect();
-        drop(kept);
+        let mut tasks = Vec::with_capacity(calls.len());
+        for call in calls {
+            let place = lane.next().await;
+            let (context, session) = (context.clone(), Arc::clone(self));
+            let kept = Arc::clone(&kept);
+            tasks.push(tokio::spawn(async move {
+                let part = session.part(&context, call, kept).await;
+                drop(place);
+                part
+            }));
+        }
+        drop((kept, lane));
         let (mut answers, mut shares, mut begins) = (Vec::new(), Vec::new(), Vec::new());
         for task in tasks {
             let Ok(part) = task.await else { continue };
@@ -254,15 +308,30 @@ impl Session {
         // A task of its own, so that a panic in it ends this call and nothing else.
         let task = tokio::spawn({
             let (context, session) = (context.clone(), Arc::clone(self));
-            async move { methods::call(&context, &session, call).await }
+            async move {
+                if methods::is_question(&call.method) {
+                    return methods::call(&context, &session, call).await;
+                }
+                let mut gone = session.gone.subscribe();
+                tokio::select! {
+                    // It is asked for in its first turn, whoever waits for what comes of it.
+                    biased;
+                    outcome = methods::call(&context, &session, call) => outcome,
+                    _ = gone.wait_for(|gone| *gone) => Outcome::from(Ok(Value::Null)),
+                }
+            }
         });
         let Outcome { result, begin } = task.await.unwrap_or_else(|error| {
             tracing::error!("a call ended in a panic: {error}");
-            Outcome::from(Err(RpcError::new(
+            let error = RpcError::new(
                 ErrorCode::InternalError,
                 "the call failed inside the supervisor",
+            );
+            Outcome::from(Err(error.hint(
+                "its own log says where: report that as a bug; everything else goes on",
             )))
         });
+        let result = result.map_err(|error| context.locate(error));
         (id.map(|id| respond(id, result)), begin)
     }
 
@@ -302,13 +371,9 @@ impl Session {
         self.send(&respond(Id::Null, Err(error)), None, None).await;
     }
 
-    /// Sends it if there is room.
-    fn offer(&self, answer: &Value) {
-        let _ = self.outbox.try_send(Answer {
-            bytes: line(answer),
-            _counted: None,
-            _shares: Vec::new(),
-        });
+    /// The client has closed its socket: nobody waits for anything any more.
+    pub(super) fn abandon(&self) {
+        self.gone.send_replace(true);
     }
 
     /// A notification; `false`: the client is gone.
@@ -405,15 +470,21 @@ fn line(answer: &Value) -> Vec<u8> {
     bytes
 }
 
-async fn write(mut stream: OwnedWriteHalf, mut outbox: mpsc::Receiver<Answer>, seat: Arc<Seat>) {
+/// Writes until there is nothing more to come, or nobody reads it.
+async fn write(
+    mut stream: OwnedWriteHalf,
+    mut outbox: mpsc::Receiver<Answer>,
+    seat: Arc<Seat>,
+) -> End {
     while let Some(answer) = outbox.recv().await {
         match tokio::time::timeout(WRITE_BOUND, stream.write_all(&answer.bytes)).await {
             Ok(Ok(())) => seat.moved(Flow::Answers),
-            Ok(Err(_)) => return,
+            Ok(Err(_)) => return End::Closed,
             Err(_) => {
                 tracing::warn!("dropped a client that does not read its answers");
-                return;
+                return End::Slow;
             }
         }
     }
+    End::Answered
 }

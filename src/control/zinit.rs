@@ -152,7 +152,9 @@ async fn kill(context: &Context, kill: Kill) -> Answer {
         Err(KillError::Failed(why)) => {
             let message = format!("failed to signal {name}");
             let error = RpcError::new(ErrorCode::InternalError, message);
-            Err(error.about(&name, "signal").because(why))
+            let hint =
+                format!("see who runs it: `nought status {name}`; may the supervisor signal it?");
+            Err(error.about(&name, "signal").because(why).hint(hint))
         }
     }
 }

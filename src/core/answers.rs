@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ServiceId;
-use super::effect::ShutdownKind;
+use super::effect::{Effect, Notice, ShutdownKind};
 use super::graph::NameId;
 use super::machine::Supervisor;
 use super::receipt::Verdict;
@@ -129,16 +129,38 @@ impl Supervisor {
 
     pub(super) fn on_shutdown_request(&mut self, request: RequestId, kind: ShutdownKind) {
         if self.shutdown.is_none() {
-            self.begin_shutdown(kind);
+            self.begin_shutdown(kind, None);
         }
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };
+        // Whoever asks later knows what was asked before.
+        if shutdown.kind != kind || !shutdown.asked {
+            shutdown.kind = kind;
+            shutdown.asked = true;
+            self.out
+                .push(Effect::Notice(Notice::ShutdownTurned { kind }));
+        }
         if shutdown.phase == Phase::Stopping {
             shutdown.waits.push(request);
         } else {
             let reply = self.shutdown_reply();
             self.reply(request, reply);
+        }
+    }
+
+    /// Nobody waits for the answers to these requests any more; what they asked for goes on.
+    pub fn forsake(&mut self, gone: &BTreeSet<RequestId>) {
+        let stays = |request: &RequestId| !gone.contains(request);
+        self.start_waits.retain(|_, waits| {
+            waits.retain(stays);
+            !waits.is_empty()
+        });
+        for service in self.services.values_mut() {
+            service.stop_waits.retain(stays);
+        }
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.waits.retain(stays);
         }
     }
 

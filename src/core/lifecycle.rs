@@ -44,6 +44,7 @@ impl Supervisor {
         match event {
             Event::Spawned { pid, .. } => {
                 self.with_run(id, |run| {
+                    run.pid = Some(pid);
                     if run.main == Main::Spawning {
                         run.main = Main::Alive(pid);
                     }

@@ -60,6 +60,8 @@ impl Main {
 pub(super) struct Run {
     pub(super) r#gen: GenId,
     pub(super) main: Main,
+    /// The main process's pid, also when it was reaped.
+    pub(super) pid: Option<u32>,
     /// `None`: another supervisor started it.
     pub(super) started: Option<Time>,
     pub(super) execed: bool,
@@ -91,6 +93,7 @@ impl Run {
         Self {
             r#gen,
             main,
+            pid: main.pid(),
             started,
             execed: false,
             remains: false,

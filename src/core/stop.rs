@@ -187,7 +187,7 @@ impl Ladder {
             receipt: Receipt {
                 service: spec.name.clone(),
                 r#gen: run.r#gen,
-                pid: run.main.pid(),
+                pid: run.pid,
                 cause,
                 verdict: Verdict::Unverified,
                 reason: None,

@@ -1,5 +1,6 @@
 //! What clients ask: handed to the core, or answered from what is there to see.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use tokio::sync::oneshot;
@@ -18,6 +19,9 @@ impl Driver {
         self.core.handle_timeout(now());
         match ask {
             Ask::Do(request, answer) => {
+                if self.replies.len() >= self.replies_most {
+                    self.forsake();
+                }
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
                 self.replies.insert(id, answer);
@@ -26,7 +30,12 @@ impl Driver {
             Ask::Info(answer) => {
                 let base = self.place.base();
                 // A client that has gone needs no answer, here and below.
-                let _ = answer.send(control::info(&self.core, base, &self.place.notes));
+                let _ = answer.send(control::info(
+                    &self.core,
+                    base,
+                    &self.files.dir,
+                    &self.place.notes,
+                ));
             }
             Ask::Look(look, answer) => self.look(&look, answer),
             Ask::Use(name, answer) => self.usage(name.as_deref(), answer),
@@ -63,6 +72,20 @@ impl Driver {
                 });
             }
         }
+    }
+
+    /// Forgets the requests whose clients have gone: their number is nobody's business but
+    /// theirs. Often enough that no more wait than twice those that somebody waits for.
+    fn forsake(&mut self) {
+        let mut gone = BTreeSet::new();
+        self.replies.retain(|id, answer| {
+            if answer.is_closed() {
+                gone.insert(*id);
+            }
+            !answer.is_closed()
+        });
+        self.core.forsake(&gone);
+        self.replies_most = super::run::REPLIES.max(self.replies.len() * 2);
     }
 
     fn definitions(&self) -> Vec<Definition> {

@@ -6,6 +6,7 @@ use super::run::{Driver, Owner};
 use super::scans::Wanted;
 use super::translate;
 use crate::core::{Effect, GenId, Notice, Receipt, Verdict};
+use crate::sys::power::Power;
 use crate::sys::{clock, last_resort};
 
 impl Driver {
@@ -43,10 +44,24 @@ impl Driver {
 
     /// As process 1 of a machine, a shutdown that began ends, whatever becomes of us.
     fn arm_last_resort(&self, notice: &Notice) {
-        if let (Some(after), Notice::ShutdownBegan { kind, .. }) = (self.last_resort, notice) {
-            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            let at = clock::boot_now().saturating_add(after);
-            last_resort::arm(at, translate::power(*kind));
+        let Some(after) = self.last_resort else {
+            return;
+        };
+        match notice {
+            Notice::ShutdownBegan { kind, asked, .. } => {
+                let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+                let at = clock::boot_now().saturating_add(after);
+                // A machine that nobody asked to end boots again.
+                let power = if *asked {
+                    translate::power(*kind)
+                } else {
+                    Power::Reboot
+                };
+                last_resort::arm(at, power);
+            }
+            // It keeps its moment.
+            Notice::ShutdownTurned { kind } => last_resort::arm(u64::MAX, translate::power(*kind)),
+            _ => {}
         }
     }
 

@@ -163,12 +163,14 @@ pub fn run(options: &Options, sink: &Sink) -> anyhow::Result<End> {
     // A thread that hangs in the kernel must not keep us from ending.
     runtime.shutdown_background();
     sink.flush(LAST_LINES);
-    outcome.map(|outcome| End {
+    let outcome = outcome?;
+    let because = outcome.because.clone().filter(|_| !outcome.asked);
+    Ok(End {
         exit_code: outcome.exit_code(),
         power: translate::power(outcome.kind),
         lingering: outcome.lingering,
         unverified: outcome.unverified,
-        because: outcome.because.map(|because| because.service),
+        because: because.map(|because| because.service),
     })
 }
 
@@ -249,7 +251,7 @@ async fn supervise(
         Some(_) => control::Admission::SocketFile,
     };
     let flushed = logs.clone();
-    let context = control::Context::new(asks, logs.clone(), gauge.clone());
+    let context = control::Context::new(asks, logs.clone(), gauge.clone(), &options.config);
     let watch = options
         .watch
         .then(|| tokio::spawn(watch::watch(options.config.clone(), context.clone())));

@@ -104,6 +104,8 @@ pub(super) struct Driver {
     /// What is done with service files, one after another.
     pub(super) file_jobs: Lane,
     pub(super) replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    /// With so many answers to give it is seen who has gone.
+    pub(super) replies_most: usize,
     pub(super) next_request: u64,
     /// The environment every service begins with.
     pub(super) environment: Arc<[(OsString, OsString)]>,
@@ -130,6 +132,9 @@ pub(super) struct Driver {
     /// Whether there were more of them than are held.
     pub(super) doubts_lost: bool,
 }
+
+/// Answers to give that are few, whoever waits for them.
+pub(super) const REPLIES: usize = 1024;
 
 /// What the loop is made of.
 pub(super) struct Parts {
@@ -208,6 +213,7 @@ impl Driver {
             files: Arc::new(parts.files),
             file_jobs: Lane::new(1, parts.threads.clone()),
             replies: BTreeMap::new(),
+            replies_most: REPLIES,
             next_request: 0,
             environment: parts.environment.into(),
             open_files: parts.open_files,
@@ -277,9 +283,10 @@ impl Driver {
         };
         if self.core.shutting_down() {
             tracing::info!("{signal}: shutting down at once");
-            return self.core.handle(now(), Event::Terminate);
+            self.core.handle(now(), Event::Terminate);
+        } else {
+            tracing::info!("{signal}: shutting down");
         }
-        tracing::info!("{signal}: shutting down");
         // Nobody waits for the answer.
         self.next_request += 1;
         let id = RequestId(self.next_request);

@@ -73,7 +73,9 @@ impl ServiceFiles {
         }
         let text = serde_yaml::to_string(content)
             .map_err(|error| FileError::Problems(vec![error.to_string()]))?;
-        config::parse_as(self.dialect, name, &text, &path).map_err(|all| problems(&all))?;
+        // Nothing is there yet that could be looked at.
+        let draft = Path::new("the content");
+        config::parse_as(self.dialect, name, &text, draft).map_err(|all| problems(&all))?;
         // Hidden, so that nobody takes it for a service file; a name of its own for every write.
         let draft = self.dir.join(format!(
             ".nought.{:x}.{:x}",

@@ -101,7 +101,7 @@ fn every_end_asks_for_its_kind_and_waits_for_the_proof() {
             "",
             "\
 error[Gone]: the supervisor at SOCKET closed the connection before it answered
-  hint: it ended, or was killed; what was asked may have been done: start it again and see `nought list`
+  hint: it lives, and sent this client away: what was asked may have been done, see `nought list`; its log says more
 ",
         );
         assert_eq!(

@@ -188,8 +188,22 @@ web  up, 1 process
 │  └─ 40 stray
 └─ after gone  unknown
 ",
-        "error: there is no service \"nix\"\n  hint: `nought list` shows those there are\n",
+        "error[ServiceNotFound]: there is no service \"nix\"\n  hint: `nought list` shows those there are\n",
     );
+    let said = fake.run("tree web nix --json");
+    let documents: Vec<Value> = said
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((said.code, documents.len()), (1, 2), "{}", said.stdout);
+    assert_eq!(documents[0]["service"], "nix");
+    assert_eq!(
+        documents[0]["error"]["data"]["code_name"],
+        "ServiceNotFound"
+    );
+    assert_eq!(documents[1]["status"]["name"], "web");
+    assert_eq!(fake.run("tree --json").stdout.lines().count(), 5);
     let none = Fake::new(&[("nought_usage", Answer::Result(json!({"services": []})))]);
     check(&none.run("tree"), 0, "no services\n", "");
 }
@@ -545,6 +559,26 @@ fn called_as_zinit_hints_name_it() {
         "late is down for 2m 5s, wanted down\n  next: `zinit start late`\n",
         "",
     );
+    let done = json!({"service": "web", "state": "starting"});
+    let fake = Fake::new(&[
+        ("nought_start", Answer::Result(done.clone())),
+        ("nought_restart", Answer::Result(done)),
+    ]);
+    for words in [
+        &["start", "web"][..],
+        &["restart", "web"],
+        &["start", "--wait", "web"],
+    ] {
+        let mut command = std::process::Command::new(&zinit);
+        command.env_clear().arg("-s").arg(&fake.socket).args(words);
+        check(&output(command, &fake.socket), 0, "web: starting\n", "");
+    }
+    let waited: Vec<bool> = fake
+        .asked()
+        .iter()
+        .map(|asked| asked.contains("\"wait\":true"))
+        .collect();
+    assert_eq!(waited, [false, false, true], "{:?}", fake.asked());
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -557,7 +591,7 @@ fn called_as_zinit_unknown_keys_are_warned_of() {
     command
         .env_clear()
         .args(["-s", "/nonexistent/zinit.sock", "list"]);
-    let hint = "With another socket, name it: -s PATH, or NOUGHT_SOCKET";
+    let hint = "With another socket, name it: -s PATH";
     let error = "cannot reach a supervisor at /nonexistent/zinit.sock\n  \
                  because: No such file or directory (os error 2)";
     fake::check(
@@ -578,6 +612,11 @@ error[NoProxy]: there is no HTTP proxy here
 `init --http ADDRESS:PORT` serves probes and metrics alone
 ",
     );
+    let mut command = std::process::Command::new(&zinit);
+    command.env_clear().args(["check", "--help"]);
+    let help = output(command, &dir).stdout;
+    assert!(help.contains("[default: /etc/zinit]"), "{help}");
+    assert!(help.contains("[default: /tmp/zinit.sock]"), "{help}");
     let mut check = std::process::Command::new(&zinit);
     std::fs::create_dir(dir.join("services")).unwrap();
     std::fs::write(dir.join("services/a.yaml"), "exec: x\nunknown: 1\n").unwrap();

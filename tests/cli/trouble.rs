@@ -160,7 +160,8 @@ fn socket2_connect(path: &std::path::Path) -> Option<std::os::fd::OwnedFd> {
 fn a_supervisor_that_dies_meanwhile() {
     let gone = "\
 error[Gone]: the supervisor at SOCKET closed the connection before it answered
-  hint: it ended, or was killed; what was asked may have been done: start it again and see `nought list`
+  hint: it lives, and sent this client away: what was asked may have been done, see `nought list`; \
+its log says more
 ";
     for method in ["nought_stop", "nought_start", "nought_restart"] {
         let fake = Fake::new(&[(method, Answer::Close)]);
@@ -266,8 +267,23 @@ fn a_service_that_is_not_there_is_said_by_every_command() {
         let json = fake.run(&format!("{words} --json"));
         let document: Value = serde_json::from_str(json.stdout.lines().next().unwrap()).unwrap();
         assert_eq!(document["error"]["code"], -32000, "{words}");
+        assert_eq!(document["service"], "nix", "{words}");
         assert_eq!((json.code, json.stderr.as_str()), (1, said), "{words}");
     }
+}
+
+#[test]
+fn a_socket_named_after_log_is_taken_for_a_service_and_told() {
+    let fake = Fake::new(&[]);
+    check(
+        &fake.run("log -s /run/other.sock"),
+        1,
+        "",
+        "\
+error[ServiceNotFound]: there is no service \"/run/other.sock\"
+  hint: after `log`, -s is --snapshot: name the socket with --socket PATH, or with -s before `log`
+",
+    );
 }
 
 #[test]
@@ -354,6 +370,7 @@ fn wrong_usage_is_2_and_help_is_0() {
         "stop a --timeout soon",
         "restart --force a",
         "init --deadline x",
+        "init --deadline 0",
     ] {
         let said = run(&socket, words);
         assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{words}");

@@ -68,6 +68,7 @@ two.dots.yaml: error: a service's name cannot contain '.'
 zed.yaml:3:10: warning: `restart` has no effect on a oneshot
     restart: always
              ^^^^^^
+    hint: leave it out: a oneshot runs once for each start
 "
     );
 }

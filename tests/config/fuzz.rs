@@ -53,6 +53,7 @@ fn fuzz(seed: u64, rounds: usize) -> usize {
             Err(problems) => {
                 assert!(problems.iter().any(config::Problem::is_error), "{text:?}");
                 for problem in &problems {
+                    assert!(problem.hint.is_some(), "{text:?}\n{problem}");
                     let counts = problem.message.starts_with("and ");
                     assert!(problem.position.is_some() || counts, "{text:?}\n{problem}");
                     let lines = text.split(['\n', '\r']).count();

@@ -81,6 +81,7 @@ web.yaml:5:16: error: `SIGFOO` is no signal
 web.yaml:5:28: error: `signal.to` must be one of main, group, all, this is `everyone`
     signal: {stop: SIGFOO, to: everyone}
                                ^^^^^^^^
+    hint: write one of these words
 web.yaml:6:19: error: `shutdown_timeout` must be a duration, this is `1.5`
     shutdown_timeout: 1.5
                       ^^^
@@ -101,9 +102,11 @@ web.yaml:11:3: error: `A` occurs twice, first on line 10
 web.yaml:12:6: error: `env.B` must be a string, this is a list
       B: [x]
          ^
+    hint: write one value, in quotes if it has braces or brackets
 web.yaml:13:3: error: in `env`, the variable has no name
       '': y
       ^^
+    hint: write `NAME: value`, the name of letters, digits and `_`
 web.yaml:14:7: error: `test` has no `exec`
     test: {interval: 1s}
           ^
@@ -115,6 +118,7 @@ web.yaml:15:1: error: `oneshot` occurs twice, first on line 2
 web.yaml:16:3: error: a key must be a word, this is a list
     ? [a]
       ^
+    hint: write `key: value`, one of the keys on each line
 "
     );
 }

@@ -100,7 +100,7 @@ enum TheirLog {
 /// A file as somebody may have written it for zinit: its keys with values of all kinds, and
 /// others that it passes over.
 fn for_zinit(random: &mut Random) -> String {
-    const KEYS: [&str; 27] = [
+    const KEYS: [&str; 31] = [
         "exec",
         "exec",
         "exec",
@@ -128,8 +128,12 @@ fn for_zinit(random: &mut Random) -> String {
         "comment",
         "essential",
         "start_timeout",
+        "health",
+        "7",
+        "<<",
+        "x-own",
     ];
-    const VALUES: [&str; 30] = [
+    const VALUES: [&str; 43] = [
         "/bin/true",
         "sh -c 'a b'",
         "true",
@@ -160,12 +164,26 @@ fn for_zinit(random: &mut Random) -> String {
         "{nofile: -1}",
         "[[a], b]",
         "{stop: 9}",
+        "{foo: 1, foo: 2}",
+        "{stop: sigint, foo: 1, foo: 2, to: main, to: all}",
+        "0x10",
+        "0o17",
+        "0b11",
+        "+5",
+        "18446744073709551615",
+        "!custom {a: b}",
+        "!custom x",
+        "!custom [a]",
+        "{A=B: c}",
+        "{'': c, A: 1, A: ~}",
+        "{1: 2, true: false}",
     ];
     let mut used: Vec<&str> = Vec::new();
     let mut text = String::new();
     for _ in 0..=random.below(7) {
         let key = KEYS[random.below(KEYS.len())];
-        if !used.contains(&key) {
+        // zinit minds no key twice that it does not know.
+        if !used.contains(&key) || random.below(4) == 0 {
             used.push(key);
             writeln!(text, "{key}: {}", VALUES[random.below(VALUES.len())]).unwrap();
         }
@@ -208,7 +226,12 @@ fn whatever_zinit_takes_loads_and_means_the_same() {
             "{text}"
         );
         let grace = theirs.shutdown_timeout.unwrap_or(10);
-        assert_eq!(ours.grace, Duration::from_secs(grace), "{text}");
+        let longest = Duration::from_nanos(u64::MAX);
+        assert_eq!(
+            ours.grace,
+            Duration::from_secs(grace).min(longest),
+            "{text}"
+        );
         assert_eq!(
             ours.stop_signal,
             signal.flatten().unwrap_or(Signal::TERM),
@@ -223,4 +246,32 @@ fn whatever_zinit_takes_loads_and_means_the_same() {
         assert!(ours.dir == theirs.dir || theirs.dir.is_empty(), "{text}");
     }
     assert!(taken > 2_000, "only {taken}");
+}
+
+#[test]
+fn what_zinit_passes_over_is_a_warning_however_often_it_comes() {
+    let dir = std::env::temp_dir().join(format!("nought-zinit-twice-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let text = "exec: a\nfoo: 1\nfoo: 2\nuser: a\nuser: b\nsignal: {bar: 1, bar: 2}\n\
+                shutdown_timeout: 0x10\nnotes: !custom {a: b}\nenv: {A=B: c, '': d}\n";
+    std::fs::write(dir.join("web.yaml"), text).unwrap();
+    let loaded = load_dir_as(Dialect::Zinit, &dir);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let said = rendered(&loaded.problems);
+    assert!(!loaded.has_errors(), "{said}");
+    assert_eq!(loaded.services[0].0.grace, Duration::from_secs(16));
+    for words in [
+        "warning: `foo` occurs twice",
+        "warning: `user` occurs twice",
+        "warning: `bar` occurs twice",
+        "hint: it has no effect, as in zinit",
+        "hint: it is handed on as it is, as zinit does",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in\n{said}");
+    }
+    for problem in &loaded.problems {
+        assert!(problem.hint.is_some(), "{problem}");
+    }
+    let twice = as_zinit("exec: a\nexec: b\n").unwrap_err();
+    assert!(twice.contains("error: `exec` occurs twice"), "{twice}");
 }

@@ -297,6 +297,12 @@ impl Observer {
                 format!("{name} got less than was planned: {allotment:?}")
             })?;
         }
+        hold(receipt.pid == seen.pid, || {
+            format!(
+                "{name} was {:?}, its receipt says {:?}",
+                seen.pid, receipt.pid
+            )
+        })?;
         let verified = receipt.verdict == Verdict::Verified;
         hold(verified == receipt.reason.is_none(), || {
             format!(

@@ -35,6 +35,7 @@ pub struct GenSeen {
     pub spec: Spec,
     pub leftover: bool,
     pub main: Main,
+    pub pid: Option<u32>,
     pub execed: bool,
     pub tests: BTreeSet<OpId>,
     pub passed: bool,
@@ -121,6 +122,7 @@ impl GenSeen {
             spec: spec.clone(),
             leftover,
             main: if leftover { Main::Unknown } else { Main::Asked },
+            pid: None,
             execed: false,
             tests: BTreeSet::new(),
             passed: false,
@@ -334,8 +336,9 @@ impl Observer {
                 .insert("an operation comes back after the verdict");
         }
         match event {
-            Event::Spawned { .. } if seen.main == Main::Asked => {
+            Event::Spawned { pid, .. } if seen.main == Main::Asked => {
                 seen.main = Main::Spawned;
+                seen.pid = Some(*pid);
                 seen.spawned_late = seen.inspected || seen.last.is_some();
                 if seen.spawned_late {
                     self.situations.insert("a start comes back too late");

@@ -491,3 +491,30 @@ fn a_long_story_still_has_its_fence_on_the_receipt() {
     assert!(receipt.steps.len() < 300);
     assert_eq!(receipt.steps.last().unwrap().rung.as_str(), "fence");
 }
+
+#[test]
+fn who_has_gone_is_forgotten_and_what_was_asked_for_goes_on() {
+    let mut db = spec("db");
+    db.test = Some(Test::new(Check::Exec(vec!["test".into()])));
+    let mut hand = Hand::new(vec![db]);
+    let r#gen = hand.r#gen("db");
+    hand.tell(Event::Spawned { r#gen, pid: 7 });
+    let gone = [hand.start("db"), hand.start("db")];
+    let stays = hand.start("db");
+    hand.core.forsake(&gone.into());
+    let stop = hand.stop("db");
+    hand.core.forsake(&[stop].into());
+    assert_eq!(hand.state("db"), "stopping");
+    assert!(matches!(
+        hand.reply(stays),
+        Some(Reply::Error(RequestError::Superseded { .. }))
+    ));
+    hand.ends("db", 0);
+    assert_eq!(hand.state("db"), "down");
+    let answered = gone.into_iter().chain([stop]);
+    assert!(
+        answered
+            .into_iter()
+            .all(|request| hand.reply(request).is_none())
+    );
+}

@@ -12,6 +12,14 @@ pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A length of time that is not zero.
+pub(in crate::cli) fn positive(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("zero would leave no time for anything: write 1s or more".into()),
+        length => Ok(length),
+    }
+}
+
 /// So long ago, or a time in UTC.
 pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
     let now = UNIX_EPOCH + Duration::from_millis(clock::wall_now_ms());
@@ -51,6 +59,15 @@ pub(super) fn receipts(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_at_all_is_refused_where_it_means_nothing() {
+        for zero in ["0", "0s", "0ms"] {
+            assert!(positive(zero).is_err(), "{zero}");
+            assert_eq!(duration(zero), Ok(Duration::ZERO));
+        }
+        assert_eq!(positive("25"), Ok(Duration::from_secs(25)));
+    }
 
     #[test]
     fn a_group_is_a_name_or_a_number() {
