@@ -274,8 +274,9 @@ fn a_signal_while_the_timeouts_command_runs_leaves_one_grace_for_both() {
     };
     let mut job = Job::new(settings, GUARANTEE, at(0), 42);
     job.handle_timeout(at(300));
+    assert_eq!(asks(&mut job), ["evidence"]);
     job.on_evidence(at(300));
-    assert_eq!(asks(&mut job), ["evidence", "run aux 1"]);
+    assert_eq!(asks(&mut job), ["run aux 1"]);
     job.on_signal(at(1000), Signal::TERM);
     assert_eq!(asks(&mut job), ["SIGTERM to all"]);
     assert_eq!(job.poll_timeout(), Some(at(3500)));
