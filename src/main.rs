@@ -168,6 +168,7 @@ fn options(args: InitArgs) -> Options {
         socket_group: args.socket_group,
         debug: args.debug,
         min_guarantee: args.min_guarantee,
+        together: args.together,
         machine: None,
     }
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::called::{Called, ZINIT_CONFIG_DIR, ZINIT_SOCKET};
+use super::run::Demand;
 use crate::config;
-use crate::driver::{Guarantee, Surroundings};
+use crate::driver::{Guarantee, Resources, Surroundings};
 
 pub(super) use values::{duration, positive};
 use values::{group, lines, moment, receipts};
@@ -336,6 +337,19 @@ struct Init {
     /// Refuse to start where less than this can be promised: `cgroup-kill`, `marked`, or both
     #[arg(long, value_name = "LEVEL", value_parser = Guarantee::asked_for)]
     min_guarantee: Option<Guarantee>,
+    /// How much memory all services together may use (`512M`, `2G`); beyond that the kernel kills
+    /// among them
+    #[arg(long, value_name = "BYTES", value_parser = super::run::bytes)]
+    memory: Option<u64>,
+    /// How much processor time they may use together: a number of processors (`1.5`, `150%`)
+    #[arg(long, value_name = "N", value_parser = super::run::processors)]
+    cpus: Option<u64>,
+    /// How many processes and threads they may be together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
+    pids: Option<u64>,
+    /// What a limit means that cannot be enforced here
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Demand::Required)]
+    limits: Demand,
     /// As PID 1 of a machine: have /dev/watchdog reset it when we stand still for this long
     #[arg(long, value_name = "D", value_parser = duration)]
     watchdog: Option<Duration>,
@@ -389,6 +403,8 @@ pub struct InitArgs {
     pub debug: bool,
     /// Refuse to start where less can be promised.
     pub min_guarantee: Option<Guarantee>,
+    /// What all services may use together.
+    pub together: Resources,
 }
 
 /// What every client command needs.
@@ -467,6 +483,13 @@ impl Cli {
                 termination_log: init.termination_log,
                 debug: self.debug,
                 min_guarantee: init.min_guarantee,
+                together: Resources {
+                    memory_max: init.memory,
+                    cpu_max: init.cpus,
+                    pids_max: init.pids,
+                    optional: init.limits == Demand::Optional,
+                    ..Resources::default()
+                },
             }),
             Command::Run(run) => Task::Run(Box::new(run.into_args())),
             Command::Client(mut command) => {
@@ -575,7 +598,8 @@ mod tests {
     #[test]
     fn init_has_zinits_options_and_ours() {
         let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 \
-                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t";
+                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t \
+                     --memory 2G --cpus 150% --pids 500 --limits optional";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -597,6 +621,13 @@ mod tests {
                 termination_log: Some("/t".into()),
                 debug: true,
                 min_guarantee: None,
+                together: Resources {
+                    memory_max: Some(2 << 30),
+                    cpu_max: Some(1_500_000),
+                    pids_max: Some(500),
+                    optional: true,
+                    ..Resources::default()
+                },
             }
         );
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::{code, number_in, output, report, spawn, stderr, stdout, trees};
 use crate::crash::{Random, from_environment};
 use crate::look::{self, until};
@@ -119,6 +121,35 @@ fn of_many_runs_one_ends_what_a_killed_one_left_whatever_they_keep() {
     world.end();
 }
 
+/// Its orphans went to others: nobody can say that there were no more.
+#[test]
+fn without_cgroups_the_guardian_ends_what_it_can_tell_and_calls_nothing_verified() {
+    let mut world = World::new();
+    world.launch = vec![format!("no-cgroup={}", look::cgroup_mount().display())];
+    let script = "setsid sleep 1000 & echo $! >left; echo $$ >main; exec sleep 1000";
+    let mut run = spawn(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    let main = number_in(&world.dir.join("main"));
+    let left = number_in(&world.dir.join("left"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    until("everybody is gone", || {
+        let gone = [main, left].iter().all(|pid| look::alive(*pid).is_none());
+        gone.then_some(())
+    });
+    let path = world.dir.join("r.json");
+    let report: Value = until("there is a report", || {
+        serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()
+    });
+    assert_eq!(report["ended_by"], "run-killed", "{report:#}");
+    assert_eq!(
+        report["guarantee"],
+        json!({"containment": "process-group", "scan": "marked"}),
+        "{report:#}"
+    );
+    assert_eq!(report["verdict"], "unverified", "{report:#}");
+    world.end();
+}
+
 #[test]
 fn what_a_killed_guardian_leaves_is_ended_by_the_next_run() {
     let world = World::new();
@@ -162,7 +193,9 @@ fn what_a_killed_guardian_leaves_is_ended_by_the_doctor() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(look::alive(escapee).is_some());
+    // Of a supervisor that left nothing: one that is not there is refused.
     let no_state = world.dir.join("state");
+    std::fs::create_dir(&no_state).unwrap();
     let clean = || {
         let mut clean = world.in_place(&["--json", "doctor", "--clean", "--state-dir"]);
         clean.arg(&no_state).output().unwrap()

@@ -98,12 +98,12 @@ pub(in crate::cli) struct Run {
     command: Vec<OsString>,
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn bytes(text: &str) -> Result<u64, String> {
     config::parse_bytes(text)
         .ok_or_else(|| "write whole bytes or a number with K, M, G or T: `512M`, `1.5G`".to_owned())
 }
 
-fn processors(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn processors(text: &str) -> Result<u64, String> {
     config::parse_processors(text)
         .ok_or_else(|| "write a number of processors: `1.5`, `150%`".to_owned())
 }

@@ -17,6 +17,7 @@ use crate::sys::signalfd;
 
 pub(super) use args::Run;
 pub use args::{Demand, Leaks, RunArgs};
+pub(super) use args::{bytes, processors};
 
 use super::error::report_chain;
 use super::output::{Style, to_stderr};
