@@ -25,6 +25,18 @@ fn untidy() -> World {
 }
 
 #[test]
+fn in_its_own_pid_namespace_a_service_has_default_signals_too() {
+    let mut world = untidy();
+    world.fixture("web", "report", "pid_namespace: true").init();
+    let report = report(&world, "web");
+    for mask in ["blocked", "ignored", "caught"] {
+        assert_eq!(report[mask], "0000000000000000", "{mask}: {report:#}");
+    }
+    world.stop_verified("web");
+    world.end();
+}
+
+#[test]
 fn a_service_is_born_tidy() {
     let mut world = untidy();
     world.fixture("web", "report", "").init();

@@ -59,4 +59,5 @@ mod signals;
 mod socket;
 mod starts;
 mod survivors;
+mod together;
 mod told;

@@ -287,3 +287,40 @@ fn the_main_process_is_never_kept() {
     assert!(look::alive(pid).is_none());
     world.end();
 }
+
+#[test]
+fn who_is_kept_goes_on_writing_and_is_heard() {
+    let mut world = World::new();
+    let go = world.open_dir().join("go");
+    let text = format!(
+        "#!/bin/sh\nwhile :; do [ -e {} ] && echo kept and heard; sleep 0.02; done\n",
+        go.display()
+    );
+    let talker = world.program("talker", &text);
+    world.service(
+        "web",
+        &format!(
+            "exec: [sh, -c, 'setsid {} & exec sleep 1000']\nsurvivors: {{keep: [talker]}}\n",
+            talker.display()
+        ),
+    );
+    world.init();
+    world.reach("web", "up");
+    let dir = world.generations("web")[0].join("main");
+    let of_main = || look::members(&dir).len() >= 2;
+    until("both run", || of_main().then_some(()));
+    world
+        .call("nought_restart", json!({"name": "web"}))
+        .unwrap();
+    let receipt = world.receipt("web");
+    let kept = crate::receipt::pids(&receipt, "kept");
+    assert!(!kept.is_empty(), "{receipt:#}");
+    std::fs::write(&go, "").unwrap();
+    until("it is heard", || {
+        let said = world.cli(&["log", "web"]);
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        (said.matches("kept and heard").count() >= 3).then_some(())
+    });
+    assert!(kept.iter().any(|pid| look::alive(*pid).is_some()));
+    world.end();
+}

@@ -260,12 +260,24 @@ impl Disk {
 
     /// Fails if the next boot would have to recover the journal.
     pub(crate) fn assert_no_recovery(&self) {
-        let header = parts::run(Command::new("dumpe2fs").arg("-h").arg(&self.0));
-        assert!(!header.contains("needs_recovery"), "{header}");
-        let state = header
-            .lines()
-            .find(|line| line.starts_with("Filesystem state:"));
-        assert!(state.unwrap().ends_with(" clean"), "{header}");
+        assert_no_recovery(&self.0);
+    }
+
+    /// Writes a file of it from outside.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let from = parts::cache().join(format!("written.{}", std::process::id()));
+        fs::write(&from, text).unwrap();
+        let said = parts::run(
+            Command::new("sh")
+                .arg("-c")
+                .arg(format!(
+                    "printf 'rm {path}\\nwrite {} {path}\\n' | debugfs -w -f - \"$0\"",
+                    from.display()
+                ))
+                .arg(&self.0),
+        );
+        fs::remove_file(from).unwrap();
+        assert_eq!(self.read(path), text, "{said}");
     }
 
     /// A file of it, read from outside.
@@ -276,6 +288,37 @@ impl Disk {
                 .arg(&self.0),
         )
     }
+}
+
+/// A disk for a machine to write on, empty; removed when dropped.
+pub(crate) struct SecondDisk(pub(crate) PathBuf);
+
+impl SecondDisk {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = parts::cache().join(format!("{name}.{}.img", std::process::id()));
+        parts::run(Command::new("truncate").args(["-s", "64M"]).arg(&path));
+        Self(path)
+    }
+
+    /// Fails if the file system at its beginning was not left clean.
+    pub(crate) fn assert_no_recovery(&self) {
+        assert_no_recovery(&self.0);
+    }
+}
+
+impl Drop for SecondDisk {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn assert_no_recovery(disk: &Path) {
+    let header = parts::run(Command::new("dumpe2fs").arg("-h").arg(disk));
+    assert!(!header.contains("needs_recovery"), "{header}");
+    let state = header
+        .lines()
+        .find(|line| line.starts_with("Filesystem state:"));
+    assert!(state.unwrap().ends_with(" clean"), "{header}");
 }
 
 impl Drop for Disk {

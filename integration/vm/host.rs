@@ -128,3 +128,30 @@ fn an_escapee_is_found_and_ended_on_an_older_kernel() {
     machine.type_line("poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
 }
+
+#[test]
+fn what_fails_while_it_boots_keeps_nobody_from_logging_in() {
+    let disk = Disk::new();
+    disk.write(
+        "/etc/fstab",
+        "/dev/nvme0n1 / ext4 errors=remount-ro 0 1\n/dev/nowhere /opt ext4 defaults 0 2\n",
+    );
+    disk.write("/etc/sysctl.d/wrong.conf", "no.such.key = 1\n");
+    let mut machine = disk.boot("bad fstab", "quiet");
+    machine.expect("fstab: failed");
+    machine.log_in();
+    let list = machine.run("nought list; touch /writable && echo root is writable");
+    assert!(list.contains("root is writable"), "{list}");
+    let again = "for i in $(seq 300); do ssh localhost echo from afar && break; sleep 0.2; done";
+    let said = machine.run(again);
+    assert!(said.contains("from afar"), "{said}");
+    // Put right, what waited for it comes up.
+    machine.run(
+        "sed -i /nowhere/d /etc/fstab; nought restart fstab; \
+         until nought list | grep -q '^told  *done'; do sleep 0.2; done",
+    );
+    machine.type_line("poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    disk.assert_clean();
+}

@@ -197,6 +197,56 @@ fn json(machine: &mut Machine, command: &str) -> Value {
     serde_json::from_str(line.unwrap_or_else(|| panic!("{said}"))).unwrap()
 }
 
+/// What a second supervisor in the machine is given: 24 MiB for all, of which one takes more.
+const BOXED: &[(&str, &str)] = &[
+    (
+        "hog",
+        "exec: sh -c 'echo up >>/hog; sleep 2; dd if=/dev/zero of=/dev/null bs=60M count=1; \
+         exit 9'\nrestart: {delay: 1h}\n",
+    ),
+    ("calm", "exec: sleep 7777\nresources: {pids_max: 9}\n"),
+];
+
+#[test]
+fn what_all_services_use_together_is_limited_and_their_supervisor_is_not() {
+    let initrd = tiny::initrd_with("together", &[], BOXED, &[]);
+    let mut machine = tiny::boot("together", &initrd, "quiet");
+    machine.expect("every service is up");
+    machine.expect("# ");
+    machine.run(
+        "export NO_COLOR=1; dmesg -n 1; echo 0 >/sys/fs/cgroup/cgroup.procs; \
+         nought -s /box.sock init --container -c /etc/box --memory 24M --cpus 50% --pids 40 \
+         >/said 2>&1 & while ! nought -s /box.sock status hog | grep -q killed; do sleep 0.5; done",
+    );
+    let status = json(&mut machine, "-s /box.sock status hog");
+    assert_eq!(status["last_exit"]["code"], 9, "{status:#}");
+    assert_eq!(status["last_oom_kills"], 1, "{status:#}");
+    // Nobody else is killed: neither the other service, nor who ends them all.
+    let calm = json(&mut machine, "-s /box.sock status calm");
+    assert_eq!(
+        (&calm["state"], &calm["restarts"]),
+        (&Value::from("up"), &Value::from(0)),
+        "{calm:#}"
+    );
+    let all = "/sys/fs/cgroup/nought-*/all.services";
+    let said = machine.run(&format!(
+        "cat {all}/memory.max {all}/cpu.max {all}/pids.max {all}/calm/*/pids.max; \
+         cut -d/ -f3 /proc/$!/cgroup | tail -n 1"
+    ));
+    let values = ["25165824", "50000", "100000", "40", "9", "supervisor"];
+    assert_eq!(
+        said.split_whitespace().collect::<Vec<_>>(),
+        values,
+        "{said}"
+    );
+    machine.run("nought -s /box.sock shutdown; wait $!");
+    let said = machine.run("ls -d /sys/fs/cgroup/nought-*/all.services; cat /said");
+    assert!(!said.contains("/all.services\n"), "{said}");
+    assert_eq!(given(&mut machine, "/sys/fs/cgroup"), "", "{said}");
+    machine.type_line("/sbin/poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+}
+
 /// The number in a file of the only generation of a service.
 fn account(machine: &mut Machine, service: &str, file: &str) -> u64 {
     let said = machine.run(&format!("cat /sys/fs/cgroup/nought-*/{service}/*/{file}"));
@@ -220,7 +270,7 @@ const SERVICES: &[(&str, &str)] = &[
     ),
     (
         "own",
-        "exec: sh -c 'cd /sys/fs/cgroup$(grep ^0: /proc/self/cgroup | cut -c4-) && mkdir inner && \
+        "exec: sh -c 'cd /sys/fs/cgroup$(grep ^0 /proc/self/cgroup | cut -c4-) && mkdir inner && \
          echo 0 >inner/cgroup.procs && echo +pids >cgroup.subtree_control && \
          echo 7 >inner/pids.max && echo mine; sleep 1000'\n\
          user: 1000\ngroup: 1000\nresources: {pids_max: 100, delegate: true}\n",

@@ -246,3 +246,69 @@ fn kexec_starts_the_kernel_that_was_loaded_from_a_clean_disk_and_is_refused_with
     assert_eq!(end, End::PoweredOff, "{said}");
     disk.assert_clean();
 }
+
+/// A tiny machine whose process 1 is called by its own name, with these words for it.
+fn called_nought(name: &str, words: &str) -> Machine {
+    let initrd = tiny::initrd(name, &[]);
+    tiny::boot(name, &initrd, &format!("quiet rdinit=/bin/nought {words}"))
+}
+
+#[test]
+fn no_word_and_no_variable_ends_process_1() {
+    for (words, said) in [
+        (
+            "-- --watchdog 30s",
+            "no watchdog yet: failed to open /dev/watchdog",
+        ),
+        (
+            "-- --no-such-option",
+            "unexpected argument '--no-such-option'",
+        ),
+        ("-- --help", "options are ignored"),
+        ("-- --container", "ignored: --container"),
+        (
+            "NOUGHT_DEADLINE=90sec NOUGHT_HTTP=",
+            "ignored: NOUGHT_DEADLINE=90sec: write",
+        ),
+    ] {
+        let mut machine = called_nought("words", words);
+        machine.expect(said);
+        machine.expect("every service is up");
+        machine.expect("# ");
+        machine.type_line("/sbin/poweroff");
+        let (end, said) = machine.end();
+        assert_eq!(end, End::PoweredOff, "{words}: {said}");
+        assert!(!said.contains("NOUGHT_HTTP="), "{said}");
+    }
+}
+
+/// Whoever asks it to end is told otherwise.
+const CONTRARY: (&str, &str) = (
+    "contrary",
+    "exec: sh -c 'trap \"/bin/nought reboot & sleep 3; exit 0\" TERM; while :; do sleep 0.2; done'\n\
+     shutdown_timeout: 30s\n",
+);
+
+#[test]
+fn the_later_of_two_ends_counts() {
+    let initrd = tiny::initrd("two-ends", &[CONTRARY]);
+    let mut machine = tiny::boot("two-ends", &initrd, "quiet");
+    machine.expect("every service is up");
+    machine.expect("# ");
+    machine.type_line("/sbin/poweroff");
+    machine.expect("asked for another end: it is to be a reboot");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    assert!(said.contains("end 7/7: reboot"), "{said}");
+}
+
+#[test]
+fn without_proc_the_end_comes_and_says_what_it_cannot_know() {
+    let mut machine = tiny::booted("no proc", "quiet");
+    machine.type_line("umount -l /proc; /sbin/poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    let line = "what is mounted stays as it is: failed to read /proc/self/mountinfo";
+    assert_eq!(said.matches(line).count(), 1, "{said}");
+    assert!(said.contains("end 7/7: power off"), "{said}");
+}

@@ -1,10 +1,12 @@
 //! Shutdowns with something in their way: none of it keeps the machine from ending, all of it is
 //! named on the console and on the receipt.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::debian::Disk;
+use crate::debian::{Disk, SecondDisk};
 use crate::machine::{End, Machine};
+use crate::parts;
 
 /// A file system on a loop device at /srv, frozen, and a service that waits for it: not even
 /// SIGKILL ends it.
@@ -115,6 +117,95 @@ fn swap_loops_mappings_and_nested_mounts_are_taken_apart() {
 }
 
 #[test]
+fn a_hung_file_system_is_named_and_takes_nothing_from_its_neighbours() {
+    let disk = Disk::new();
+    let more = SecondDisk::new("hung");
+    let mut machine = disk.boot_with_another("hung", &more.0);
+    machine.expect("every service is up at ");
+    machine.rest_of_line();
+    machine.log_in();
+    let said = machine.run(
+        "set -e; modprobe dm-mod; \
+         dmsetup create plain --table '0 65536 linear /dev/nvme0n2 0'; \
+         dmsetup create stuck --table '0 65536 linear /dev/nvme0n2 65536'; \
+         mkfs.ext4 -q /dev/mapper/plain; mkfs.ext4 -q /dev/mapper/stuck; \
+         mount /dev/mapper/plain /srv; mkdir /srv/in; mount /dev/mapper/stuck /srv/in; sync; \
+         echo dirty >/srv/in/file; echo dirty >/srv/file; mount -t tmpfs none /opt; \
+         dmsetup suspend --nolockfs --noflush stuck; echo all set; set +e",
+    );
+    assert!(said.contains("all set"), "{said}");
+    machine.type_line("poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    for line in [
+        "hung: unmount /srv/in (ext4)",
+        "unmounted, hung: /srv/in (",
+        "loop and device-mapper devices: 1 detached, 1 still in use",
+        "end 5/7: root: read-only",
+    ] {
+        assert!(said.contains(line), "no {line:?}:\n{said}");
+    }
+    assert!(!said.contains("STILL WRITABLE"), "{said}");
+    let receipt = disk.read("/var/lib/nought/last-shutdown.json");
+    let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    assert_eq!(receipt["hung"], serde_json::json!(["/srv/in"]), "{receipt}");
+    disk.assert_clean();
+    // Its file system begins where the disk does.
+    more.assert_no_recovery();
+}
+
+#[test]
+fn a_busy_bind_mount_of_the_root_leaves_the_root_to_its_turn() {
+    let disk = Disk::new();
+    let mut machine = disk.booted("bind");
+    // Its directory is on the root, and whoever is in it hangs on another file system.
+    machine.run(
+        "mkdir /bound; mount --bind /bound /media; sed -i 's/cd \\/srv/cd \\/media/; s/x >file/x >\\/srv\\/file/' \
+         /etc/nought/stuck.yaml; nought reload; nought restart stuck",
+    );
+    unkillable(&mut machine);
+    machine.type_line("poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    let line = said.lines().find(|line| line.contains("unmount /media: "));
+    let line = line.unwrap_or_else(|| panic!("/media was not busy:\n{said}"));
+    assert!(
+        line.contains("whose turn is later, unmounted lazily"),
+        "{line}"
+    );
+    assert!(!said.contains("STILL WRITABLE"), "{said}");
+    let receipt = disk.read("/var/lib/nought/last-shutdown.json");
+    let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    // The second receipt, written after the mounts went.
+    let lazily = receipt["lazily"].as_array().unwrap();
+    assert!(lazily.iter().any(|point| point == "/media"), "{receipt}");
+    disk.assert_no_recovery();
+}
+
+#[test]
+fn the_receipt_of_a_var_of_its_own_is_read_once_that_is_mounted() {
+    let disk = Disk::new();
+    let more = SecondDisk::new("var");
+    parts::run(Command::new("mkfs.ext4").arg("-q").arg(&more.0));
+    disk.write(
+        "/etc/fstab",
+        "/dev/nvme0n1 / ext4 errors=remount-ro 0 1\n/dev/nvme0n2 /var ext4 defaults 0 2\n",
+    );
+    let left = "{\"survivors\":[{\"pid\":7}],\"hung\":[],\"lazily\":[]}\n";
+    let mut machine = disk.boot_with_another("var", &more.0);
+    machine.log_in();
+    machine.run("for i in $(seq 300); do mountpoint -q /var && break; sleep 0.2; done");
+    machine.run(&format!("mkdir -p /var/lib/nought; echo '{}' >/var/lib/nought/last-shutdown.json; sync; umount -l /var; mount /dev/nvme0n2 /var", left.trim()));
+    machine.expect("the last shutdown left 1 process(es) alive");
+    machine.type_line("poweroff");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::PoweredOff, "{said}");
+    assert_eq!(said.matches("the last shutdown left").count(), 1, "{said}");
+    disk.assert_clean();
+    more.assert_no_recovery();
+}
+
+#[test]
 fn a_program_that_was_replaced_while_it_ran_leaves_no_journal_to_recover() {
     let disk = Disk::new();
     let mut machine = disk.booted("upgrade");
@@ -174,4 +265,31 @@ fn a_watchdog_is_petted_and_resets_a_machine_whose_process_1_broke() {
     machine.expect("watchdog: not petted any more");
     let (end, said) = machine.end();
     assert_eq!(end, End::Rebooted, "{said}");
+}
+
+#[test]
+fn a_watchdog_waits_as_long_as_it_can_and_is_petted_through_the_shutdown() {
+    let disk = Disk::new();
+    let mut machine = disk.boot("watchdog, long", "quiet -- --watchdog 24h");
+    machine.expect("every service is up");
+    machine.log_in();
+    machine.run("modprobe softdog");
+    machine.expect("watchdog: it cannot wait 86400 s, 65535 s is its longest");
+    machine.type_line("poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+
+    let mut machine = disk.boot("watchdog, halt", "quiet -- --watchdog 4s");
+    machine.expect("every service is up");
+    machine.log_in();
+    machine.run("modprobe softdog");
+    machine.expect("watchdog: resets the machine after 4 s without us");
+    // The end takes longer than the watchdog waits.
+    unkillable(&mut machine);
+    machine.type_line("halt");
+    machine.expect("reboot: System halted");
+    assert!(
+        machine.runs_on_for(Duration::from_secs(8)),
+        "{}",
+        machine.said()
+    );
 }

@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::called::{Called, ZINIT_CONFIG_DIR, ZINIT_SOCKET};
+use super::run::Demand;
 use crate::config;
-use crate::driver::{Guarantee, Surroundings};
+use crate::driver::{Guarantee, Resources, Surroundings};
 
-pub(super) use values::duration;
-use values::{group, lines, moment, positive, receipts};
+pub(super) use values::{duration, positive};
+use values::{group, lines, moment, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -174,6 +175,10 @@ pub(super) enum ClientCommand {
         live: bool,
     },
     /// Stop everything, then power off (as PID 1 of a machine) or exit
+    #[command(
+        after_help = "Called by this name (a link): shutdown [-h|-P|-r|-H] now: power off (-h, -P), \
+                      reboot (-r) or halt (-H)."
+    )]
     Shutdown,
     /// The same as shutdown
     Poweroff,
@@ -322,8 +327,8 @@ struct Init {
     /// Exit after a shutdown, never reboot(2)
     #[arg(long)]
     container: bool,
-    /// A shutdown ends within this [default: 25s with --container, else 90s]
-    #[arg(long, value_name = "D", value_parser = positive, env = "NOUGHT_DEADLINE")]
+    /// A shutdown ends within this [default: $NOUGHT_DEADLINE; else 25s with --container, 90s without]
+    #[arg(long, value_name = "D", value_parser = positive)]
     deadline: Option<Duration>,
     /// Where records and receipts are kept [default: a directory of its own below /run/nought,
     /// or below $XDG_RUNTIME_DIR]
@@ -332,6 +337,19 @@ struct Init {
     /// Refuse to start where less than this can be promised: `cgroup-kill`, `marked`, or both
     #[arg(long, value_name = "LEVEL", value_parser = Guarantee::asked_for)]
     min_guarantee: Option<Guarantee>,
+    /// How much memory all services together may use (`512M`, `2G`); beyond that the kernel kills
+    /// among them
+    #[arg(long, value_name = "BYTES", value_parser = super::run::bytes)]
+    memory: Option<u64>,
+    /// How much processor time they may use together: a number of processors (`1.5`, `150%`)
+    #[arg(long, value_name = "N", value_parser = super::run::processors)]
+    cpus: Option<u64>,
+    /// How many processes and threads they may be together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
+    pids: Option<u64>,
+    /// What a limit means that cannot be enforced here
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Demand::Required)]
+    limits: Demand,
     /// As PID 1 of a machine: have /dev/watchdog reset it when we stand still for this long
     #[arg(long, value_name = "D", value_parser = duration)]
     watchdog: Option<Duration>,
@@ -344,12 +362,12 @@ struct Init {
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
-    /// Serve /livez, /readyz, /startupz and /metrics on this address
-    #[arg(long, value_name = "ADDRESS:PORT", env = "NOUGHT_HTTP")]
+    /// Serve /livez, /readyz, /startupz and /metrics on this address [default: $NOUGHT_HTTP]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Write the verdict on the whole, as JSON, into this file at the end, if it is there
-    /// [default: /dev/termination-log with --container]
-    #[arg(long, value_name = "FILE", env = "NOUGHT_TERMINATION_LOG")]
+    /// [default: $NOUGHT_TERMINATION_LOG; else /dev/termination-log with --container]
+    #[arg(long, value_name = "FILE")]
     termination_log: Option<PathBuf>,
 }
 
@@ -385,6 +403,8 @@ pub struct InitArgs {
     pub debug: bool,
     /// Refuse to start where less can be promised.
     pub min_guarantee: Option<Guarantee>,
+    /// What all services may use together.
+    pub together: Resources,
 }
 
 /// What every client command needs.
@@ -463,6 +483,13 @@ impl Cli {
                 termination_log: init.termination_log,
                 debug: self.debug,
                 min_guarantee: init.min_guarantee,
+                together: Resources {
+                    memory_max: init.memory,
+                    cpu_max: init.cpus,
+                    pids_max: init.pids,
+                    optional: init.limits == Demand::Optional,
+                    ..Resources::default()
+                },
             }),
             Command::Run(run) => Task::Run(Box::new(run.into_args())),
             Command::Client(mut command) => {
@@ -571,7 +598,8 @@ mod tests {
     #[test]
     fn init_has_zinits_options_and_ours() {
         let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 \
-                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t";
+                     --socket-group root -d --http 127.0.0.1:9100 --termination-log /t \
+                     --memory 2G --cpus 150% --pids 500 --limits optional";
         let words: Vec<&str> = words.split(' ').collect();
         let Task::Init(args) = parsed(&words) else {
             panic!("no init");
@@ -593,6 +621,13 @@ mod tests {
                 termination_log: Some("/t".into()),
                 debug: true,
                 min_guarantee: None,
+                together: Resources {
+                    memory_max: Some(2 << 30),
+                    cpu_max: Some(1_500_000),
+                    pids_max: Some(500),
+                    optional: true,
+                    ..Resources::default()
+                },
             }
         );
     }

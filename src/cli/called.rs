@@ -8,6 +8,7 @@ use clap::CommandFactory as _;
 
 use super::args::Cli;
 use crate::config;
+use crate::sys::power::Machine;
 
 /// Where service files are, unless `-c` says otherwise.
 pub const DEFAULT_CONFIG_DIR: &str = "/etc/nought";
@@ -82,35 +83,60 @@ impl Called {
     }
 }
 
-/// The command line as if we had been called `nought`, and whether the kernel calls us so.
-/// `first`: we are process 1.
+/// Whose process 1 we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// Nobody's: an ordinary process.
+    No,
+    /// A pid namespace's, as in a container.
+    Namespace,
+    /// The kernel's: whatever the words are, they mean `init`, and nothing ends us but the
+    /// machine's end.
+    Machine,
+}
+
+impl First {
+    /// By asking the kernel.
+    pub(super) fn of_us() -> Self {
+        match (std::process::id(), Machine::take()) {
+            (1, Ok(_)) => First::Machine,
+            (1, Err(_)) => First::Namespace,
+            _ => First::No,
+        }
+    }
+}
+
+/// The command line as if we had been called `nought`.
 ///
 /// # Errors
 /// What cannot be meant, in words.
-pub(super) fn by_name(argv: Vec<OsString>, first: bool) -> Result<(Vec<OsString>, bool), String> {
+pub(super) fn by_name(argv: Vec<OsString>, first: First) -> Result<Vec<OsString>, String> {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_else(|| "nought".into());
     let name = Path::new(&program)
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     let rest: Vec<OsString> = argv.collect();
+    let asks = rest.iter().any(|word| word == "--help");
     let command = match name.as_deref() {
-        Some("init") if first => return Ok((init(program, rest), true)),
-        // `init=/usr/bin/nought` on the kernel's command line.
-        _ if first && (rest.is_empty() || !is_ours(&rest)) => {
-            return Ok((init(program, rest), true));
+        _ if first == First::Machine => return Ok(init(program, rest)),
+        Some("init") if first == First::Namespace => return Ok(init(program, rest)),
+        _ if first == First::Namespace && !is_ours(&rest) => return Ok(init(program, rest)),
+        Some(end @ ("poweroff" | "reboot" | "halt" | "shutdown")) if asks => {
+            let end = end.into();
+            return Ok(vec![program, end, "--help".into()]);
         }
         Some("init") => as_telinit(&rest)?,
         Some("poweroff") => plain("poweroff", &rest)?,
         Some("reboot") => plain("reboot", &rest)?,
         Some("halt") => plain("halt", &rest)?,
         Some("shutdown") => as_shutdown(&rest)?,
-        _ => return Ok((std::iter::once(program).chain(rest).collect(), false)),
+        _ => return Ok(std::iter::once(program).chain(rest).collect()),
     };
-    Ok((vec![program, command.into()], false))
+    Ok(vec![program, command.into()])
 }
 
-/// Process 1 was given a command of ours, as a container's entry point is.
+/// A container's process 1 was given a command of ours, as a container's entry point is.
 fn is_ours(rest: &[OsString]) -> bool {
     let Some(word) = rest.first().map(|word| word.to_string_lossy()) else {
         return false;
@@ -188,9 +214,9 @@ fn as_shutdown(rest: &[OsString]) -> Result<&'static str, String> {
 mod tests {
     use super::*;
 
-    fn called(words: &str, first: bool) -> Result<String, String> {
+    fn called(words: &str, first: First) -> Result<String, String> {
         let argv = words.split(' ').map(OsString::from).collect();
-        let (words, _) = by_name(argv, first)?;
+        let words = by_name(argv, first)?;
         let words = words.iter().map(|word| word.to_string_lossy().into_owned());
         Ok(words.collect::<Vec<_>>().join(" "))
     }
@@ -203,11 +229,54 @@ mod tests {
             ("/init splash -- -c /x", "/init init -c /x"),
             ("/nought", "/nought init"),
             ("/nought splash", "/nought init"),
-            ("/nought init --container", "/nought init --container"),
-            ("/nought --version", "/nought --version"),
-            ("/nought run -- make test", "/nought run -- make test"),
+            ("/nought init --watch", "/nought init --watch"),
         ] {
-            assert_eq!(called(words, true).as_deref(), Ok(means), "{words}");
+            for first in [First::Machine, First::Namespace] {
+                assert_eq!(called(words, first).as_deref(), Ok(means), "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_means_init_whatever_it_says_and_a_container_has_an_entry_point() {
+        for (words, machine, namespace) in [
+            (
+                "/nought --watchdog 30s",
+                "/nought init --watchdog 30s",
+                "/nought --watchdog 30s",
+            ),
+            (
+                "/nought splash --watchdog 30s",
+                "/nought init --watchdog 30s",
+                "/nought init --watchdog 30s",
+            ),
+            (
+                "/nought --version",
+                "/nought init --version",
+                "/nought --version",
+            ),
+            ("/nought list", "/nought init", "/nought list"),
+            (
+                "/sbin/poweroff",
+                "/sbin/poweroff init",
+                "/sbin/poweroff init",
+            ),
+            (
+                "/nought run -- true",
+                "/nought init true",
+                "/nought run -- true",
+            ),
+        ] {
+            assert_eq!(
+                called(words, First::Machine).as_deref(),
+                Ok(machine),
+                "{words}"
+            );
+            assert_eq!(
+                called(words, First::Namespace).as_deref(),
+                Ok(namespace),
+                "{words}"
+            );
         }
     }
 
@@ -222,12 +291,14 @@ mod tests {
             ("shutdown -r now for a new kernel", "shutdown reboot"),
             ("shutdown -H +0", "shutdown halt"),
             ("init 6", "init reboot"),
+            ("shutdown --help", "shutdown shutdown --help"),
+            ("reboot --help", "reboot reboot --help"),
             ("nought list", "nought list"),
         ] {
-            assert_eq!(called(words, false).as_deref(), Ok(means), "{words}");
+            assert_eq!(called(words, First::No).as_deref(), Ok(means), "{words}");
         }
         for words in ["shutdown -r 23:00", "reboot -f", "init 3", "init -c /x"] {
-            assert!(called(words, false).is_err(), "{words}");
+            assert!(called(words, First::No).is_err(), "{words}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod client;
 mod command;
 mod doctor;
 mod end;
+mod environment;
 mod error;
 mod log;
 mod manual;
@@ -53,8 +54,11 @@ pub fn run(
     job: impl FnOnce(&RunArgs, &mut Teller<'_>) -> anyhow::Result<RunReport>,
     clean: impl Fn() -> Vec<Cleared>,
 ) -> ExitCode {
-    let first = std::process::id() == 1;
-    let (argv, by_kernel) = match called::by_name(argv.into_iter().collect(), first) {
+    let first = called::First::of_us();
+    if first == called::First::Machine {
+        return as_first_of_machine(argv.into_iter().collect(), init);
+    }
+    let argv = match called::by_name(argv.into_iter().collect(), first) {
         Ok(called) => called,
         Err(why) => {
             eprintln!("error: {why}");
@@ -66,16 +70,7 @@ pub fn run(
     }
     let is_job = argv.get(1).is_some_and(|word| word == "run");
     let called = called::Called::of(argv.first().map(OsString::as_os_str));
-    let parsed = args::Cli::parse_called(called, &argv).or_else(|error| {
-        // A machine whose process 1 ends for a wrong word does not boot.
-        if by_kernel && error.use_stderr() {
-            let _ = error.print();
-            let plain: Vec<OsString> = argv.into_iter().take(1).chain(["init".into()]).collect();
-            return args::Cli::parse_called(called, &plain);
-        }
-        Err(error)
-    });
-    let cli = match parsed {
+    let cli = match args::Cli::parse_called(called, &argv) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell when this cannot be printed.
@@ -90,13 +85,49 @@ pub fn run(
         }
     };
     match cli.split(called) {
-        args::Task::Init(args) => init(args).unwrap_or_else(|error| {
-            report_chain(&error);
-            ExitCode::from(EXIT_FAILED)
-        }),
+        args::Task::Init(mut args) => {
+            if let Some(wrong) = args.take_environment().first() {
+                eprintln!("error: {wrong}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+            init(args).unwrap_or_else(|error| {
+                report_chain(&error);
+                ExitCode::from(EXIT_FAILED)
+            })
+        }
         args::Task::Run(args) => ExitCode::from(run::run(&args, job)),
         args::Task::Client(options, command) => {
             ExitCode::from(command::run(&options, command, &clean))
         }
+    }
+}
+
+/// Process 1 of a machine: the kernel panics when it ends, so that no word and no variable is a
+/// reason to. What is wrong is said and ignored.
+fn as_first_of_machine(
+    argv: Vec<OsString>,
+    init: impl FnOnce(InitArgs) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    let called = called::Called::of(argv.first().map(OsString::as_os_str));
+    let argv = called::by_name(argv, called::First::Machine).unwrap_or_default();
+    let parsed = args::Cli::parse_called(called, &argv).or_else(|error| {
+        eprintln!("nought: options are ignored: {error}");
+        args::Cli::parse_called(called, &["nought".into(), "init".into()])
+    });
+    let task = parsed.map(|cli| cli.split(called));
+    if let Ok(args::Task::Init(mut args)) = task {
+        for wrong in args.take_environment() {
+            eprintln!("nought: ignored: {wrong}");
+        }
+        if std::mem::take(&mut args.container) {
+            eprintln!("nought: ignored: --container: this is a machine's process 1");
+        }
+        if let Err(error) = init(args) {
+            report_chain(&error);
+        }
+    }
+    // Never reached: `init` has ended the machine. Were it not so, whoever waits can look.
+    loop {
+        std::thread::park();
     }
 }

@@ -1,9 +1,11 @@
 //! Probes and metrics over HTTP, off unless an address is given. It shows and changes nothing:
 //! each connection asks one thing, within limits, and concerns nobody but itself.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -14,6 +16,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::metrics::{self, Tally};
 use super::{Ask, Clocks, Look, Seen, Use};
@@ -21,8 +25,11 @@ use crate::api::{self, Info, ServiceStatus};
 use crate::core::Time;
 use crate::sys::clock;
 
-/// Connections at a time; more wait in the listen queue.
+/// Connections at a time. When there are as many, the oldest that has asked nothing gives way to
+/// a new one, so that clients who say nothing keep no probe out.
 const CONNECTIONS: usize = 64;
+/// How long a client may say nothing while others wait.
+const SILENCE: Duration = Duration::from_millis(50);
 /// How long a connection may take from its first byte to its last.
 const CONNECTION_BOUND: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request's head.
@@ -41,6 +48,14 @@ struct Context {
     tally: Tally,
 }
 
+/// A connection under way.
+struct Open {
+    since: Instant,
+    /// Its client has sent a request.
+    asked: Arc<AtomicBool>,
+    served: AbortHandle,
+}
+
 type Page = Response<Full<Bytes>>;
 
 /// Accepts connections until the task is dropped.
@@ -56,13 +71,23 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let context = Context { asks, tally };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        // Whoever has just been let in is heard before the next.
+        tokio::task::yield_now().await;
+        let accepted = listener.accept().await;
+        let Some(place) = place(&places, &mut open).await else {
             return Ok(());
         };
-        match listener.accept().await {
+        match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, context.clone(), place));
+                let asked = Arc::new(AtomicBool::new(false));
+                let served = connection(stream, context.clone(), Arc::clone(&asked), place);
+                open.push_back(Open {
+                    since: Instant::now(),
+                    asked,
+                    served: tokio::spawn(served).abort_handle(),
+                });
             }
             // EMFILE and the like: it stays in the queue and would be reported again at once.
             Err(error) => {
@@ -73,8 +98,38 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, context: Context, _place: OwnedSemaphorePermit) {
+/// A place for one more connection, if need be that of the oldest silent one.
+async fn place(places: &Arc<Semaphore>, open: &mut VecDeque<Open>) -> Option<OwnedSemaphorePermit> {
+    loop {
+        open.retain(|connection| !connection.served.is_finished());
+        let free = Arc::clone(places).acquire_owned();
+        // In the order in which they came: the first is the oldest.
+        let silent = open
+            .iter()
+            .position(|connection| !connection.asked.load(Ordering::Relaxed));
+        let Some((at, since)) = silent.and_then(|at| Some((at, open.get(at)?.since))) else {
+            return free.await.ok();
+        };
+        if let Ok(free) = tokio::time::timeout_at(since + SILENCE, free).await {
+            return free.ok();
+        }
+        if let Some(connection) = open.get(at)
+            && !connection.asked.load(Ordering::Relaxed)
+        {
+            connection.served.abort();
+            open.remove(at);
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    context: Context,
+    asked: Arc<AtomicBool>,
+    _place: OwnedSemaphorePermit,
+) {
     let service = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
         let context = context.clone();
         async move { Ok::<_, Infallible>(answer(&context, &request).await) }
     });

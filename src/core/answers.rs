@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ServiceId;
-use super::effect::ShutdownKind;
+use super::effect::{Effect, Notice, ShutdownKind};
 use super::graph::NameId;
 use super::machine::Supervisor;
 use super::receipt::Verdict;
@@ -129,11 +129,18 @@ impl Supervisor {
 
     pub(super) fn on_shutdown_request(&mut self, request: RequestId, kind: ShutdownKind) {
         if self.shutdown.is_none() {
-            self.begin_shutdown(kind);
+            self.begin_shutdown(kind, None);
         }
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };
+        // Whoever asks later knows what was asked before.
+        if shutdown.kind != kind || !shutdown.asked {
+            shutdown.kind = kind;
+            shutdown.asked = true;
+            self.out
+                .push(Effect::Notice(Notice::ShutdownTurned { kind }));
+        }
         if shutdown.phase == Phase::Stopping {
             shutdown.waits.push(request);
         } else {

@@ -135,15 +135,17 @@ pub enum ShutdownKind {
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What was asked for.
+    /// What was asked for last.
     pub kind: ShutdownKind,
+    /// Whether anybody asked; else a service's end stopped everything.
+    pub asked: bool,
     /// Everything that is left, from the receipts and the sweep.
     pub survivors: Vec<Survivor>,
     /// Services whose last verdict is lingering.
     pub lingering: Vec<String>,
     /// Services whose last verdict is unverified.
     pub unverified: Vec<String>,
-    /// The service whose end stopped everything; `None`: somebody asked for it.
+    /// The service whose end stopped everything, whoever asked for another end since.
     pub because: Option<EndedAll>,
     /// Whether the final sweep could tell, and has told, what lives.
     pub sure: bool,
@@ -212,8 +214,15 @@ pub enum Notice {
     ShutdownBegan {
         /// What was asked for.
         kind: ShutdownKind,
+        /// Whether anybody asked; else a service's end stops everything.
+        asked: bool,
         /// How many services run.
         running: usize,
+    },
+    /// While it is under way an end of another kind was asked for: the later one counts.
+    ShutdownTurned {
+        /// What is asked for now.
+        kind: ShutdownKind,
     },
     /// A service has ended, and its file says that everything stops then.
     StopsAll {

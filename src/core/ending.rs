@@ -45,9 +45,13 @@ impl Supervisor {
         };
         let receipt = Box::new(ladder.receipt().clone());
         let waits = std::mem::take(&mut service.stop_waits);
-        service.receipt = Some(receipt.clone());
+        // A later verdict counts what came since the one before.
+        let before = service.receipt.replace(receipt.clone());
+        let before = before.filter(|before| before.r#gen == receipt.r#gen);
+        let counted = before.map_or(0, |before| before.oom_kills);
+        let since = receipt.oom_kills.saturating_sub(counted);
+        service.oom_kills = service.oom_kills.saturating_add(since);
         if first {
-            service.oom_kills = service.oom_kills.saturating_add(receipt.oom_kills);
             service.last = Some(Ended {
                 pid: receipt.pid,
                 exit: receipt.exit,

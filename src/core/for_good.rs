@@ -93,10 +93,7 @@ impl Supervisor {
             key,
             how,
         }));
-        self.begin_shutdown(ShutdownKind::PowerOff);
-        if let Some(shutdown) = &mut self.shutdown {
-            shutdown.because = Some(because);
-        }
+        self.begin_shutdown(ShutdownKind::PowerOff, Some(because));
     }
 
     /// Why this place does not promise what the service asks for at least; `None`: it does.

@@ -58,7 +58,9 @@ impl Supervisor {
                 }
             }
             Event::MainExited { exit, .. } => self.on_main_exited(id, exit),
-            Event::OutOfMemory { kills, .. } => self.with_run(id, |run| run.oom_kills = kills),
+            Event::OutOfMemory { kills, .. } => {
+                self.with_run(id, |run| run.oom_kills = run.oom_kills.max(kills));
+            }
             Event::Cgroup { main, whole, .. } => {
                 let mut gone = false;
                 self.with_run(id, |run| {

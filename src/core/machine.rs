@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::effect::{Effect, Notice, Outcome, ShutdownKind};
+use super::effect::{Effect, EndedAll, Notice, Outcome, ShutdownKind};
 use super::event::{Event, SweepReport};
 use super::graph::Graph;
 use super::receipt::{Cause, Guarantee, Verdict};
@@ -269,7 +269,7 @@ impl Supervisor {
 
     fn on_terminate(&mut self) {
         match &mut self.shutdown {
-            None => self.begin_shutdown(ShutdownKind::PowerOff),
+            None => self.begin_shutdown(ShutdownKind::PowerOff, None),
             Some(shutdown) if !shutdown.hurried => {
                 shutdown.hurried = true;
                 self.out.push(Effect::Notice(Notice::Hurry));
@@ -283,9 +283,12 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn begin_shutdown(&mut self, kind: ShutdownKind) {
+    /// Begins it, asked for or `because` a service ended.
+    pub(super) fn begin_shutdown(&mut self, kind: ShutdownKind, because: Option<EndedAll>) {
         let now = self.out.now;
-        let shutdown = Shutdown::new(kind, now, self.settings.deadline);
+        let asked = because.is_none();
+        let mut shutdown = Shutdown::new(kind, now, self.settings.deadline);
+        (shutdown.asked, shutdown.because) = (asked, because);
         self.out.timers.set(Timer::StopsEnd, shutdown.stops_end);
         self.out.timers.set(Timer::Deadline, shutdown.deadline);
         #[cfg(test)]
@@ -297,8 +300,11 @@ impl Supervisor {
             .values()
             .filter(|service| service.state.active())
             .count();
-        self.out
-            .push(Effect::Notice(Notice::ShutdownBegan { kind, running }));
+        self.out.push(Effect::Notice(Notice::ShutdownBegan {
+            kind,
+            asked,
+            running,
+        }));
         let shares = self.shares(shutdown.stops_end.since(now));
         let ids: Vec<ServiceId> = self.services.keys().copied().collect();
         self.shutdown = Some(shutdown.clone());
@@ -447,6 +453,7 @@ impl Supervisor {
         }
         let outcome = Outcome {
             kind: shutdown.kind,
+            asked: shutdown.asked,
             survivors,
             because: shutdown.because.clone(),
             sure: report.error.is_none() && self.settings.guarantee.can_verify(),

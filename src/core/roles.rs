@@ -171,10 +171,7 @@ impl Supervisor {
             key: "role: main",
             how: "the last main has ended".into(),
         }));
-        self.begin_shutdown(ShutdownKind::PowerOff);
-        if let Some(shutdown) = &mut self.shutdown {
-            shutdown.because = Some(because);
-        }
+        self.begin_shutdown(ShutdownKind::PowerOff, Some(because));
     }
 
     /// Whether a sidecar that ended in a shutdown is still needed: somebody above it goes down

@@ -40,6 +40,8 @@ pub(super) struct Shutdown {
     pub(super) waits: Vec<RequestId>,
     /// Every grace is cut short.
     pub(super) hurried: bool,
+    /// Somebody asked for it, at first or since.
+    pub(super) asked: bool,
     /// The service whose end began it.
     pub(super) because: Option<EndedAll>,
 }
@@ -70,6 +72,7 @@ impl Shutdown {
             stops_end: now + total.saturating_sub(end_reserve(total)),
             waits: Vec::new(),
             hurried: false,
+            asked: true,
             because: None,
         }
     }

@@ -17,8 +17,8 @@ use super::run::{Driver, now};
 use super::store::chain;
 use super::translate::failed;
 use crate::core::{
-    AuxKind, Event, Failed, GenId, LogFormat, LogTarget, LogTo, OpId, Reach, ScanQuality,
-    ServiceId, Spec,
+    AuxKind, Event, Failed, GenId, LogFormat, LogTarget, LogTo, OpId, Reach, Resources,
+    ScanQuality, ServiceId, Spec,
 };
 use crate::logs::{Capture, Command, Format, Mode, Outlet, Output, Rotated, Target, WriteEnds};
 use crate::state::Completion;
@@ -42,7 +42,7 @@ impl Driver {
         let marker = self.place.marker(&spec.name, r#gen);
         let mut generation = Generation::new(service, spec.name.clone(), dir, marker);
         generation.own_pids = spec.pid_namespace;
-        generation.memory_limited = spec.resources.is_some();
+        generation.memory_limited = spec.resources.is_some() || self.place.counts_memory();
         let spec = resolve::is_needed(spec).then(|| spec.clone());
         self.gens.insert(r#gen, Box::new(generation));
         match spec {
@@ -112,7 +112,8 @@ impl Driver {
                 if let Some(dir) = &dir {
                     place.make_generation(dir).map_err(SpawnError::NotBorn)?;
                 }
-                if let Some(resources) = &spec.resources {
+                let counted = place.counts_memory().then(Resources::default);
+                if let Some(resources) = spec.resources.as_deref().or(counted.as_ref()) {
                     let owner = &what.attributes.run_as;
                     place
                         .limit(&spec.name, dir.as_deref(), resources, owner)

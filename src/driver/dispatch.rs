@@ -8,6 +8,7 @@ use super::run::{Driver, Owner};
 use super::scans::Wanted;
 use super::translate;
 use crate::core::{Effect, GenId, Notice, Receipt, Verdict};
+use crate::sys::power::Power;
 use crate::sys::procfs::{Proc, ProcId};
 use crate::sys::{clock, last_resort};
 
@@ -46,10 +47,24 @@ impl Driver {
 
     /// As process 1 of a machine, a shutdown that began ends, whatever becomes of us.
     fn arm_last_resort(&self, notice: &Notice) {
-        if let (Some(after), Notice::ShutdownBegan { kind, .. }) = (self.last_resort, notice) {
-            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            let at = clock::boot_now().saturating_add(after);
-            last_resort::arm(at, translate::power(*kind));
+        let Some(after) = self.last_resort else {
+            return;
+        };
+        match notice {
+            Notice::ShutdownBegan { kind, asked, .. } => {
+                let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+                let at = clock::boot_now().saturating_add(after);
+                // A machine that nobody asked to end boots again.
+                let power = if *asked {
+                    translate::power(*kind)
+                } else {
+                    Power::Reboot
+                };
+                last_resort::arm(at, power);
+            }
+            // It keeps its moment.
+            Notice::ShutdownTurned { kind } => last_resort::arm(u64::MAX, translate::power(*kind)),
+            _ => {}
         }
     }
 
@@ -102,9 +117,12 @@ impl Driver {
         {
             self.pids.remove(&pid);
         }
-        for output in generation.outputs.drain(..) {
-            if output.close().held {
-                tracing::debug!("{}: somebody still holds its output", generation.name);
+        // Who is kept goes on writing: a closed pipe would end it (SIGPIPE).
+        if generation.kept.is_empty() {
+            for output in generation.outputs.drain(..) {
+                if output.close().held {
+                    tracing::debug!("{}: somebody still holds its output", generation.name);
+                }
             }
         }
         if generation.unverified && generation.kept.is_empty() {

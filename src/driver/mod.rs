@@ -58,10 +58,11 @@ use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
-pub use crate::core::Guarantee;
+pub use crate::core::{Guarantee, Resources};
 pub use clean::{CleanUp, Cleaned, clean};
 pub use examine::{Examination, Finding, Surroundings, examine};
 pub use ladder::KILL_SETTLE;
+pub(crate) use resources::option_for;
 
 use asked::Ends;
 use place::Place;
@@ -116,6 +117,8 @@ pub struct Options {
     pub debug: bool,
     /// Do not begin where less can be promised.
     pub min_guarantee: Option<Guarantee>,
+    /// What all services may use together.
+    pub together: Resources,
     /// As process 1 of a machine.
     pub machine: Option<OnMachine>,
 }
@@ -163,12 +166,14 @@ pub fn run(options: &Options, sink: &Sink) -> anyhow::Result<End> {
     // A thread that hangs in the kernel must not keep us from ending.
     runtime.shutdown_background();
     sink.flush(LAST_LINES);
-    outcome.map(|outcome| End {
+    let outcome = outcome?;
+    let because = outcome.because.clone().filter(|_| !outcome.asked);
+    Ok(End {
         exit_code: outcome.exit_code(),
         power: translate::power(outcome.kind),
         lingering: outcome.lingering,
         unverified: outcome.unverified,
-        because: outcome.because.map(|because| because.service),
+        because: because.map(|because| because.service),
     })
 }
 
@@ -214,14 +219,21 @@ async fn supervise(
     let listening = listen(&options.socket, options.socket_group)
         .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
-    let place = Arc::new(Place::find(&dir));
+    let mut place = Place::find(&dir);
     announce(&place);
-    if let Some(refused) = options.min_guarantee.and_then(|least| place.refuses(least)) {
+    let refused = options.min_guarantee.and_then(|least| place.refuses(least));
+    let refused = refused.or_else(|| {
+        let limited = place.limit_together(&options.together);
+        let failed = |error| format!("refused to start: failed to {error}");
+        limited.err().map(failed)
+    });
+    if let Some(refused) = refused {
         place.abandon();
         // That it could not be removed is no matter beside this.
         let _ = listening.unlink();
         anyhow::bail!(refused);
     }
+    let place = Arc::new(place);
     let loaded = load(&options.config, options.dialect);
     let (leftovers, gens) = leftovers::find(&dir, &place);
     let settings = Settings {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::resources::Together;
 use crate::core::{Containment, GenId, Guarantee, ScanQuality, Spec};
 use crate::state::{Instance, Record, StateDir};
 use crate::sys::kill::{KillHow, KillResult, kill_tree};
@@ -25,6 +26,8 @@ pub(super) struct Place {
     base: Option<CgroupBase>,
     /// Our directory below it, which holds everything of ours.
     tree: Option<PathBuf>,
+    /// A cgroup above those of all services, for what they may use together.
+    pub(super) together: Option<Together>,
     abilities: Abilities,
     /// Names this supervisor in the environment of its processes.
     instance: String,
@@ -77,6 +80,7 @@ impl Place {
         let mut place = Self {
             base,
             tree,
+            together: None,
             abilities,
             instance,
             notes,
@@ -203,8 +207,15 @@ impl Place {
 
     /// Where a generation's cgroup is, or would be.
     pub(super) fn generation_dir(&self, service: &str, r#gen: GenId) -> Option<PathBuf> {
-        let tree = self.tree.as_ref()?;
-        Some(tree.join(directory_name(service)).join(r#gen.0.to_string()))
+        let above = match &self.together {
+            Some(together) => &together.dir,
+            None => self.tree.as_ref()?,
+        };
+        Some(
+            above
+                .join(directory_name(service))
+                .join(r#gen.0.to_string()),
+        )
     }
 
     /// What a generation's processes have in their environment.
@@ -288,7 +299,9 @@ impl Place {
         };
         // Where controllers are enabled nobody may live in the base: then our leaf stays until
         // we are gone, and the next start removes it.
-        limits::withdraw(std::slice::from_ref(&tree.to_path_buf()));
+        let together = self.together.iter().map(|together| together.dir.clone());
+        let ours: Vec<PathBuf> = together.chain([tree.to_path_buf()]).collect();
+        limits::withdraw(&ours);
         limits::undo(&base.dir);
         let moved = cgroup::move_self_to(&base.dir);
         match cgroup::remove_tree(tree) {

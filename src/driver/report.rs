@@ -42,19 +42,25 @@ pub(super) fn notice(core: &Supervisor, notice: &Notice) {
         Notice::Trouble { service, detail } => {
             tracing::warn!("{}: failed to {detail}", name(*service))
         }
-        Notice::ShutdownBegan { kind, running } => {
-            let what = match kind {
-                ShutdownKind::PowerOff => "shutdown",
-                ShutdownKind::Reboot => "reboot",
-                ShutdownKind::Halt => "halt",
-                ShutdownKind::Kexec => "kexec",
-            };
-            tracing::info!("{what}: stopping {running} service(s)");
+        Notice::ShutdownBegan { kind, running, .. } => {
+            tracing::info!("{}: stopping {running} service(s)", word(*kind));
+        }
+        Notice::ShutdownTurned { kind } => {
+            tracing::warn!("asked for another end: it is to be a {}", word(*kind));
         }
         Notice::StopsAll { service, key, how } => {
             tracing::warn!("{}: {how}: everything stops ({key})", name(*service));
         }
         Notice::Hurry => tracing::warn!("shutdown: asked again, so every grace ends now"),
+    }
+}
+
+fn word(kind: ShutdownKind) -> &'static str {
+    match kind {
+        ShutdownKind::PowerOff => "shutdown",
+        ShutdownKind::Reboot => "reboot",
+        ShutdownKind::Halt => "halt",
+        ShutdownKind::Kexec => "kexec",
     }
 }
 
@@ -150,6 +156,7 @@ pub(super) fn outcome(outcome: &Outcome, core_guarantee: &str) {
         tracing::info!("everything was stopped because {service} ended; its exit code: {code}");
     }
     let proven = Outcome {
+        asked: true,
         because: None,
         ..outcome.clone()
     };

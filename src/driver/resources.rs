@@ -1,6 +1,6 @@
 //! A service's `resources`: set on its generation's cgroup before its birth.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{SFlag, stat};
 
@@ -13,7 +13,63 @@ use crate::sys::{SysError, cgroup};
 /// A ration of processor time is for so many microseconds.
 const PERIOD_US: u64 = 100_000;
 
+/// Holds all services, below our directory. No service is called that: their names have no dot.
+const TOGETHER: &str = "all.services";
+
+/// What all services may use together is set on this cgroup. We are not in it: what they use up
+/// must not keep us from ending them.
+#[derive(Debug)]
+pub(super) struct Together {
+    pub(super) dir: PathBuf,
+    /// Who of them is killed for memory is counted, whatever their own limits are.
+    memory: bool,
+}
+
 impl Place {
+    /// Sets what all services may use together, before the first of them starts. Where a limit
+    /// cannot be enforced we do not begin, unless they are optional: then that is logged.
+    ///
+    /// **Blocks** for some writes.
+    pub(super) fn limit_together(&mut self, resources: &Resources) -> Result<(), SysError> {
+        let limits = translate(resources)?;
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let unmet = match (self.base(), self.tree()) {
+            (Some(base), Some(tree)) => {
+                let dir = tree.join(TOGETHER);
+                cgroup::make_dir(&dir)?;
+                let wanted = limits.controllers();
+                let refused = limits::enable(base, &[tree.to_path_buf()], &wanted);
+                let memory = wanted.contains(&Controller::Memory)
+                    && !refused.contains_key(&Controller::Memory);
+                let unmet = limits::apply(&dir, &limits, &refused);
+                self.together = Some(Together { dir, memory });
+                unmet
+            }
+            _ => limits::nowhere(&limits, &self.why_no_cgroups()),
+        };
+        let said = unmet
+            .iter()
+            .map(|one| format!("{} cannot be enforced: {}", option_for(one.limit), one.why));
+        let said: Vec<String> = said.collect();
+        if !said.is_empty() && !resources.optional {
+            let why = format!("{} (`--limits=optional` starts without)", said.join("; "));
+            return Err(SysError::because("limit", "all services together", why));
+        }
+        for line in said {
+            tracing::warn!("all services together: {line}; they run without");
+        }
+        Ok(())
+    }
+
+    /// Whether kills for memory are counted for every service.
+    pub(super) fn counts_memory(&self) -> bool {
+        self.together
+            .as_ref()
+            .is_some_and(|together| together.memory)
+    }
+
     /// Sets the limits on a generation's cgroup, which holds nobody yet. Where one cannot be
     /// enforced the start fails, unless they are optional: then that is logged.
     ///
@@ -52,8 +108,13 @@ impl Place {
         else {
             return limits::nowhere(limits, &self.why_no_cgroups());
         };
-        let mut ours = vec![tree.to_path_buf(), service.to_path_buf()];
+        let mut ours = vec![tree.to_path_buf()];
+        ours.extend(self.together.as_ref().map(|together| together.dir.clone()));
+        ours.push(service.to_path_buf());
         let mut wanted = limits.controllers();
+        if self.counts_memory() && !wanted.contains(&Controller::Memory) {
+            wanted.push(Controller::Memory);
+        }
         if resources.delegate {
             // Whatever there is: what cannot be had is not missed.
             ours.push(dir.to_path_buf());
@@ -71,6 +132,16 @@ impl Place {
             "there is no cgroup to set it on ({})",
             self.notes.join("; ")
         )
+    }
+}
+
+/// A limit, named in service files, as options of the command line name it.
+pub(crate) fn option_for(limit: &'static str) -> &'static str {
+    match limit {
+        "memory_max" => "--memory",
+        "cpu_max" => "--cpus",
+        "pids_max" => "--pids",
+        other => other,
     }
 }
 

@@ -286,9 +286,10 @@ impl Driver {
         };
         if self.core.shutting_down() {
             tracing::info!("{signal}: shutting down at once");
-            return self.core.handle(now(), Event::Terminate);
+            self.core.handle(now(), Event::Terminate);
+        } else {
+            tracing::info!("{signal}: shutting down");
         }
-        tracing::info!("{signal}: shutting down");
         // Nobody waits for the answer.
         self.next_request += 1;
         let id = RequestId(self.next_request);

@@ -15,20 +15,25 @@ pub(super) fn bounded<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (done, answer) = mpsc::sync_channel(1);
+    let begun = begin(move || {
+        // Nobody waits for it any more past the limit.
+        let _ = done.send(work());
+    });
+    begun.then(|| answer.recv_timeout(limit).ok())?
+}
+
+/// Begins `work` on a thread of its own; whether one could be had.
+pub(super) fn begin(work: impl FnOnce() + Send + 'static) -> bool {
     let made = std::thread::Builder::new()
         .name("nought-end".into())
         .stack_size(STACK_BYTES)
         .spawn(move || {
             // Woken by a signal it would only be interrupted.
             let _ = signal::block_all();
-            // Nobody waits for it any more past the limit.
-            let _ = done.send(work());
+            work();
         });
-    if let Err(error) = made {
-        tracing::error!("failed to make a thread: {error}");
-        return None;
-    }
-    answer.recv_timeout(limit).ok()
+    made.inspect_err(|error| tracing::error!("failed to make a thread: {error}"))
+        .is_ok()
 }
 
 #[cfg(test)]

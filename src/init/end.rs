@@ -9,6 +9,7 @@ use super::bounded::bounded;
 use super::file_systems::{self, FileSystems};
 use super::minimal::Minimal;
 use super::receipt::Receipt;
+use super::rest;
 use super::sweep;
 use super::watchdog::Petting;
 use crate::driver::End;
@@ -20,6 +21,7 @@ const STEPS: u32 = 7;
 /// How long everything may take to reach the disks, the receipt its own, and the last lines the
 /// console.
 const SYNC: Duration = Duration::from_secs(5);
+const ROOT: Duration = Duration::from_secs(5);
 const RECEIPT: Duration = Duration::from_secs(2);
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -63,14 +65,17 @@ pub(super) fn end(
         "swap: {}",
         file_systems::swap_off(machine, &mut receipt)
     ));
-    let mut file_systems = FileSystems::new(machine, &mut receipt);
-    steps.say(&format!("file systems: {}", file_systems.unmount()));
+    let mut file_systems = FileSystems::new(machine);
+    steps.say(&format!(
+        "file systems: {}",
+        file_systems.unmount(&mut receipt)
+    ));
     steps.say(&format!(
         "loop and device-mapper devices: {}",
-        file_systems.detach()
+        file_systems.detach(&mut receipt)
     ));
     store(&mut receipt, began);
-    FileSystems::new(machine, &mut receipt).unmount_receipts();
+    file_systems.unmount_receipts(&mut receipt);
     steps.say(&format!("root: {}", root(machine)));
     let synced = bounded(SYNC, nix::unistd::sync);
     steps.say(match synced {
@@ -118,12 +123,13 @@ fn root(machine: Machine) -> String {
             "in memory".to_owned()
         }
         Some(mount) if mount.read_only => "read-only before".to_owned(),
-        _ => match file_systems::make_safe(machine, root) {
-            Ok(how) => how.to_owned(),
-            Err(why) => {
+        _ => match bounded(ROOT, move || rest::safe(machine, Path::new("/"))) {
+            Some(Ok(how)) => how.to_owned(),
+            Some(Err(why)) => {
                 tracing::error!("  {why}");
-                "still writable".to_owned()
+                "STILL WRITABLE".to_owned()
             }
+            None => "STILL WRITABLE: it hung".to_owned(),
         },
     }
 }

@@ -1,20 +1,28 @@
 //! Swap off and file systems unmounted, in the reverse of the order in which they came; what is
-//! busy is made read-only, or frozen, and goes lazily as the last resort; what hangs is left.
+//! left after that is made read-only, or frozen, all at a time (`rest`), and goes lazily as the
+//! last resort. What hangs is left. All of it is bounded, and whatever stays writable is named.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bounded::bounded;
 use super::receipt::{DIR, Receipt};
+use super::rest::{self, Rest};
 use super::sweep;
 use crate::sys::mount::MountEntry;
 use crate::sys::power::Machine;
-use crate::sys::{SysError, clock, end};
+use crate::sys::{SysError, clock, end, last_resort};
 
 /// How long one call may take, and all of one step.
 const CALL: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_secs(8);
+/// How long making safe all that is left may take.
+const SAFE: Duration = Duration::from_secs(6);
+/// What is kept of the time before the last resort acts, for the steps after the file systems;
+/// and what making them safe has even when that time is short.
+const RESERVE: Duration = Duration::from_secs(12);
+const LEAST: Duration = Duration::from_secs(1);
 /// Loops on devices on loops: nobody has more layers.
 const PASSES: u32 = 10;
 
@@ -61,22 +69,54 @@ fn call(work: impl FnOnce() -> Result<(), SysError> + Send + 'static) -> Came {
     }
 }
 
+/// `bound`, or what the last resort leaves of it.
+fn within(bound: Duration) -> Duration {
+    let left = last_resort::left().map_or(bound, |left| left.saturating_sub(RESERVE));
+    bound.min(left).max(LEAST)
+}
+
+/// The time of one step.
+struct Step {
+    began: u64,
+    bound: Duration,
+}
+
+impl Step {
+    fn begin(bound: Duration) -> Self {
+        Self {
+            began: clock::boot_now(),
+            bound: within(bound),
+        }
+    }
+
+    fn over(&self) -> bool {
+        Duration::from_nanos(clock::boot_now().saturating_sub(self.began)) > self.bound
+    }
+}
+
 /// The end of what is mounted.
-pub(super) struct FileSystems<'a> {
+pub(super) struct FileSystems {
     machine: Machine,
-    receipt: &'a mut Receipt,
+    /// What did not answer: nothing more is asked of it.
     hung: BTreeSet<PathBuf>,
     /// The devices in use when it began.
     devices: usize,
-    began: u64,
 }
 
 /// Switches every swap off; the step's line.
 pub(super) fn swap_off(machine: Machine, receipt: &mut Receipt) -> String {
     let swaps = end::swaps();
+    let step = Step::begin(STEP);
     let mut off = 0;
     for swap in &swaps {
         let path = swap.clone();
+        if step.over() {
+            trouble(
+                receipt,
+                format!("swap on {} was left on for want of time", path.display()),
+            );
+            continue;
+        }
         match call(move || end::swap_off(machine, &path)) {
             Came::Done => off += 1,
             Came::Failed(error) => trouble(receipt, format!("failed to {error}")),
@@ -101,29 +141,21 @@ fn trouble(receipt: &mut Receipt, text: String) {
     receipt.trouble.push(text);
 }
 
-impl<'a> FileSystems<'a> {
-    pub(super) fn new(machine: Machine, receipt: &'a mut Receipt) -> Self {
+impl FileSystems {
+    pub(super) fn new(machine: Machine) -> Self {
         Self {
             machine,
-            receipt,
             hung: BTreeSet::new(),
             devices: end::stacked().len(),
-            began: clock::boot_now(),
         }
     }
 
     /// Unmounts everything but the root and what the receipt is on.
-    pub(super) fn unmount(&mut self) -> String {
-        let kept = self.receipts_mount();
-        let busy = self.passes(kept.as_deref());
-        for (mount, error) in busy {
-            self.by_force(&mount, &error);
-        }
-        let mut text = format!("{} unmounted", self.receipt.unmounted.len());
-        for (list, how) in [
-            (&self.receipt.lazily, "lazily"),
-            (&self.receipt.hung, "hung"),
-        ] {
+    pub(super) fn unmount(&mut self, receipt: &mut Receipt) -> String {
+        let kept = receipts_mount();
+        self.all(kept.as_deref(), receipt);
+        let mut text = format!("{} unmounted", receipt.unmounted.len());
+        for (list, how) in [(&receipt.lazily, "lazily"), (&receipt.hung, "hung")] {
             if !list.is_empty() {
                 text.push_str(&format!(", {how}: {}", list.join(", ")));
             }
@@ -133,11 +165,11 @@ impl<'a> FileSystems<'a> {
 
     /// Takes apart what loop and device-mapper devices are left; unmounted file systems free
     /// them, and they free file systems, so that most are gone already.
-    pub(super) fn detach(&mut self) -> String {
-        self.detach_pass();
+    pub(super) fn detach(&mut self, receipt: &mut Receipt) -> String {
+        self.detach_pass(&Step::begin(STEP));
         let left = end::stacked();
         for device in &left {
-            trouble(self.receipt, format!("still in use: {device}"));
+            trouble(receipt, format!("still in use: {device}"));
         }
         match (self.devices.saturating_sub(left.len()), left.len()) {
             (0, 0) => "none in use".to_owned(),
@@ -147,80 +179,113 @@ impl<'a> FileSystems<'a> {
     }
 
     /// The receipt is written: what it was on goes too.
-    pub(super) fn unmount_receipts(&mut self) {
-        if self.receipts_mount().is_some() {
-            let busy = self.passes(None);
-            for (mount, error) in busy {
-                self.by_force(&mount, &error);
-            }
+    pub(super) fn unmount_receipts(&mut self, receipt: &mut Receipt) {
+        if receipts_mount().is_some() {
+            self.all(None, receipt);
         }
     }
 
-    /// The mount that the receipt is on, if that is one that goes.
-    fn receipts_mount(&self) -> Option<PathBuf> {
-        let mounts = end::mounts().unwrap_or_default();
-        let mut holding: Vec<&Path> = mounts
+    /// Unmounts what goes, and makes safe what does not.
+    fn all(&mut self, kept: Option<&Path>, receipt: &mut Receipt) {
+        let why = self.passes(kept, receipt);
+        let mounts = mounted(receipt);
+        // The root's turn, and the receipt's, is later: their other mounts must not end it.
+        let later: BTreeSet<(u32, u32)> = mounts
             .iter()
-            .map(|mount| mount.mount_point.as_path())
-            .filter(|point| Path::new(DIR).starts_with(point))
+            .filter(|mount| {
+                Some(mount.mount_point.as_path()) == kept || mount.mount_point == Path::new("/")
+            })
+            .map(|mount| mount.device)
             .collect();
-        holding.sort_by_key(|point| point.components().count());
-        let found = holding.last()?.to_path_buf();
-        (!KEPT.iter().any(|kept| found == Path::new(kept))).then_some(found)
+        let mut left = candidates(mounts, kept);
+        left.retain(|mount| !self.hung.contains(&mount.mount_point));
+        let rests = rest::make_safe(self.machine, left, &later, within(SAFE), within(CALL));
+        for rest in rests {
+            self.name(&rest, &why, receipt);
+        }
     }
 
-    fn candidates(&self, kept: Option<&Path>) -> Vec<MountEntry> {
-        let mut mounts = end::mounts().unwrap_or_default();
-        mounts.reverse();
-        mounts.retain(|mount| {
-            let point = mount.mount_point.as_path();
-            // What the receipt's mount stands on stays below it.
-            let holds_kept = kept.is_some_and(|kept| kept.starts_with(point));
-            !INTERFACES.contains(&mount.fstype.as_str())
-                && !KEPT.iter().any(|kept| point == Path::new(kept))
-                && !holds_kept
-                && !self.hung.iter().any(|hung| hung.starts_with(point))
-        });
-        mounts
+    /// Says what became of one that could not be unmounted: nobody is there any more to ask, and
+    /// it goes when they go who use it.
+    fn name(&mut self, rest: &Rest, why: &BTreeMap<PathBuf, SysError>, receipt: &mut Receipt) {
+        let point = rest.mount.mount_point.as_path();
+        let hung_below = self.hung.iter().find(|hung| hung.starts_with(point));
+        let reason = match (why.get(point), hung_below) {
+            (_, Some(hung)) => format!("{} holds {}, which hangs", point.display(), hung.display()),
+            (Some(error), None) => format!("failed to {error}"),
+            (None, None) => format!("{} was not unmounted in time", point.display()),
+        };
+        let pids: Vec<u32> = receipt.survivors.iter().map(|s| s.pid).collect();
+        let users = sweep::users_of(point, &pids).unwrap_or_default();
+        let users = match users.len() {
+            0 => String::new(),
+            _ => format!(", used by {}", users.join(", ")),
+        };
+        let lazily = match &rest.lazily {
+            Some(Ok(())) => {
+                receipt.lazily.push(point.display().to_string());
+                "unmounted lazily".to_owned()
+            }
+            Some(Err(error)) => format!("and failed to {error}"),
+            None => "and hung while it was unmounted lazily".to_owned(),
+        };
+        trouble(receipt, format!("{reason}{users}: {}, {lazily}", rest.safe));
+        if rest.hung {
+            receipt.hung.push(point.display().to_string());
+            self.hung.insert(point.to_path_buf());
+        }
     }
 
-    /// Unmounts, and takes devices apart, again and again while that frees something. What is
-    /// left, with the reason.
-    fn passes(&mut self, kept: Option<&Path>) -> Vec<(MountEntry, SysError)> {
-        let mut busy = Vec::new();
+    /// Unmounts, and takes devices apart, again and again while that frees something. Why the
+    /// rest was refused, by mount point.
+    fn passes(
+        &mut self,
+        kept: Option<&Path>,
+        receipt: &mut Receipt,
+    ) -> BTreeMap<PathBuf, SysError> {
+        let step = Step::begin(STEP);
+        let mut why = BTreeMap::new();
         for _ in 0..PASSES {
-            busy.clear();
             let mut progress = false;
-            for mount in self.candidates(kept) {
+            let mut mounts = candidates(mounted(receipt), kept);
+            // It cannot go before what hangs on it.
+            mounts.retain(|mount| {
+                !self
+                    .hung
+                    .iter()
+                    .any(|hung| hung.starts_with(&mount.mount_point))
+            });
+            for mount in mounts {
+                if step.over() {
+                    return why;
+                }
                 let (machine, path) = (self.machine, mount.mount_point.clone());
                 match call(move || end::unmount(machine, &path, false)) {
                     Came::Done => {
                         progress = true;
                         let point = mount.mount_point.display().to_string();
-                        self.receipt.unmounted.push(point);
+                        receipt.unmounted.push(point);
                     }
-                    Came::Failed(error) => busy.push((mount, error)),
-                    Came::Hung => self.on_hung(&mount, "unmount"),
-                }
-                if self.out_of_time() {
-                    return busy;
+                    Came::Failed(error) => {
+                        why.insert(mount.mount_point, error);
+                    }
+                    Came::Hung => self.on_hung(mount, receipt),
                 }
             }
-            progress |= self.detach_pass();
+            progress |= self.detach_pass(&step);
             if !progress {
                 break;
             }
         }
-        busy
+        why
     }
 
-    fn out_of_time(&self) -> bool {
-        Duration::from_nanos(clock::boot_now().saturating_sub(self.began)) > STEP
-    }
-
-    fn detach_pass(&mut self) -> bool {
+    fn detach_pass(&mut self, step: &Step) -> bool {
         let mut progress = false;
         for device in end::stacked() {
+            if step.over() {
+                break;
+            }
             let machine = self.machine;
             let gone = {
                 let device = device.clone();
@@ -234,65 +299,54 @@ impl<'a> FileSystems<'a> {
         progress
     }
 
-    fn on_hung(&mut self, mount: &MountEntry, doing: &str) {
+    fn on_hung(&mut self, mount: MountEntry, receipt: &mut Receipt) {
         let point = mount.mount_point.display();
-        self.receipt.hung.push(point.to_string());
+        receipt.hung.push(point.to_string());
         trouble(
-            self.receipt,
+            receipt,
             format!(
-                "hung: {doing} {point} ({}): no answer in {} s",
+                "hung: unmount {point} ({}): no answer in {} s",
                 mount.fstype,
                 CALL.as_secs()
             ),
         );
-        self.hung.insert(mount.mount_point.clone());
-    }
-
-    /// Somebody uses it, and nobody is there any more to ask: its data is made safe, and it goes
-    /// when they go.
-    fn by_force(&mut self, mount: &MountEntry, error: &SysError) {
-        let point = &mount.mount_point;
-        let left: Vec<u32> = self.receipt.survivors.iter().map(|s| s.pid).collect();
-        let users = sweep::users_of(point, &left).unwrap_or_default();
-        let users = match users.len() {
-            0 => String::new(),
-            _ => format!(", used by {}", users.join(", ")),
-        };
-        let safe = match make_safe(self.machine, point) {
-            Ok(how) => how.to_owned(),
-            Err(why) => why,
-        };
-        let (machine, path) = (self.machine, point.clone());
-        match call(move || end::unmount(machine, &path, true)) {
-            Came::Done => {
-                self.receipt.lazily.push(point.display().to_string());
-                trouble(
-                    self.receipt,
-                    format!("failed to {error}{users}: {safe}, unmounted lazily"),
-                );
-            }
-            Came::Failed(lazily) => trouble(
-                self.receipt,
-                format!("failed to {error}{users}: {safe}, and failed to {lazily}"),
-            ),
-            Came::Hung => self.on_hung(mount, "lazily unmount"),
-        }
+        self.hung.insert(mount.mount_point);
     }
 }
 
-/// Read-only, or frozen where a file is still open for writing or was removed while it was open
-/// (our own program, after an upgrade): either way everything is written out.
-pub(super) fn make_safe(machine: Machine, path: &Path) -> Result<&'static str, String> {
-    let own = path.to_path_buf();
-    let refused = match call(move || end::make_read_only(machine, &own)) {
-        Came::Done => return Ok("read-only"),
-        Came::Failed(error) => format!("failed to {error}"),
-        Came::Hung => "hung while made read-only".to_owned(),
-    };
-    let own = path.to_path_buf();
-    match call(move || end::freeze(machine, &own)) {
-        Came::Done => Ok("frozen with everything written out (it could not be made read-only)"),
-        Came::Failed(error) => Err(format!("{refused}, and failed to {error}")),
-        Came::Hung => Err(format!("{refused}, and it hung while it was frozen")),
-    }
+/// What is mounted; that nobody can know it is said once.
+fn mounted(receipt: &mut Receipt) -> Vec<MountEntry> {
+    end::mounts().unwrap_or_else(|error| {
+        let text = format!("what is mounted stays as it is: failed to {error}");
+        if !receipt.trouble.contains(&text) {
+            trouble(receipt, text);
+        }
+        Vec::new()
+    })
+}
+
+/// The mount that the receipt is on, if that is one that goes.
+fn receipts_mount() -> Option<PathBuf> {
+    let mounts = end::mounts().unwrap_or_default();
+    let mut holding: Vec<&Path> = mounts
+        .iter()
+        .map(|mount| mount.mount_point.as_path())
+        .filter(|point| Path::new(DIR).starts_with(point))
+        .collect();
+    holding.sort_by_key(|point| point.components().count());
+    let found = holding.last()?.to_path_buf();
+    (!KEPT.iter().any(|kept| found == Path::new(kept))).then_some(found)
+}
+
+/// Of `mounts` what is to go, the last first. What the receipt's mount stands on stays below it.
+fn candidates(mut mounts: Vec<MountEntry>, kept: Option<&Path>) -> Vec<MountEntry> {
+    mounts.reverse();
+    mounts.retain(|mount| {
+        let point = mount.mount_point.as_path();
+        let holds_kept = kept.is_some_and(|kept| kept.starts_with(point));
+        !INTERFACES.contains(&mount.fstype.as_str())
+            && !KEPT.iter().any(|kept| point == Path::new(kept))
+            && !holds_kept
+    });
+    mounts
 }

@@ -4,9 +4,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::last_time::LastTime;
 use super::minimal::{self, Broke, Minimal, guarded};
 use super::watchdog::{self, Petting};
-use super::{Home, cmdline, early, end, receipt};
+use super::{Home, cmdline, early, end};
 use crate::driver::{self, End, OnMachine, Options};
 use crate::logs::{self, Sink};
 use crate::sys::power::{Machine, Power};
@@ -39,9 +40,7 @@ pub(super) fn run(machine: Machine, mut options: Options, home: &Home) -> ExitCo
         tracing::info!("services from {}", config.display());
         options.config = config;
     }
-    if let Some(last_time) = receipt::of_last_time() {
-        tracing::warn!("{last_time}");
-    }
+    let last_time = LastTime::look();
     let petting = home.watchdog.and_then(watchdog::begin);
     let deadline = options.deadline;
     let power = if asked.rescue {
@@ -53,6 +52,7 @@ pub(super) fn run(machine: Machine, mut options: Options, home: &Home) -> ExitCo
         Some(power) => (power, None),
         None => supervise(options, &sink, petting.as_ref(), asked.rescue),
     };
+    last_time.over();
     // A shutdown has armed it already, and the earlier moment counts.
     let last = nanos_from_now(deadline + LAST_RESORT_AFTER);
     last_resort::arm(last, power);

@@ -16,9 +16,11 @@ mod cmdline;
 mod early;
 mod end;
 mod file_systems;
+mod last_time;
 mod machine;
 mod minimal;
 mod receipt;
+mod rest;
 mod sweep;
 mod watchdog;
 
@@ -52,6 +54,9 @@ pub fn run(options: Options, home: &Home) -> anyhow::Result<ExitCode> {
         return Ok(machine::run(machine, options, home));
     }
     let sink = driver::ready(home.debug)?;
+    if home.watchdog.is_some() {
+        tracing::warn!("--watchdog is for process 1 of a machine, which this is not: ignored");
+    }
     let end = driver::run(&options, &sink)?;
     if first {
         nix::unistd::sync();

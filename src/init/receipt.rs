@@ -15,7 +15,7 @@ use crate::sys::{SysError, clock};
 /// Where it is kept: on the root file system, or one that stays mounted until the receipt is
 /// written.
 pub(super) const DIR: &str = "/var/lib/nought";
-const NAME: &str = "last-shutdown.json";
+pub(super) const NAME: &str = "last-shutdown.json";
 
 /// What the end of a machine did, saw and could not do.
 #[derive(Debug, Default, Serialize)]
@@ -116,32 +116,4 @@ impl Receipt {
         })()
         .map_err(|error| SysError::io("write", &path, &error))
     }
-}
-
-/// What the last end of this machine left behind, in a sentence; `None`: nothing worth saying.
-pub(super) fn of_last_time() -> Option<String> {
-    let path = Path::new(DIR).join(NAME);
-    let text = fs::read_to_string(&path).ok()?;
-    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let count = |key: &str| {
-        value
-            .get(key)
-            .and_then(|v| v.as_array())
-            .map_or(0, Vec::len)
-    };
-    let (survivors, hung, lazily) = (count("survivors"), count("hung"), count("lazily"));
-    let broken = value.get("without_supervisor").and_then(|v| v.as_bool()) == Some(true);
-    if survivors + hung + lazily + count("lingering") == 0 && !broken {
-        return None;
-    }
-    Some(format!(
-        "the last shutdown left {survivors} process(es) alive, {hung} file system(s) hung, \
-         {lazily} in use{}: see {}",
-        if broken {
-            ", without its supervisor"
-        } else {
-            ""
-        },
-        path.display()
-    ))
 }

@@ -1,7 +1,6 @@
 //! The final sweep of a machine: everything but us and kernel threads is asked, killed, and
 //! proven gone, whoever it belonged to.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -27,30 +26,34 @@ const ARGV: Duration = Duration::from_millis(200);
 
 /// Sweeps, and says on the receipt what it found.
 pub(super) fn sweep(machine: Machine, minimal: &Minimal, receipt: &mut Receipt) -> String {
-    let before = match end::everyone(machine) {
-        Ok(everyone) => everyone.len(),
-        Err(error) => return format!("failed to {error}"),
-    };
-    if before > 0 {
+    let found = pids(machine);
+    if let Err(error) = &found {
+        // Who is there is not known, and kill(-1) asks them all the same.
+        trouble(receipt, format!("failed to {error}"));
+    }
+    let before = found.as_ref().map_or(0, Vec::len);
+    if found.is_err() || before > 0 {
         signal(machine, Signal::SIGTERM, receipt);
         signal(machine, Signal::SIGCONT, receipt);
         // Whom a stop has killed already has nothing to be asked, and nothing to wait for here.
         wait(machine, minimal, ASKED, Wait::UntilKilled);
     }
-    let left: BTreeSet<u32> = pids(machine).into_iter().collect();
-    receipt.asked = before.saturating_sub(left.len());
-    if !left.is_empty() {
+    let found = pids(machine);
+    let left = found.as_ref().map_or(0, Vec::len);
+    receipt.asked = before.saturating_sub(left);
+    if found.is_err() || left > 0 {
         wait(machine, minimal, KILLED, Wait::Killing(receipt));
     }
-    let (survivors, conclusive) = prove(machine);
-    receipt.killed = left.len().saturating_sub(survivors.len());
+    let last_pid = || Proc::open().and_then(|proc| proc.last_pid()).ok();
+    let (survivors, conclusive) = prove(|| pids(machine), last_pid);
+    receipt.killed = left.saturating_sub(survivors.len());
     receipt.conclusive = conclusive;
     let counts = format!("{} asked, {} killed", receipt.asked, receipt.killed);
     if survivors.is_empty() {
-        let proof = if conclusive {
-            "nobody is left"
-        } else {
-            "nobody was seen any more"
+        let proof = match (conclusive, pids(machine)) {
+            (true, _) => "nobody is left",
+            (false, Ok(_)) => "nobody was seen any more",
+            (false, Err(_)) => "who is left cannot be seen",
         };
         return format!("{counts}, {proof}");
     }
@@ -63,17 +66,20 @@ pub(super) fn sweep(machine: Machine, minimal: &Minimal, receipt: &mut Receipt) 
 
 fn signal(machine: Machine, signal: Signal, receipt: &mut Receipt) {
     if let Err(error) = end::signal_everyone(machine, signal) {
-        let text = format!("failed to {error}");
-        if !receipt.trouble.contains(&text) {
-            tracing::error!("{text}");
-            receipt.trouble.push(text);
-        }
+        trouble(receipt, format!("failed to {error}"));
     }
 }
 
-fn pids(machine: Machine) -> Vec<u32> {
-    let everyone = end::everyone(machine).unwrap_or_default();
-    everyone.into_iter().map(|stat| stat.pid).collect()
+fn trouble(receipt: &mut Receipt, text: String) {
+    if !receipt.trouble.contains(&text) {
+        tracing::error!("  {text}");
+        receipt.trouble.push(text);
+    }
+}
+
+fn pids(machine: Machine) -> Result<Vec<u32>, SysError> {
+    let everyone = end::everyone(machine)?;
+    Ok(everyone.into_iter().map(|stat| stat.pid).collect())
 }
 
 /// What a wait is for, and what is done meanwhile.
@@ -95,8 +101,10 @@ fn wait(machine: Machine, minimal: &Minimal, bound: Duration, mut what: Wait<'_>
         let hurried = minimal.turn(AGAIN).is_some();
         let left = pids(machine);
         let over = match what {
-            Wait::UntilKilled => hurried || left.into_iter().all(end::is_killed),
-            Wait::Killing(_) => left.is_empty(),
+            Wait::UntilKilled => {
+                hurried || left.is_ok_and(|left| left.into_iter().all(end::is_killed))
+            }
+            Wait::Killing(_) => left.is_ok_and(|left| left.is_empty()),
         };
         if over {
             return;
@@ -104,13 +112,20 @@ fn wait(machine: Machine, minimal: &Minimal, bound: Duration, mut what: Wait<'_>
     }
 }
 
-/// Who is left, and whether nobody can have been missed: nothing was forked during the pass.
-fn prove(machine: Machine) -> (Vec<u32>, bool) {
-    let last_pid = || Proc::open().and_then(|proc| proc.last_pid()).ok();
+/// Who is left as `look` sees it, and whether nobody can have been missed: nothing was forked
+/// during the pass.
+fn prove(
+    look: impl Fn() -> Result<Vec<u32>, SysError>,
+    last_pid: impl Fn() -> Option<u32>,
+) -> (Vec<u32>, bool) {
     let mut left = Vec::new();
     for _ in 0..EMPTY_PASSES {
         let before = last_pid();
-        left = pids(machine);
+        // An error is no proof that nobody is there.
+        let Ok(seen) = look() else {
+            return (left, false);
+        };
+        left = seen;
         if before.is_some() && before == last_pid() {
             return (left, true);
         }
@@ -166,4 +181,26 @@ pub(super) fn users_of(path: &std::path::Path, pids: &[u32]) -> Result<Vec<Strin
         }
     }
     Ok(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_or_changes_meanwhile_proves_nothing() {
+        let unread = || Err(SysError::new("read", "/proc", Errno::EIO));
+        assert_eq!(prove(unread, || Some(7)), (Vec::new(), false));
+        assert_eq!(prove(|| Ok(Vec::new()), || None), (Vec::new(), false));
+        let forked = std::cell::Cell::new(0);
+        let next = || {
+            forked.set(forked.get() + 1);
+            Some(forked.get())
+        };
+        assert_eq!(prove(|| Ok(vec![9]), next), (vec![9], false));
+        assert_eq!(prove(|| Ok(vec![9]), || Some(7)), (vec![9], true));
+        assert_eq!(prove(|| Ok(Vec::new()), || Some(7)), (Vec::new(), true));
+    }
 }

@@ -133,6 +133,10 @@ impl Shared {
         match Watchdog::open(Path::new(DEVICE), self.timeout) {
             Ok(device) => {
                 let secs = device.timeout().as_secs();
+                if device.timeout() < self.timeout {
+                    let wanted = self.timeout.as_secs();
+                    tracing::warn!("watchdog: it cannot wait {wanted} s, {secs} s is its longest");
+                }
                 tracing::info!("watchdog: resets the machine after {secs} s without us");
                 *state = State::Armed(device);
             }

@@ -6,7 +6,7 @@ use super::JobOptions;
 use super::result::JobEnd;
 use super::site::Site;
 use super::watch::{Runner, now};
-use crate::core::{Containment, Job, ScanQuality};
+use crate::core::{Containment, Job};
 use crate::driver::KILL_SETTLE;
 use crate::sys::procfs::ProcId;
 use crate::sys::spawn::Born;
@@ -64,12 +64,14 @@ pub(super) fn end_orphan(
     if site.tree.is_some() {
         site.settle_containment();
     } else {
+        // Its orphans went to others: nothing tells of those that replaced their mark.
         site.guarantee.containment = Containment::ProcessGroup;
     }
-    site.guarantee.scan = match orphan.as_ref().and_then(|orphan| orphan.mark) {
-        Some(_) => ScanQuality::Marked,
-        None => ScanQuality::Descent,
-    };
+    let mark = orphan.as_ref().and_then(|orphan| orphan.mark);
+    site.settle_scan(
+        mark.map(drop)
+            .ok_or_else(|| "none is known of it".to_owned()),
+    );
     if let Some(aux) = site.aux().filter(|aux| aux.is_dir()) {
         site.kill(&aux, KILL_SETTLE);
         crate::sys::cgroup::remove_tree(&aux);

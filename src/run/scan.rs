@@ -69,7 +69,8 @@ impl Runner<'_> {
             orphans: if std::process::id() == 1 || self.inherited_any {
                 Orphans::Unmarked
             } else {
-                Orphans::Ours
+                // Nobody was our child before the command, and we started nothing else.
+                Orphans::Targets
             },
             known_children: self.others.clone(),
             orphan_reaper: self.orphan_reaper,

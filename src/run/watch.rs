@@ -15,6 +15,7 @@ use super::start::{self, Ours};
 use super::{JobOptions, Onlooker, leftovers};
 use crate::control::Clocks;
 use crate::core::{Event, Exit, Job, OpId, Receipt, Signal, Time, job::GENERATION};
+use crate::driver::option_for;
 use crate::sys::clock::{self, BootTimer};
 use crate::sys::kill::EventsFile;
 use crate::sys::limits::Unmet;
@@ -154,12 +155,7 @@ fn limit(site: &mut Site, options: &JobOptions, onlooker: &mut dyn Onlooker) -> 
     // One line for all that fail for the same reason.
     let mut said: Vec<(Vec<&str>, String)> = Vec::new();
     for Unmet { limit, why } in site.limit(&options.limits) {
-        let option = match limit {
-            "memory_max" => "--memory",
-            "cpu_max" => "--cpus",
-            "pids_max" => "--pids",
-            other => other,
-        };
+        let option = option_for(limit);
         match said.iter_mut().find(|(_, known)| *known == why) {
             Some((names, _)) => names.push(option),
             None => said.push((vec![option], why)),

@@ -78,6 +78,13 @@ pub fn disarm() {
     AT.store(0, Ordering::SeqCst);
 }
 
+/// How long it still waits; `None`: it is not armed.
+pub fn left() -> Option<std::time::Duration> {
+    let at = AT.load(Ordering::SeqCst);
+    let left = at.saturating_sub(clock::boot_now());
+    (at != 0).then(|| std::time::Duration::from_nanos(left))
+}
+
 /// Says that reboot(2) is about to be called: should it not return, the kernel is told by
 /// other means.
 pub fn reboot_is_called() {

@@ -15,6 +15,7 @@
 
 pub mod accounts;
 pub mod await_signal;
+pub mod bounded_write;
 pub mod cgroup;
 pub mod clock;
 pub mod crash;

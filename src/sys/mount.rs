@@ -13,6 +13,8 @@ use super::{SysError, procfs};
 pub struct MountEntry {
     /// The mount's id.
     pub id: u32,
+    /// The file system's device, major and minor: the same for every mount of it.
+    pub device: (u32, u32),
     /// Which directory of the mounted file system is visible; for cgroup2 relative to the
     /// reader's cgroup namespace, so that it may begin with `/..`.
     pub root: PathBuf,
@@ -36,7 +38,10 @@ pub fn parse_mountinfo(text: &[u8]) -> Vec<MountEntry> {
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&b| b == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let root = unescape(fields.nth(2)?);
+    let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+    let (major, minor) = device.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let root = unescape(fields.next()?);
     let mount_point = unescape(fields.next()?);
     let read_only = fields
         .next()?
@@ -49,6 +54,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let super_options = text().unwrap_or_default();
     Some(MountEntry {
         id,
+        device,
         root: root.into(),
         mount_point: mount_point.into(),
         read_only,

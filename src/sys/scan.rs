@@ -117,6 +117,8 @@ pub enum Orphans {
     /// None of them can come from anywhere else, since orphans of others pass us by: so it is
     /// for a subreaper that is not process 1.
     Ours,
+    /// As `Ours`, and there is one start only: all of them are of it.
+    Targets,
 }
 
 impl ScanContext {
@@ -167,13 +169,15 @@ pub enum Evidence {
     Recorded,
     /// An ancestor of it is ours.
     Descends,
-    /// It is in the main process's session.
+    /// It is in the main process's session or process group.
     Session,
     /// It carries the environment marker and descends from us.
     Environment,
-    /// It carries the environment marker and is in the main process's session, whose supervisor
-    /// was killed.
+    /// It carries the environment marker and is in the main process's session or process group,
+    /// whose supervisor was killed.
     Orphaned,
+    /// We inherited it, have started nothing else, and inherit from nowhere else.
+    Inherited,
 }
 
 impl Evidence {
@@ -183,10 +187,12 @@ impl Evidence {
             Evidence::Marked => "bears the mark",
             Evidence::Recorded => "was seen in the cgroup or below a member of it",
             Evidence::Descends => "descends from a process of this start",
-            Evidence::Session => "is in the main process's session",
+            Evidence::Session => "is in the main process's session or process group",
+            Evidence::Inherited => "is an orphan that can only be of this start",
             Evidence::Environment => "carries the environment marker and descends from us",
             Evidence::Orphaned => {
-                "carries the environment marker and is in the main process's session"
+                "carries the environment marker and is in the main process's session or process \
+                 group"
             }
         }
     }

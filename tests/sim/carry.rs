@@ -216,6 +216,10 @@ impl World {
 
     fn deeds(&mut self, pid: u32) {
         let (escapes, forks) = (self.faults.escapes, self.faults.forks_later);
+        let starves = self.faults.out_of_memory;
+        if self.dice.chance(starves) {
+            self.later(pid, Deed::Starve);
+        }
         let main = self.kernel.processes.get(&pid).is_some_and(|p| p.main);
         if !main && self.dice.chance(escapes) {
             self.later(pid, Deed::Escape);
@@ -456,6 +460,7 @@ impl World {
     }
 
     fn fence(&mut self, r#gen: GenId, op: OpId) {
+        self.tell_account(r#gen);
         let fails = self.faults.op_fails / 4;
         let populated = self.kernel.reading(r#gen).1;
         let result = if populated {

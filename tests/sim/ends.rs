@@ -2,8 +2,9 @@
 //! says: one short story per situation.
 
 use crate::core::{
-    Check, Containment, Effect, EndAction, Event, Exit, Fence, Guarantee, Outcome, Reply,
-    RequestError, RestartWhen, ScanQuality, ScanReport, Spec, SweepReport, Test, Verdict,
+    Check, Containment, Effect, EndAction, Event, Exit, Fence, Guarantee, Notice, Outcome, Reply,
+    Request, RequestError, RestartWhen, ScanQuality, ScanReport, ShutdownKind, Spec, SweepReport,
+    Test, Verdict,
 };
 use crate::hand::{Hand, failed, ms, requires, shutdown};
 use crate::kernel::described;
@@ -287,4 +288,30 @@ fn a_sure_sweep_outweighs_what_was_not_proven_earlier() {
         ..SweepReport::default()
     };
     assert_eq!(unproven(doubtful), 71);
+}
+
+#[test]
+fn of_two_ends_the_later_counts_and_takes_no_new_time() {
+    let mut hand = Hand::new(vec![spec("web")]);
+    hand.run("web");
+    shutdown(&mut hand);
+    let kind = ShutdownKind::Reboot;
+    hand.ask(Request::Shutdown { kind });
+    let turned = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Notice(Notice::ShutdownTurned {
+                kind: ShutdownKind::Reboot
+            })
+        )
+    };
+    assert_eq!(
+        hand.effects.iter().filter(|effect| turned(effect)).count(),
+        1
+    );
+    let r#gen = hand.r#gen("web");
+    hand.exits("web", 0);
+    hand.proven(r#gen);
+    let outcome = outcome(&mut hand, SweepReport::default());
+    assert_eq!((outcome.kind, outcome.asked), (ShutdownKind::Reboot, true));
 }

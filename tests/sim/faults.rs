@@ -53,6 +53,8 @@ pub struct Faults {
     /// The scan can tell less than at start-up.
     pub weak_scan: u32,
     pub foreigners: u32,
+    /// The kernel kills a process, soon or late, for want of memory.
+    pub out_of_memory: u32,
 }
 
 impl Faults {
@@ -139,6 +141,7 @@ impl Faults {
             weak_scan: rate(120),
             foreigners: rate(120),
             disguises: rate(400),
+            out_of_memory: rate(400),
         }
     }
 }

@@ -337,6 +337,12 @@ impl Observer {
                 seen.escaped
             )
         })?;
+        hold(receipt.oom_kills == seen.oom_kills, || {
+            format!(
+                "{name}'s receipt has {} killed for want of memory, reported {}",
+                receipt.oom_kills, seen.oom_kills
+            )
+        })?;
         let kept: BTreeSet<u32> = receipt.kept.iter().map(|p| p.pid).collect();
         hold(kept == seen.kept, || {
             format!(
@@ -590,6 +596,7 @@ impl Observer {
                 format!("{timer:?} runs while the service is {state:?}")
             })?;
         }
+        self.check_accounts(core)?;
         if self.shutdown_began.is_none() {
             self.check_ends(core)?;
         }
@@ -607,6 +614,25 @@ impl Observer {
                     format!("{} was verified and {alive:?} appeared", seen.name)
                 })?;
             }
+        }
+        Ok(())
+    }
+
+    /// What a service's starts lost for want of memory is the sum of what their receipts say.
+    fn check_accounts(&self, core: &Supervisor) -> Check {
+        let forced = "a start is forced beside what lingers";
+        let taken_out = "a service is taken out";
+        if self.situations.contains(forced) || self.situations.contains(taken_out) {
+            return Ok(());
+        }
+        for view in core.views().into_iter().filter(|view| !view.ghost) {
+            let name = &view.spec.name;
+            let of_it = self.gens.values().filter(|seen| seen.name == *name);
+            let receipts = of_it.filter_map(|seen| seen.last.as_ref());
+            let sum: u64 = receipts.map(|receipt| receipt.oom_kills).sum();
+            hold(view.oom_kills == sum, || {
+                format!("{name} lost {}, by its receipts {sum}", view.oom_kills)
+            })?;
         }
         Ok(())
     }

@@ -68,6 +68,8 @@ pub struct Gen {
     pub hint_pending: bool,
     pub released: bool,
     pub test_never_passes: bool,
+    /// How many of it were killed for want of memory: the kernel's own count.
+    pub oom_kills: u64,
 }
 
 impl Gen {
@@ -80,6 +82,7 @@ impl Gen {
             hint_pending: false,
             released: false,
             test_never_passes: false,
+            oom_kills: 0,
         }
     }
 }

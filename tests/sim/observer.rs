@@ -65,6 +65,8 @@ pub struct GenSeen {
     pub killed: BTreeSet<u32>,
     pub escaped: BTreeSet<u32>,
     pub kept: BTreeSet<u32>,
+    /// The most that the core was told were killed for want of memory.
+    pub oom_kills: u64,
     /// When it began to go down, what its main process had left running was the service.
     pub remained: bool,
     /// Once it was.
@@ -146,6 +148,7 @@ impl GenSeen {
             killed: BTreeSet::new(),
             escaped: BTreeSet::new(),
             kept: BTreeSet::new(),
+            oom_kills: 0,
             remained: false,
             was_remaining: false,
             receipts: 0,
@@ -346,6 +349,7 @@ impl Observer {
             }
             Event::SpawnFailed { .. } if seen.main == Main::Asked => seen.main = Main::Never,
             Event::Execed { .. } => seen.execed = true,
+            Event::OutOfMemory { kills, .. } => seen.oom_kills = seen.oom_kills.max(*kills),
             Event::MainExited { exit, .. } if seen.main_lives() => {
                 seen.main = Main::Exited(*exit);
                 seen.was_remaining = seen.remains() && seen.stopping.is_none();

@@ -45,6 +45,7 @@ pub const EXPECTED: &[&str] = &[
     "health is looked at",
     "everything is verified at Finish",
     "somebody is kept",
+    "somebody is killed for want of memory",
     "something comes back before the fence",
     "something is unverified at Finish",
     "something lingers at Finish",
@@ -136,6 +137,10 @@ impl Observer {
             });
         if !receipt.kept.is_empty() {
             self.situations.insert("somebody is kept");
+        }
+        if receipt.oom_kills > 0 {
+            self.situations
+                .insert("somebody is killed for want of memory");
         }
         match receipt.cause {
             Cause::Leftover => drop(self.situations.insert("a leftover is ended")),

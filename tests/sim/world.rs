@@ -44,8 +44,12 @@ pub enum What {
 #[derive(Clone, Copy, Debug)]
 pub enum Deed {
     Exit(Exit),
-    Fork { more: u8 },
+    Fork {
+        more: u8,
+    },
     Escape,
+    /// Is killed for want of memory.
+    Starve,
 }
 
 /// Events of one channel arrive in the order in which they happened.
@@ -316,6 +320,7 @@ impl World {
         let r#gen = process.r#gen;
         let leftover = self.kernel.gens.get(&r#gen).is_some_and(|g| g.leftover);
         if process.main && !leftover {
+            self.tell_account(r#gen);
             let event = Event::MainExited { r#gen, exit };
             self.tell(event, Some(Channel::Main(r#gen)));
         }
@@ -336,6 +341,16 @@ impl World {
         }
     }
 
+    /// Whoever hears of an end heard of those killed for want of memory before.
+    pub fn tell_account(&mut self, r#gen: GenId) {
+        let found = self.kernel.gens.get(&r#gen);
+        let kills = found.map_or(0, |found| found.oom_kills);
+        if kills > 0 {
+            let event = Event::OutOfMemory { r#gen, kills };
+            self.tell(event, Some(Channel::Main(r#gen)));
+        }
+    }
+
     /// A process does something, if it still lives.
     pub fn act(&mut self, pid: u32, deed: Deed) {
         let Some(process) = self.kernel.processes.get(&pid) else {
@@ -346,7 +361,9 @@ impl World {
         match deed {
             // What SIGKILL is pending for does nothing any more.
             _ if stuck => {}
-            Deed::Fork { .. } | Deed::Escape if process.killed => {}
+            Deed::Fork { .. } | Deed::Escape | Deed::Starve if process.killed => {}
+            // Its memory is another cgroup's, or none that counts.
+            Deed::Starve if place == Place::Outside => {}
             Deed::Exit(exit) => self.die(pid, exit),
             Deed::Fork { more } => {
                 let mut child = self.process(r#gen, place);
@@ -359,6 +376,15 @@ impl World {
                     let deed = Deed::Fork { more: more - 1 };
                     self.after(delay, What::Process { pid: child, deed }, None);
                 }
+            }
+            Deed::Starve => {
+                self.trace.say(self.now, || {
+                    format!("  process {pid} takes too much memory")
+                });
+                if let Some(found) = self.kernel.gens.get_mut(&r#gen) {
+                    found.oom_kills += 1;
+                }
+                self.kill(pid);
             }
             Deed::Escape => {
                 let disguises = self.faults.disguises;

@@ -1,8 +1,11 @@
 //! The three probes, the metrics as Prometheus's own client reads them, and hostile callers.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -264,4 +267,59 @@ fn an_address_that_is_taken_is_said_at_once() {
     );
     drop(taken);
     world.end();
+}
+
+#[test]
+fn clients_that_say_nothing_keep_no_probe_out() {
+    let (mut world, http) = serving();
+    world.fixture("web", "polite 1", "").init();
+    world.reach("web", "up");
+    let over = Arc::new(AtomicBool::new(false));
+    let silent: Vec<_> = (0..8)
+        .map(|_| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || keep_silent(http, 50, &over))
+        })
+        .collect();
+    // More of them than there are places.
+    std::thread::sleep(Duration::from_millis(500));
+    for _ in 0..6 {
+        let began = Instant::now();
+        assert_eq!(get(http, "/livez"), (200, "ok\n".into()));
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    over.store(true, Ordering::Relaxed);
+    for thread in silent {
+        thread.join().unwrap();
+    }
+    world.end();
+}
+
+/// Keeps so many connections that say nothing, each made anew when it is closed.
+fn keep_silent(http: SocketAddr, connections: usize, over: &AtomicBool) {
+    let connect = || {
+        let stream = TcpStream::connect_timeout(&http, Duration::from_secs(1)).ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some(stream)
+    };
+    let mut open: Vec<Option<TcpStream>> = (0..connections).map(|_| None).collect();
+    while !over.load(Ordering::Relaxed) {
+        for place in &mut open {
+            let closed = place.as_ref().is_none_or(|stream| {
+                let mut byte = [0];
+                match (&*stream).read(&mut byte) {
+                    Err(error) => error.kind() != ErrorKind::WouldBlock,
+                    Ok(_) => true,
+                }
+            });
+            if closed {
+                *place = connect();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::{code, number_in, output, report, spawn, stderr, stdout, trees};
 use crate::crash::{Random, from_environment};
 use crate::look::{self, until};
@@ -61,7 +63,8 @@ fn the_guardian_ends_everything_removes_it_and_writes_the_report() {
     let world = World::new();
     let outside = world.foreign_cgroup();
     let script = hostile(&world);
-    let mut run = spawn(&world, &["--report", "r.json", "--", "sh", "-c", &script]);
+    let words = ["--report", "r.json", "--junit", "r.xml"];
+    let mut run = spawn(&world, &[&words[..], &["--", "sh", "-c", &script]].concat());
     let escapee = world.pid("sly", "wiped");
     let guardian = until("it is guarded", || guardian(&world));
     let environment = std::fs::read(format!("/proc/{guardian}/environ")).unwrap();
@@ -85,6 +88,65 @@ fn the_guardian_ends_everything_removes_it_and_writes_the_report() {
     let report = report(&world.dir.join("r.json"));
     assert_eq!(report["ended_by"], "run-killed", "{report:#}");
     assert_eq!(report["verdict"], "verified", "{report:#}");
+    let xml = std::fs::read_to_string(world.dir.join("r.xml")).unwrap();
+    assert!(xml.contains("nought run was killed"), "{xml}");
+    world.end();
+}
+
+#[test]
+fn of_many_runs_one_ends_what_a_killed_one_left_whatever_they_keep() {
+    let world = World::new();
+    let script = "setsid sleep 1000 & echo $! >left; sleep 1001";
+    let mut run = spawn(&world, &["--", "sh", "-c", script]);
+    let left = number_in(&world.dir.join("left"));
+    let guardian = until("it is guarded", || guardian(&world));
+    world.census();
+    look::signal(guardian, libc::SIGKILL);
+    until("the guardian is gone", || {
+        look::alive(guardian).is_none().then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let runs: Vec<_> = (0..8)
+        .map(|_| spawn(&world, &["--keep", "sleep", "--", "sh", "-c", "sleep 0.5"]))
+        .collect();
+    let said: Vec<String> = runs
+        .into_iter()
+        .map(|run| stderr(&run.wait_with_output().unwrap()))
+        .collect();
+    let told = said.iter().filter(|said| said.contains("an earlier run"));
+    assert_eq!(told.count(), 1, "{said:#?}");
+    assert!(look::alive(left).is_none(), "{said:#?}");
+    assert!(trees(&world).is_empty());
+    world.end();
+}
+
+/// Its orphans went to others: nobody can say that there were no more.
+#[test]
+fn without_cgroups_the_guardian_ends_what_it_can_tell_and_calls_nothing_verified() {
+    let mut world = World::new();
+    world.launch = vec![format!("no-cgroup={}", look::cgroup_mount().display())];
+    let script = "setsid sleep 1000 & echo $! >left; echo $$ >main; exec sleep 1000";
+    let mut run = spawn(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    let main = number_in(&world.dir.join("main"));
+    let left = number_in(&world.dir.join("left"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    until("everybody is gone", || {
+        let gone = [main, left].iter().all(|pid| look::alive(*pid).is_none());
+        gone.then_some(())
+    });
+    let path = world.dir.join("r.json");
+    let report: Value = until("there is a report", || {
+        serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()
+    });
+    assert_eq!(report["ended_by"], "run-killed", "{report:#}");
+    assert_eq!(
+        report["guarantee"],
+        json!({"containment": "process-group", "scan": "marked"}),
+        "{report:#}"
+    );
+    assert_eq!(report["verdict"], "unverified", "{report:#}");
     world.end();
 }
 

@@ -16,8 +16,9 @@ fn the_command_sees_nobody_outside_and_what_it_leaves_is_named() {
     let seen = stdout(&ran);
     let seen: Vec<&str> = seen.lines().collect();
     assert_eq!(seen[..2], ["2", "nought-reaper"], "{said}");
-    // Process 1, the shell, ls and wc.
-    assert_eq!(seen[2].trim().parse::<u32>().unwrap(), 4, "{seen:?}");
+    // Process 1, the shell, ls, and wc if that was born first.
+    let processes: u32 = seen[2].trim().parse().unwrap();
+    assert!((3..=4).contains(&processes), "{seen:?}");
     assert!(said.contains("2 processes still ran"), "{said}");
     assert!(!said.contains("nought-reaper  "), "{said}");
     let report = report(&world.dir.join("r.json"));

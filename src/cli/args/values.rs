@@ -13,7 +13,7 @@ pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A length of time that is not zero.
-pub(super) fn positive(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn positive(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("zero would leave no time for anything: write 1s or more".into()),
         length => Ok(length),

@@ -198,7 +198,7 @@ mod tests {
             "boot: 1 s until the last of 3 services was ready\n\
              \x20 cache |======================| not yet, starting\n\
              * db    |=========-------------| 400 ms\n\
-             * web   |.........=============| 600 ms after 400 ms for db\n\
+             * web   |.........============-| 600 ms after 400 ms for db\n\
              . waits, = starts, - ready, * what all waited for\n"
         );
     }

@@ -34,7 +34,7 @@ impl Whole<'_> {
             if known || matches!(self.side(process.pid, target)?, Side::Another { .. }) {
                 continue;
             }
-            if Some(process.session) == session {
+            if [process.session, process.pgrp].map(Some).contains(&session) {
                 found.ours.push(Escapee {
                     process: process.clone(),
                     evidence: Evidence::Session,
@@ -58,6 +58,9 @@ impl Whole<'_> {
         }
         if target.orphaned && target.cgroup.is_none() {
             self.find_orphaned(target, session, found)?;
+        }
+        if self.context.orphans == Orphans::Targets {
+            Self::take_inherited(target, &mut unattributed, found);
         }
         self.add_descendants(target, found)?;
         unattributed.retain(|orphan| !found.ours.iter().any(|e| e.process.pid == orphan.pid));
@@ -87,7 +90,8 @@ impl Whole<'_> {
                 continue;
             }
             let process = process.clone();
-            if Some(process.session) == session {
+            // A job leads its process group, a service its session as well.
+            if [process.session, process.pgrp].map(Some).contains(&session) {
                 let evidence = Evidence::Orphaned;
                 found.ours.push(Escapee { process, evidence });
             } else {
@@ -99,17 +103,28 @@ impl Whole<'_> {
         Ok(())
     }
 
+    /// Where there is one start and orphans come from nowhere else, whoever we inherited is its.
+    fn take_inherited(target: &ScanTarget, orphans: &mut Vec<ProcStat>, found: &mut Found) {
+        let born_since = |process: &mut ProcStat| {
+            let main = target.main;
+            main.is_some_and(|main| process.start_time >= main.start_time)
+        };
+        let theirs = orphans.extract_if(.., born_since).map(|process| Escapee {
+            process,
+            evidence: Evidence::Inherited,
+        });
+        found.ours.extend(theirs);
+    }
+
     /// Orphans of ours that nothing attributes to anybody.
     fn weigh_unattributed(&self, target: &ScanTarget, orphans: Vec<ProcStat>, found: &mut Found) {
         // Without a cgroup such a one may be anybody's.
         if target.cgroup.is_none() && !orphans.is_empty() {
-            let pids: Vec<String> = orphans
-                .iter()
-                .map(|orphan| orphan.pid.to_string())
-                .collect();
-            let what = format!("the orphans {}", pids.join(", "));
-            let why = "nothing says whose they are, and there is no cgroup to tell";
-            found.error = Some(SysError::because("attribute", what, why));
+            for process in orphans {
+                let why = "an orphan that we inherited: nothing says whose it is, and there is \
+                           no cgroup to tell";
+                found.doubt(process, why.to_owned());
+            }
             return;
         }
         for process in orphans {
@@ -125,7 +140,7 @@ impl Whole<'_> {
                         .to_owned();
                     found.foreign.push(Stranger { process, why });
                 }
-                Orphans::Ours => {
+                Orphans::Ours | Orphans::Targets => {
                     let why = "an orphan that we inherited: it can only come from a start of \
                                ours, and nothing says from which";
                     found.doubt(process, why.to_owned());

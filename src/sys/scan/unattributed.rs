@@ -108,7 +108,7 @@ impl Whole<'_> {
             let suspect = match self.context.orphans {
                 Orphans::Anybodys => false,
                 Orphans::Unmarked => mark.is_some() && mark != self.context.own_mark,
-                Orphans::Ours => true,
+                Orphans::Ours | Orphans::Targets => true,
             };
             match self.hint(&process, target)? {
                 Some(hint) if suspect && !older => {
