@@ -144,7 +144,7 @@ fn private_copy(of: &OwnedFd) -> Result<OwnedFd, Errno> {
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     let copy = unsafe { OwnedFd::from_raw_fd(fd) };
     // It would be told what is mounted in a shared /proc.
-    let private: [u64; 4] = [0, 0, u64::from(libc::MS_PRIVATE), 0];
+    let private: [u64; 4] = [0, 0, libc::MS_PRIVATE, 0];
     // SAFETY: as above; `private` is a struct mount_attr of its first version (set, cleared,
     // propagation, user namespace), and its size is given.
     let result = unsafe {
