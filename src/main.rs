@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use nought::api::{RunProcess, RunReport};
 use nought::cli::{self, Cleared, Demand, InitArgs, Leaks, RunArgs, Teller};
 use nought::driver::Options;
@@ -69,6 +69,10 @@ impl Onlooker for Told<'_, '_> {
         self.0.note(text);
     }
 
+    fn interrupted(&mut self, signal: i32) {
+        self.0.interrupted(signal);
+    }
+
     fn orphaned(&mut self, report: &RunReport) {
         self.0.orphaned(report);
     }
@@ -80,14 +84,18 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
         .into_iter()
         .chain(args.forward.iter().map(String::as_str))
     {
-        let signal = Signal::parse(name);
-        forward.push(signal.with_context(|| format!("there is no signal `{name}` to forward"))?);
+        let signal = Signal::parse(name)
+            .with_context(|| format!("there is no signal `{name}` to forward"))?;
+        if matches!(signal.to_string().as_str(), "SIGKILL" | "SIGSTOP") {
+            bail!("{signal} cannot be forwarded: the kernel lets nobody catch it");
+        }
+        forward.push(signal);
     }
     let min_guarantee = args.min_guarantee.as_deref().map(Guarantee::asked_for);
     let min_guarantee = min_guarantee.transpose().map_err(anyhow::Error::msg)?;
     Ok(JobOptions {
         argv: args.command.clone(),
-        env: environment(&args.env),
+        env: environment(&args.env)?,
         dir: args.dir.clone(),
         user: args.user.clone(),
         settings: JobSettings {
@@ -119,21 +127,24 @@ fn job(args: &RunArgs) -> anyhow::Result<JobOptions> {
 }
 
 /// Our environment with what `--env` sets and takes away.
-fn environment(changes: &[OsString]) -> Vec<(OsString, OsString)> {
+fn environment(changes: &[OsString]) -> anyhow::Result<Vec<(OsString, OsString)>> {
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     for change in changes {
         let bytes = change.as_bytes();
-        // A name may begin with `=` as little as in env(1).
-        let (name, value) = match bytes.iter().skip(1).position(|byte| *byte == b'=') {
-            Some(at) => (bytes.get(..=at), bytes.get(at + 2..)),
+        let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(at) => (bytes.get(..at), bytes.get(at + 1..)),
             None => (Some(bytes), None),
         };
         let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         let name = owned(name.unwrap_or_default());
+        if name.is_empty() {
+            let change = change.to_string_lossy();
+            bail!("`--env {change}` names no variable: write NAME=VALUE, or NAME to take it away");
+        }
         env.retain(|(known, _)| *known != name);
         env.extend(value.map(|value| (name, owned(value))));
     }
-    env
+    Ok(env)
 }
 
 fn options(args: InitArgs) -> Options {

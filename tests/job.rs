@@ -266,6 +266,28 @@ fn when_the_time_is_over_the_evidence_comes_before_anybody_is_asked() {
 }
 
 #[test]
+fn a_signal_while_the_timeouts_command_runs_leaves_one_grace_for_both() {
+    let settings = JobSettings {
+        timeout: Some(300 * MS),
+        timeout_command: true,
+        ..settings()
+    };
+    let mut job = Job::new(settings, GUARANTEE, at(0), 42);
+    job.handle_timeout(at(300));
+    assert_eq!(asks(&mut job), ["evidence"]);
+    job.on_evidence(at(300));
+    assert_eq!(asks(&mut job), ["run aux 1"]);
+    job.on_signal(at(1000), Signal::TERM);
+    assert_eq!(asks(&mut job), ["SIGTERM to all"]);
+    assert_eq!(job.poll_timeout(), Some(at(3500)));
+    job.handle_timeout(at(3500));
+    assert_eq!(asks(&mut job), ["end aux 1", "SIGTERM to all"]);
+    assert_eq!(job.poll_timeout(), Some(at(6000)), "the grace of that TERM");
+    job.handle_timeout(at(6000));
+    assert_eq!(asks(&mut job), ["kill 2"]);
+}
+
+#[test]
 fn a_timeout_that_a_signal_overtakes_stays_a_timeout() {
     let settings = JobSettings {
         timeout: Some(300 * MS),

@@ -265,6 +265,23 @@ fn cleaning_ends_what_a_killed_supervisor_left_and_starts_nothing() {
 }
 
 #[test]
+fn cleaning_refuses_a_directory_of_others() {
+    let world = World::new();
+    let dir = world.dir.join("others");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("file"), "theirs").unwrap();
+    let mut clean = world.in_place(&["doctor", "--clean", "--state-dir"]);
+    let done = clean.arg(&dir).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let says = text(&done.stderr);
+    assert!(says.contains("is no state directory"), "{says}");
+    let entries = std::fs::read_dir(&dir).unwrap().flatten();
+    let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["file"]);
+    world.end();
+}
+
+#[test]
 fn cleaning_says_what_lingers() {
     let mut world = World::new();
     world

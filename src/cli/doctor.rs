@@ -123,8 +123,6 @@ pub(super) fn clean(
     doctor: &Doctor,
     runs: &dyn Fn() -> Vec<Cleared>,
 ) -> u8 {
-    // First: a clean-up for a supervisor moves us into a cgroup of its own.
-    let runs: Vec<u8> = runs().iter().map(|run| say_run(output, run)).collect();
     let state_dirs = match state_dirs(options, doctor) {
         Ok(dirs) => dirs,
         Err(error) => {
@@ -132,6 +130,8 @@ pub(super) fn clean(
             return EXIT_FAILED;
         }
     };
+    // First: a clean-up for a supervisor moves us into a cgroup of its own.
+    let runs: Vec<u8> = runs().iter().map(|run| say_run(output, run)).collect();
     let what = CleanUp {
         state_dirs,
         deadline: doctor.deadline,
@@ -227,6 +227,12 @@ fn say(output: &mut Output, path: &Path, result: &anyhow::Result<Cleaned>) -> u8
     code
 }
 
+/// Whether a supervisor made its files there: opening a state directory makes what is missing,
+/// and a directory of others' is not to be written to.
+fn is_state_dir(dir: &Path) -> bool {
+    dir.join("lock").is_file() && dir.join("generations").is_dir()
+}
+
 /// The state directories that are meant.
 fn state_dirs(options: &Options, doctor: &Doctor) -> Result<Vec<PathBuf>, String> {
     // Looking for what was left must not make a place for it.
@@ -242,6 +248,13 @@ fn state_dirs(options: &Options, doctor: &Doctor) -> Result<Vec<PathBuf>, String
                  --state-dir"
             ));
         }
+        if !is_state_dir(dir) {
+            return Err(format!(
+                "{} is no state directory: it has no lock and no generations; name the one that \
+                 `nought init` was given with --state-dir",
+                dir.display()
+            ));
+        }
         return Ok(vec![dir.clone()]);
     }
     let euid = nix::unistd::geteuid().as_raw();
@@ -249,7 +262,10 @@ fn state_dirs(options: &Options, doctor: &Doctor) -> Result<Vec<PathBuf>, String
     let own = state::default_path(&options.socket, euid, runtime.as_deref());
     if doctor.one_socket {
         let own = own.map_err(|error| error.to_string())?;
-        return Ok(Some(own).filter(|dir| !missing(dir)).into_iter().collect());
+        return Ok(Some(own)
+            .filter(|dir| is_state_dir(dir))
+            .into_iter()
+            .collect());
     }
     let root = own.map_err(|error| error.to_string())?;
     let root = root.parent().unwrap_or(&root);
@@ -261,7 +277,7 @@ fn state_dirs(options: &Options, doctor: &Doctor) -> Result<Vec<PathBuf>, String
     let mut dirs: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.join("lock").is_file())
+        .filter(|path| is_state_dir(path))
         .collect();
     dirs.sort();
     Ok(dirs)

@@ -217,10 +217,12 @@ impl Job {
                 ladder.hurry(&mut self.out, JOB);
             }
             Phase::Ending(ladder) if !again => {
+                let (grace, proof) = (self.settings.grace, self.settings.kill_timeout);
                 let budget = Budget {
-                    grace: self.settings.grace,
-                    proof: self.settings.kill_timeout,
-                    limit: None,
+                    grace,
+                    proof,
+                    // What runs before the signal takes from the one grace there is.
+                    limit: Some(self.out.now + grace + proof),
                 };
                 ladder.tighten(&mut self.out, JOB, budget);
                 self.out.push(Effect::Signal {

@@ -1,12 +1,15 @@
 //! From effects to what carries them out: `births` starts, `ladder` ends and proves, `scans` looks.
 //! What may block runs off the loop, and its answer comes back as a message.
 
+use std::collections::BTreeSet;
+
 use super::report;
 use super::run::{Driver, Owner};
 use super::scans::Wanted;
 use super::translate;
 use crate::core::{Effect, GenId, Notice, Receipt, Verdict};
 use crate::sys::power::Power;
+use crate::sys::procfs::{Proc, ProcId};
 use crate::sys::{clock, last_resort};
 
 impl Driver {
@@ -91,7 +94,7 @@ impl Driver {
         }
         let r#gen = receipt.r#gen;
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.kept = receipt.kept.iter().map(|kept| kept.pid).collect();
+            generation.kept = named(receipt.kept.iter().map(|kept| kept.pid));
             generation.unverified = receipt.verdict == Verdict::Unverified;
         }
         self.store.receipt(receipt, report::clocks());
@@ -128,4 +131,15 @@ impl Driver {
             self.keep(r#gen, generation);
         }
     }
+}
+
+/// These processes by names that are never used twice. One that has ended gets the name of none.
+fn named(pids: impl Iterator<Item = u32>) -> BTreeSet<ProcId> {
+    let proc = Proc::open();
+    let name = |pid| {
+        let stat = proc.as_ref().ok()?.stat(pid).ok()??;
+        Some(stat.id())
+    };
+    let none = |pid| ProcId { pid, start_time: 0 };
+    pids.map(|pid| name(pid).unwrap_or(none(pid))).collect()
 }

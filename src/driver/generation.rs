@@ -86,7 +86,7 @@ pub(super) struct Generation {
     /// Its cgroup may count kills for want of memory.
     pub(super) memory_limited: bool,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
-    pub(super) kept: BTreeSet<u32>,
+    pub(super) kept: BTreeSet<ProcId>,
 }
 
 /// A process of ours that is not reaped yet.

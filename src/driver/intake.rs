@@ -313,6 +313,10 @@ impl Driver {
     }
 
     fn on_reaped(&mut self, pid: u32, exit: Exit) {
+        // Its number is free for others from now on.
+        for kept in self.kept.values_mut() {
+            kept.kept.retain(|id| id.pid != pid);
+        }
         if self.pids.contains_key(&pid) {
             self.on_exit(pid, exit);
         } else if self.inherited.remove(&pid) {
@@ -320,9 +324,11 @@ impl Driver {
         } else if self.starting > 0 {
             // It may be a start whose message has not come yet.
             self.early.insert(pid, exit);
+            self.orphan_reaped = true;
             self.look_at_remains();
         } else {
             tracing::debug!("reaped an orphan, process {pid}: {exit}");
+            self.orphan_reaped = true;
             self.look_at_remains();
         }
     }

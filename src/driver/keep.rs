@@ -6,15 +6,15 @@
 //! which no kill of the generation reaches. What left the cgroup by itself is told by the scan.
 //! Both are on the receipt, and the final sweep of a shutdown ends them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::generation::Generation;
 use super::pattern::matches;
 use super::run::Driver;
 use crate::core::GenId;
-use crate::sys::procfs::{Proc, ProcStat};
-use crate::sys::{SysError, cgroup};
+use crate::sys::procfs::{Proc, ProcId, ProcStat};
+use crate::sys::{SysError, cgroup, set_aside};
 
 /// Who is to be kept of one generation.
 #[derive(Clone, Debug)]
@@ -57,32 +57,31 @@ impl Keeping {
             if moved.is_empty() {
                 make_dir(to)?;
             }
-            for pid in chosen {
-                // One that has ended since needs no moving.
-                match cgroup::move_process(to, pid) {
-                    Err(error) if error.is(nix::errno::Errno::ESRCH) => {}
-                    other => other?,
-                }
-                moved.insert(pid);
-            }
+            moved.extend(set_aside::move_members(from, to, &chosen)?);
         }
         Ok(())
     }
 
     /// Those of `members` that match or descend from one that does, or from one in `moved`.
-    fn choose(&self, members: &[ProcStat], moved: &BTreeSet<u32>) -> BTreeSet<u32> {
+    fn choose(&self, members: &[ProcStat], moved: &BTreeSet<ProcId>) -> BTreeSet<ProcId> {
         let named = members.iter().filter(|process| self.names(process));
-        let mut chosen: BTreeSet<u32> = named.map(|process| process.pid).collect();
+        let mut chosen: BTreeMap<u32, ProcId> = named.map(|stat| (stat.pid, stat.id())).collect();
+        let moved: BTreeMap<u32, ProcId> = moved.iter().map(|&id| (id.pid, id)).collect();
+        // Nobody is older than his parent: then the number was another's.
+        let is_parent = |among: &BTreeMap<u32, ProcId>, of: &ProcStat| {
+            let parent = among.get(&of.ppid);
+            parent.is_some_and(|parent| parent.start_time <= of.start_time)
+        };
         loop {
             let before = chosen.len();
             for process in members {
-                let below = chosen.contains(&process.ppid) || moved.contains(&process.ppid);
+                let below = is_parent(&chosen, process) || is_parent(&moved, process);
                 if below && Some(process.pid) != self.main {
-                    chosen.insert(process.pid);
+                    chosen.insert(process.pid, process.id());
                 }
             }
             if chosen.len() == before {
-                return chosen;
+                return chosen.into_values().collect();
             }
         }
     }
@@ -121,8 +120,8 @@ impl Driver {
         generation.auxes.clear();
         self.kept.insert(r#gen, generation);
         let proc = Proc::open();
-        let lives = |pid: &u32| match &proc {
-            Ok(proc) => !matches!(proc.stat(*pid), Ok(None)),
+        let lives = |id: &ProcId| match &proc {
+            Ok(proc) => !matches!(proc.stat_of(*id), Ok(None)),
             Err(_) => true,
         };
         let gone: Vec<GenId> = self

@@ -70,6 +70,8 @@ pub(super) struct Driver {
     pub(super) inherited: BTreeSet<u32>,
     /// Whether there were any, though they may have ended since.
     pub(super) inherited_any: bool,
+    /// Whether a child that nobody knew ended since the scan under way began.
+    pub(super) orphan_reaped: bool,
     /// Statuses of children that nobody knew yet, kept while a start is under way.
     pub(super) early: BTreeMap<u32, Exit>,
     /// Starts that have not come back, and how many of them are of main processes.
@@ -190,6 +192,7 @@ impl Driver {
             pids: BTreeMap::new(),
             execs: BTreeMap::new(),
             inherited_any: !inherited.is_empty(),
+            orphan_reaped: false,
             inherited,
             early: BTreeMap::new(),
             starting: 0,

@@ -2,7 +2,7 @@
 //!
 //! Two hundred services that stop together would otherwise have /proc read two hundred times.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use super::births::MARKER;
@@ -12,7 +12,7 @@ use super::run::{Driver, Owner, now};
 use super::translate::{self, failed};
 use crate::core::{Event, GenId, OpId};
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{ProcId, ProcStat};
+use crate::sys::procfs::{Proc, ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
 use crate::sys::{readiness, signal};
 
@@ -60,6 +60,7 @@ impl Driver {
             return;
         }
         self.scanning = true;
+        self.orphan_reaped = false;
         let batch = std::mem::take(&mut self.wanted_scans);
         let context = self.scan_context(batch.iter().map(|(r#gen, _)| *r#gen).collect());
         let mut targets = Vec::new();
@@ -80,9 +81,14 @@ impl Driver {
     /// The passes are done: each generation gets its answer, and those that came to wait
     /// meanwhile their turn.
     pub(super) fn on_scans(&mut self, results: Vec<((GenId, Wanted), PassResult)>) {
+        // An orphan that ended during the pass may have forked on, with a pid of its own choice,
+        // behind the look.
+        self.reap();
         self.scanning = false;
+        let missed = self.orphan_reaped;
         let containment = self.place.guarantee().containment;
-        for ((r#gen, wanted), result) in results {
+        for ((r#gen, wanted), mut result) in results {
+            result.conclusive &= !missed;
             if let Some(generation) = self.gens.get_mut(&r#gen)
                 && !wanted.spares()
             {
@@ -189,14 +195,7 @@ impl Driver {
                 .filter(|(r#gen, _)| !targets.contains(r#gen))
         };
         ScanContext {
-            tree: self
-                .place
-                .tree()
-                .and_then(|tree| self.place.path_in_proc(tree)),
-            leaf: self
-                .place
-                .leaf()
-                .and_then(|leaf| self.place.path_in_proc(&leaf)),
+            generations: self.generation_cgroups(),
             orphans: self.orphans(),
             known_marks: others()
                 .chain(&self.kept)
@@ -209,15 +208,34 @@ impl Driver {
                 .filter(|(_, Owner::Main(r#gen) | Owner::Aux(r#gen, _))| !targets.contains(r#gen))
                 .map(|(pid, _)| *pid)
                 .chain(self.inherited.iter().copied())
-                .chain(
-                    self.kept
-                        .values()
-                        .flat_map(|kept| kept.kept.iter().copied()),
-                )
+                .chain(self.kept_children())
                 .collect(),
             orphan_reaper: self.orphan_reaper,
             ..ScanContext::with_own_mark(self.place.own_mark)
         }
+    }
+
+    /// The numbers of who is kept and lives: one that ended elsewhere was not reaped by us.
+    fn kept_children(&self) -> Vec<u32> {
+        let kept = self.kept.values().flat_map(|kept| kept.kept.iter());
+        let Ok(proc) = Proc::open() else {
+            return Vec::new();
+        };
+        let lives = |id: &&ProcId| proc.stat_of(**id).is_ok_and(|now| now.is_some());
+        kept.filter(lives).map(|id| id.pid).collect()
+    }
+
+    /// Where the processes of every generation are that is known, with its mark.
+    fn generation_cgroups(&self) -> BTreeMap<String, Option<u64>> {
+        let gens = self.gens.values().chain(self.kept.values());
+        let mut cgroups = BTreeMap::new();
+        for generation in gens.chain(&self.doubted) {
+            let dirs = [generation.dir.clone(), generation.kept_dir()];
+            let paths = dirs.into_iter().flatten();
+            let paths = paths.filter_map(|dir| self.place.path_in_proc(&dir));
+            cgroups.extend(paths.map(|path| (path, generation.mark)));
+        }
+        cgroups
     }
 
     /// Where orphans that nobody knows come from.

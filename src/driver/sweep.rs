@@ -1,6 +1,6 @@
 //! The end: what is out before it, and the last look at everything of ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Driver {
             self.store.remove(*r#gen);
         }
         let context = ScanContext {
-            tree: None,
+            generations: BTreeMap::new(),
             death_wait: LAST_DEATHS,
             ..self.scan_context(self.gens.keys().copied().collect())
         };

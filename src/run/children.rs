@@ -3,7 +3,7 @@
 use super::first::First;
 use super::start;
 use super::watch::{Runner, now};
-use crate::core::{Event, Exit, Signal, job::GENERATION};
+use crate::core::{Event, Exit, Signal, Why, job::GENERATION};
 use crate::sys::reap::{self, Ended};
 use crate::sys::spawn::read_exec_outcome;
 use crate::sys::terminal;
@@ -74,6 +74,7 @@ impl Runner<'_> {
         self.exit = Some(exit);
         self.main = None;
         self.moments.ended = clock::boot_now();
+        self.note_interrupt(exit);
         self.take_terminal();
         self.look_closely();
         self.job.handle(
@@ -137,6 +138,26 @@ impl Runner<'_> {
             self.in_front = true;
         }
         let _ = crate::sys::signal::send_group(group, libc::SIGCONT);
+    }
+
+    /// A terminal's INT or QUIT goes to its foreground, which the command had instead of us: a
+    /// shell's loop or script that waits for us has to learn of it.
+    fn note_interrupt(&mut self, exit: Exit) {
+        let Exit::Signal { signal, .. } = exit else {
+            return;
+        };
+        let (terminal, group) = (self.terminal.as_ref(), self.program());
+        let had_it = self.in_front
+            && terminal
+                .zip(group)
+                .is_some_and(|(terminal, group)| terminal.is_foreground(group));
+        if had_it
+            && self.job.why() == Why::Itself
+            && matches!(signal, libc::SIGINT | libc::SIGQUIT)
+            && let Some(onlooker) = &mut self.onlooker
+        {
+            onlooker.interrupted(signal);
+        }
     }
 
     pub(super) fn take_terminal(&mut self) {

@@ -2,8 +2,11 @@
 //! killed: found by its directories, which say who made them, and ended with proof.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
 
 use super::JobOptions;
 use super::orphan::{Orphan, end_orphan};
@@ -67,7 +70,12 @@ pub fn clean(kill_timeout: Duration) -> Vec<Left> {
 
 /// The same below `base` with a run's own options, whose own id is `own`; a line for each.
 pub(super) fn end_all(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<String> {
-    let ended = end_each(base, options, own).into_iter();
+    // Whom this run is to keep is no word on another's.
+    let options = JobOptions {
+        keep: Vec::new(),
+        ..options.clone()
+    };
+    let ended = end_each(base, &options, own).into_iter();
     ended
         .map(|(end, dir, removed)| in_words(&end, &dir, removed))
         .collect()
@@ -81,6 +89,8 @@ fn end_each(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<(JobEnd, 
         let name = entry.file_name();
         if let Some(id) = name.to_str().and_then(|name| name.strip_prefix(PREFIX))
             && id != own
+            && is_left(&entry.path(), &name)
+            && let Some(_claim) = claim(&entry.path())
             && is_left(&entry.path(), &name)
         {
             ended.extend(end_one(base, entry.path(), id, options));
@@ -108,6 +118,13 @@ fn is_left(dir: &Path, name: &OsStr) -> bool {
         stat.map_or(true, |stat| stat.is_some_and(|stat| !stat.is_dead()))
     };
     same && !lives() && !cgroup::is_populated(&dir.join(GUARDIAN)).unwrap_or(true)
+}
+
+/// Whoever holds this ends what is left there, and nobody else of those that look at the same
+/// time; `None`: somebody does, or has done so already.
+fn claim(dir: &Path) -> Option<Flock<File>> {
+    let dir = File::open(dir).ok()?;
+    Flock::lock(dir, FlockArg::LockExclusiveNonblock).ok()
 }
 
 fn end_one(

@@ -12,7 +12,7 @@ use crate::sys::holdings::{self, Ours, Sockets};
 use crate::sys::procfs::{Proc, ProcId, ProcStat};
 use crate::sys::{cgroup, clock, inspect};
 
-/// How many are described.
+/// How many are described; of the others there are name and number.
 const DESCRIBED: usize = 256;
 /// How long to wait for a cgroup to be frozen: one in an uninterruptible wait never is.
 const FREEZE_BOUND_MS: u64 = 50;
@@ -157,7 +157,7 @@ impl Runner<'_> {
     }
 
     fn describe(&self, pids: &[u32]) -> Vec<Process> {
-        let pids = pids.get(..pids.len().min(DESCRIBED)).unwrap_or_default();
+        let (pids, others) = pids.split_at(pids.len().min(DESCRIBED));
         let (ours, mut sockets) = (Ours::now(), Sockets::default());
         let Ok(proc) = Proc::open() else {
             return Vec::new();
@@ -181,6 +181,16 @@ impl Runner<'_> {
                 holdings: holdings::look(seen.pid, &ours, &mut sockets),
             });
         }
+        let others = others.iter().filter_map(|pid| proc.stat(*pid).ok()?);
+        let others = others.filter(|stat| !stat.is_dead() && !self.is_first(stat.pid));
+        processes.extend(others.map(|stat| Process {
+            pid: stat.pid,
+            ppid: stat.ppid,
+            state: stat.state,
+            age: age(&stat),
+            argv: vec![format!("[{}]", stat.comm)],
+            ..Process::default()
+        }));
         processes
     }
 

@@ -10,6 +10,7 @@ use crate::sys::cgroup;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
+use crate::sys::set_aside;
 
 impl Runner<'_> {
     /// The ladder's pass. Whoever it finds is looked at first: once they are killed nothing tells
@@ -68,7 +69,8 @@ impl Runner<'_> {
             orphans: if std::process::id() == 1 || self.inherited_any {
                 Orphans::Unmarked
             } else {
-                Orphans::Ours
+                // Nobody was our child before the command, and we started nothing else.
+                Orphans::Targets
             },
             known_children: self.others.clone(),
             orphan_reaper: self.orphan_reaper,
@@ -107,17 +109,11 @@ impl Runner<'_> {
         let Some(refuge) = self.site.refuge() else {
             return;
         };
-        for id in kept {
-            // The command itself is what runs, whatever it is called.
-            if Some(id) == self.main_id {
-                continue;
-            }
-            match cgroup::move_process(&refuge, id.pid) {
-                Ok(()) => {
-                    self.kept_ids.insert(id);
-                }
-                Err(error) => self.note(&format!("failed to keep process {}: {error}", id.pid)),
-            }
+        // The command itself is what runs, whatever it is called.
+        let kept = kept.into_iter().filter(|id| Some(*id) != self.main_id);
+        match set_aside::move_members(&dir, &refuge, &kept.collect()) {
+            Ok(moved) => self.kept_ids.extend(moved),
+            Err(error) => self.note(&format!("failed to keep what is to be kept: {error}")),
         }
     }
 

@@ -12,7 +12,7 @@ use super::orphan::Orphan;
 use super::result::NotStarted;
 use super::site::Site;
 use super::{JobOptions, Onlooker};
-use crate::core::Guarantee;
+use crate::core::{Containment, Guarantee, ScanQuality};
 use crate::sys::accounts::{self, Account};
 use crate::sys::note::{self, Note};
 use crate::sys::spawn::{
@@ -120,6 +120,10 @@ fn try_once(
         // A cgroup that cannot be opened is no fault of the command's.
         match error.doing {
             "open the cgroup" => Tried::Failed(error),
+            "execute" if error.is(nix::errno::Errno::ENOENT) => Tried::Refused(NotStarted {
+                code: 127,
+                text: error.to_string(),
+            }),
             _ => Tried::Refused(NotStarted {
                 code: 125,
                 text: error.to_string(),
@@ -221,11 +225,27 @@ fn is_marked(born: &Born, method: SpawnMethod) -> Result<(), String> {
     }
 }
 
+/// The words that were asked for: the least of each kind goes without saying.
+fn asked_for(wanted: Guarantee) -> String {
+    let mut words = Vec::new();
+    if wanted.containment != Containment::ProcessGroup {
+        words.push(wanted.containment.as_str());
+    }
+    if wanted.scan != ScanQuality::None {
+        words.push(wanted.scan.as_str());
+    }
+    if words.is_empty() {
+        return wanted.to_string();
+    }
+    words.join(" ")
+}
+
 fn suffices(has: Guarantee, wanted: Option<Guarantee>) -> Result<(), String> {
     match wanted {
         Some(wanted) if has.containment > wanted.containment || has.scan > wanted.scan => {
             Err(format!(
-                "start the command: this place guarantees `{has}`, and `{wanted}` was asked for"
+                "start the command: this place guarantees `{has}`, and `{}` was asked for",
+                asked_for(wanted)
             ))
         }
         _ => Ok(()),

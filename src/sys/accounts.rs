@@ -66,7 +66,7 @@ pub fn find(
         (None, Some(uid), Some(gid)) => (uid, gid, Vec::new()),
         (None, Some(_), None) => {
             let why = "/etc/passwd has no entry that would say which group is its own: \
-                       give `group`, too";
+                       give `group`, too (`nought run --user USER:GROUP`)";
             return Err(SysError::because(
                 "find the group of",
                 format!("user {wanted}"),

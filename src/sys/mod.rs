@@ -15,6 +15,7 @@
 
 pub mod accounts;
 pub mod await_signal;
+pub mod bounded_write;
 pub mod cgroup;
 pub mod clock;
 pub mod crash;
@@ -43,6 +44,7 @@ pub mod rlimit;
 pub mod scan;
 pub mod sd_notify;
 pub mod selftest;
+pub mod set_aside;
 pub mod shell;
 pub mod signal;
 pub mod signalfd;

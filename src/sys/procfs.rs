@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
@@ -162,6 +162,8 @@ pub fn parse_cgroup(text: &[u8]) -> Option<CgroupName> {
 #[derive(Debug)]
 pub struct Proc {
     dir: OwnedFd,
+    /// Whether nothing can be mounted in it.
+    private: bool,
 }
 
 impl Proc {
@@ -171,7 +173,7 @@ impl Proc {
     /// As of open(2).
     pub fn open_file(&self, path: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        openat(&self.dir, path, flags, Mode::empty())
+        self.open_at(path, flags)
     }
 
     /// Every process's pid, in ascending order. A process that lives through the whole call is
@@ -186,9 +188,9 @@ impl Proc {
     }
 
     fn numbered(&self, path: &str) -> Result<Vec<u32>, SysError> {
-        let failed = |e| SysError::new("list", in_proc(path), e);
+        let failed = |e| Self::failed("list", path, e);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
+        let dir = self.open_at(path, flags).map_err(failed)?;
         let mut numbers: Vec<u32> = Vec::new();
         listing::for_each(&dir, |name, _| numbers.extend(listing::number::<u32>(name)))
             .map_err(failed)?;
@@ -246,7 +248,7 @@ impl Proc {
     pub fn mark_id(&self, pid: u32) -> Option<u64> {
         let path = format!("{pid}/ns/time");
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let namespace = openat(&self.dir, path.as_str(), flags, Mode::empty()).ok()?;
+        let namespace = self.open_at(&path, flags).ok()?;
         namespace::id(namespace)
     }
 
@@ -255,7 +257,7 @@ impl Proc {
     pub fn pid_namespace(&self, pid: u32) -> Option<u64> {
         let mut buffer = [0; 64];
         let path = format!("{pid}/ns/pid");
-        let link = listing::read_link(&self.dir, &path, &mut buffer).ok()?;
+        let link = self.read_link(&path, &mut buffer).ok()?;
         listing::number(link.strip_prefix(b"pid:[")?.strip_suffix(b"]")?)
     }
 
@@ -272,8 +274,9 @@ impl Proc {
 
     fn mark_at(&self, path: &str) -> Result<u64, SysError> {
         let mut buffer = [0; 64];
-        let link = listing::read_link(&self.dir, path, &mut buffer)
-            .map_err(|e| SysError::new("read", in_proc(path), e))?;
+        let link = self
+            .read_link(path, &mut buffer)
+            .map_err(|e| Self::failed("read", path, e))?;
         link.strip_prefix(b"time:[")
             .and_then(|link| listing::number(link.strip_suffix(b"]")?))
             .ok_or_else(|| SysError::because("read", in_proc(path), "not the name of a namespace"))
@@ -380,17 +383,17 @@ impl Proc {
     }
 
     fn read_into(&self, path: &str, buffer: &mut [u8]) -> Result<usize, SysError> {
-        let failed = |e| SysError::new("read", in_proc(path), e);
+        let failed = |e| Self::failed("read", path, e);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let file = openat(&self.dir, path, flags, Mode::empty()).map_err(failed)?;
+        let file = self.open_at(path, flags).map_err(failed)?;
         retry(|| read(&file, buffer)).map_err(failed)
     }
 
     fn read_all(&self, path: &str) -> Result<Vec<u8>, SysError> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        openat(&self.dir, path, flags, Mode::empty())
+        self.open_at(path, flags)
             .and_then(|file| read_to_end(&file))
-            .map_err(|e| SysError::new("read", in_proc(path), e))
+            .map_err(|e| Self::failed("read", path, e))
     }
 }
 

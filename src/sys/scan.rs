@@ -26,11 +26,12 @@ mod attribute;
 mod bounded;
 mod descent;
 mod end;
+mod lineage;
 mod look;
 mod moved_in;
 mod unattributed;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,13 +88,11 @@ pub struct ScanContext {
     pub own_pid: u32,
     /// The inode number of our own time namespace; a target with that mark is refused.
     pub own_mark: Option<u64>,
-    /// The cgroup that holds all our generations, as /proc/PID/cgroup names it: what is below
-    /// it and not the target's belongs to somebody else of ours.
-    pub tree: Option<String>,
+    /// The cgroups of our generations, as /proc/PID/cgroup names them, with their marks: what is
+    /// there and not the target's belongs to somebody else of ours.
+    pub generations: BTreeMap<String, Option<u64>>,
     /// Marks of the other generations: their processes are not looked at closer.
     pub known_marks: BTreeSet<u64>,
-    /// Our own cgroup, where it is below `tree`: no generation's.
-    pub leaf: Option<String>,
     /// Our children that belong to somebody: main processes and commands of other generations,
     /// and who was our child before we started anything.
     pub known_children: BTreeSet<u32>,
@@ -118,6 +117,8 @@ pub enum Orphans {
     /// None of them can come from anywhere else, since orphans of others pass us by: so it is
     /// for a subreaper that is not process 1.
     Ours,
+    /// As `Ours`, and there is one start only: all of them are of it.
+    Targets,
 }
 
 impl ScanContext {
@@ -131,8 +132,7 @@ impl ScanContext {
         Self {
             own_pid: nix::unistd::getpid().as_raw().unsigned_abs(),
             own_mark,
-            tree: None,
-            leaf: None,
+            generations: BTreeMap::new(),
             orphans: Orphans::Anybodys,
             known_marks: BTreeSet::new(),
             known_children: BTreeSet::new(),
@@ -169,13 +169,15 @@ pub enum Evidence {
     Recorded,
     /// An ancestor of it is ours.
     Descends,
-    /// It is in the main process's session.
+    /// It is in the main process's session or process group.
     Session,
     /// It carries the environment marker and descends from us.
     Environment,
-    /// It carries the environment marker and is in the main process's session, whose supervisor
-    /// was killed.
+    /// It carries the environment marker and is in the main process's session or process group,
+    /// whose supervisor was killed.
     Orphaned,
+    /// We inherited it, have started nothing else, and inherit from nowhere else.
+    Inherited,
 }
 
 impl Evidence {
@@ -185,10 +187,12 @@ impl Evidence {
             Evidence::Marked => "bears the mark",
             Evidence::Recorded => "was seen in the cgroup or below a member of it",
             Evidence::Descends => "descends from a process of this start",
-            Evidence::Session => "is in the main process's session",
+            Evidence::Session => "is in the main process's session or process group",
+            Evidence::Inherited => "is an orphan that can only be of this start",
             Evidence::Environment => "carries the environment marker and descends from us",
             Evidence::Orphaned => {
-                "carries the environment marker and is in the main process's session"
+                "carries the environment marker and is in the main process's session or process \
+                 group"
             }
         }
     }

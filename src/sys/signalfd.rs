@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -68,6 +69,26 @@ fn is_ignored(signal: i32) -> bool {
         (done == 0).then_some(action.sa_sigaction)
     };
     action == Some(libc::SIG_IGN)
+}
+
+/// Lets these have their usual effect again; one that waits has it at once.
+pub fn let_through(signals: &[Signal]) {
+    let set: SigSet = signals.iter().copied().collect();
+    // A signal that stays blocked is what was before.
+    let _ = set.thread_unblock();
+}
+
+/// Gives our process group a signal, as the terminal gives one to its foreground, and dies of it
+/// (without a core dump: the command has left its own). Returns where that is not fatal: it is
+/// ignored, or we are process 1.
+pub fn die_with_own_group(signal: Signal) {
+    if is_ignored(signal as i32) {
+        return;
+    }
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // SAFETY: kill takes two integers; 0 is our own process group.
+    unsafe { libc::kill(0, signal as i32) };
+    let_through(&[signal]);
 }
 
 /// Stops our process group as the terminal's Ctrl-Z would, and ourselves with it; returns when

@@ -218,10 +218,21 @@ fn a_foreign_orphan_is_left_alone() {
 
     // In a cgroup of another generation of ours it is not even mentioned.
     let context = ScanContext {
-        tree: Some(stage.scene.name_of(&stage.scene.dir)),
+        generations: [(stage.scene.name_of(&other), None)].into(),
         ..ScanContext::new()
     };
     assert!(scan_pass(&target, &context).foreign.is_empty());
+    // Without that one's mark it may have gone there itself.
+    let context = ScanContext {
+        generations: [(stage.scene.name_of(&other), Some(1))].into(),
+        ..ScanContext::new()
+    };
+    let named: Vec<u32> = scan_pass(&target, &context)
+        .foreign
+        .iter()
+        .map(|stranger| stranger.process.pid)
+        .collect();
+    assert_eq!(named, [hinting]);
     kill_tree(&other, KillHow::CgroupKill, SETTLE);
     reap::reap_pid(silent).unwrap();
     reap::reap_pid(hinting).unwrap();
@@ -274,7 +285,7 @@ fn who_joined_the_mark_from_another_service_is_named_not_killed() {
         is_dead(child.pid()).then_some(())
     });
     let daemon = stage.daemon();
-    let tree = stage.scene.make("other");
+    stage.scene.make("other");
     stage.scene.make("other/web");
     let other = stage.scene.make("other/web/1");
     let mut joiner = Start::new(&["join", &daemon.to_string()])
@@ -282,9 +293,9 @@ fn who_joined_the_mark_from_another_service_is_named_not_killed() {
         .start();
     let joined = joiner.said_pid();
 
-    // `outside` lies out of the tree here, `other` within.
+    // `outside` is no generation's cgroup here, `other` is.
     let context = ScanContext {
-        tree: Some(stage.scene.name_of(&tree)),
+        generations: [(stage.scene.name_of(&other), None)].into(),
         ..ScanContext::new()
     };
     let pass = scan_pass(&stage.target(&child), &context);

@@ -1,9 +1,10 @@
 //! What attacks on the supervisor have found, each kept as a case.
 
+use super::lie::in_its_mounts;
 use super::table::row;
 use super::{escapee_ends, start_service, with_service};
 use crate::look::{self, until};
-use crate::receipt::assert_verified;
+use crate::receipt::{assert_verified, pids};
 use crate::world::World;
 
 #[test]
@@ -22,6 +23,78 @@ fn another_pid_namespaces_proc_over_the_supervisors() {
     world.start("web").unwrap();
     world.numbers("web", "up", 2);
     assert_eq!(world.status("web")["guarantee"], "cgroup-kill marked");
+    world.end();
+}
+
+#[test]
+fn an_orphan_outside_hidden_behind_a_mount() {
+    let mut world = World::new();
+    world.launch = vec!["own-mounts".to_owned()];
+    let (world, _) = start_service(world, "cover-orphan OUTSIDE", "");
+    world.number("web", "covered");
+    let orphan = world.pid("web", "orphan");
+    let receipt = escapee_ends(&world, orphan);
+    row!(
+        Survive,
+        "an orphan outside over whose directory in /proc something is mounted"
+    )
+    .receipt(&receipt);
+    world.end();
+}
+
+/// Without CAP_SYS_ADMIN the supervisor has no /proc of its own, and somebody who may mounts.
+#[test]
+fn an_orphan_hidden_behind_a_mount_where_nothing_can_be_marked() {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let mut world = World::new();
+    world.launch = vec![
+        "own-mounts".to_owned(),
+        format!("no-capability={CAP_SYS_ADMIN}"),
+    ];
+    let (mut world, _) = start_service(world, "escape OUTSIDE", "");
+    let orphan = world.pid("web", "wiped");
+    until("it is an orphan", || {
+        (look::parent(orphan)? == world.supervisor()).then_some(())
+    });
+    let own = format!("/proc/{orphan}");
+    in_its_mounts(&world, &["mount", "-t", "tmpfs", "tmpfs", &own]);
+    let receipt = world.stop("web");
+    assert_eq!(receipt["verdict"], "unverified", "{receipt:#}");
+    let reason = receipt["reason"].as_str().unwrap();
+    assert!(
+        reason.contains(&own) && reason.contains("something is mounted over it"),
+        "{reason}"
+    );
+    row!(
+        Lie,
+        "something is mounted over a process's directory in /proc, without CAP_SYS_ADMIN"
+    )
+    .receipt(&receipt);
+    in_its_mounts(&world, &["umount", &own]);
+    world.signal(libc::SIGTERM);
+    world.wait();
+    assert!(look::alive(orphan).is_none(), "{}", world.log());
+    world.end();
+}
+
+#[test]
+fn an_orphan_in_what_looks_like_another_generation() {
+    let (mut world, _) = with_service("false-generation", "");
+    let orphan = world.pid("web", "wiped");
+    until("it is an orphan", || {
+        (look::parent(orphan)? == world.supervisor()).then_some(())
+    });
+    let receipt = world.stop("web");
+    assert_eq!(receipt["verdict"], "unverified", "{receipt:#}");
+    assert_eq!(pids(&receipt, "foreign"), [orphan].into(), "{receipt:#}");
+    row!(
+        Survive,
+        "an orphan with a mark of its own in a directory that looks like another generation's: ended with the supervisor"
+    )
+    .receipt(&receipt);
+    world.signal(libc::SIGTERM);
+    world.wait();
+    assert!(look::alive(orphan).is_none(), "{}", world.log());
     world.end();
 }
 

@@ -103,7 +103,7 @@ fn its_cgroup_renamed() {
 }
 
 /// Runs a command in the supervisor's mount namespace.
-fn in_its_mounts(world: &World, command: &[&str]) {
+pub(super) fn in_its_mounts(world: &World, command: &[&str]) {
     let pid = world.supervisor().to_string();
     let mut nsenter = Command::new("nsenter");
     let status = nsenter

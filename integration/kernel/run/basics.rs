@@ -159,12 +159,63 @@ fn a_report_and_a_junit_file_tell_how_it_ended() {
     assert!(xml.contains("<failure message=\"exit code 3\"/>"), "{xml}");
     assert!(xml.contains("name=\"nothing is left behind\""), "{xml}");
     assert!(xml.contains("sleep 1000"), "{xml}");
-    // A report that cannot be written is a failure of ours, and no other code's.
-    for (command, expected) in [("true", 125), ("false", 1)] {
-        let ran = output(&world, &["--report", "/no/such/place", "--", command]);
-        assert_eq!(code(&ran), Some(expected));
-        assert!(stderr(&ran).contains("/no/such/place"), "{}", stderr(&ran));
+    world.end();
+}
+
+#[test]
+fn a_report_that_cannot_be_written_starts_nothing() {
+    let world = World::new();
+    let fifo = world.dir.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // A pipe without a reader would hold us up at the end.
+    for path in ["/no/such/place", "fifo"] {
+        for option in ["--report", "--junit"] {
+            let ran = output(&world, &[option, path, "--", "touch", "started"]);
+            assert_eq!(code(&ran), Some(125));
+            assert!(stderr(&ran).contains(path), "{}", stderr(&ran));
+        }
     }
+    assert!(!world.dir.join("started").exists());
+    // One that goes away meanwhile is a failure of ours, and no other code's.
+    for (script, expected) in [("rm -r gone", 125), ("rm -r gone; exit 1", 1)] {
+        std::fs::create_dir(world.dir.join("gone")).unwrap();
+        let words = ["--report", "gone/r.json", "--", "sh", "-c", script];
+        let ran = output(&world, &words);
+        assert_eq!(code(&ran), Some(expected), "{}", stderr(&ran));
+        assert!(stderr(&ran).contains("gone/r.json"), "{}", stderr(&ran));
+    }
+    // A pipe that is read is as good as a file.
+    let words = "run -q --report >(cat >copy) -- true; while ! test -s copy; do sleep 0.01; done";
+    let script = format!("{} {words}", env!("CARGO_BIN_EXE_nought"));
+    let mut shell = std::process::Command::new("bash");
+    let shell = shell.args(["-c", &script]).current_dir(&world.dir);
+    assert_eq!(code(&shell.output().unwrap()), Some(0));
+    assert_eq!(report(&world.dir.join("copy"))["exit_code"], 0);
+    world.end();
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_starts() {
+    let world = World::new();
+    for (words, expected, said) in [
+        (
+            &["--forward", "KILL"][..],
+            125,
+            "SIGKILL cannot be forwarded",
+        ),
+        (&["--forward", "STOP"], 125, "SIGSTOP cannot be forwarded"),
+        (&["-e", ""], 125, "names no variable"),
+        (&["-e", "=x"], 125, "`--env =x` names no variable"),
+        (&["--user", "4242"], 125, "--user USER:GROUP"),
+    ] {
+        let ran = output(&world, &[words, &["--", "touch", "started"]].concat());
+        assert_eq!(code(&ran), Some(expected), "{words:?}: {}", stderr(&ran));
+        assert!(stderr(&ran).contains(said), "{words:?}: {}", stderr(&ran));
+    }
+    assert!(!world.dir.join("started").exists());
+    assert_eq!(code(&output(&world, &["--", ""])), Some(127));
+    let ran = output(&world, &["--timeout", "0", "--", "sleep", "0.05"]);
+    assert_eq!((code(&ran), stderr(&ran)), (Some(0), String::new()));
     world.end();
 }
 
@@ -203,7 +254,8 @@ fn less_than_the_least_guarantee_starts_nothing() {
     let ran = output(&world, &words);
     assert_eq!(code(&ran), Some(125), "{}", stderr(&ran));
     assert!(
-        stderr(&ran).contains("this place guarantees `subreaper marked`"),
+        stderr(&ran)
+            .contains("this place guarantees `subreaper marked`, and `cgroup-kill` was asked for"),
         "{}",
         stderr(&ran)
     );

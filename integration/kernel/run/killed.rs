@@ -63,7 +63,8 @@ fn the_guardian_ends_everything_removes_it_and_writes_the_report() {
     let world = World::new();
     let outside = world.foreign_cgroup();
     let script = hostile(&world);
-    let mut run = spawn(&world, &["--report", "r.json", "--", "sh", "-c", &script]);
+    let words = ["--report", "r.json", "--junit", "r.xml"];
+    let mut run = spawn(&world, &[&words[..], &["--", "sh", "-c", &script]].concat());
     let escapee = world.pid("sly", "wiped");
     let guardian = until("it is guarded", || guardian(&world));
     let environment = std::fs::read(format!("/proc/{guardian}/environ")).unwrap();
@@ -87,6 +88,36 @@ fn the_guardian_ends_everything_removes_it_and_writes_the_report() {
     let report = report(&world.dir.join("r.json"));
     assert_eq!(report["ended_by"], "run-killed", "{report:#}");
     assert_eq!(report["verdict"], "verified", "{report:#}");
+    let xml = std::fs::read_to_string(world.dir.join("r.xml")).unwrap();
+    assert!(xml.contains("nought run was killed"), "{xml}");
+    world.end();
+}
+
+#[test]
+fn of_many_runs_one_ends_what_a_killed_one_left_whatever_they_keep() {
+    let world = World::new();
+    let script = "setsid sleep 1000 & echo $! >left; sleep 1001";
+    let mut run = spawn(&world, &["--", "sh", "-c", script]);
+    let left = number_in(&world.dir.join("left"));
+    let guardian = until("it is guarded", || guardian(&world));
+    world.census();
+    look::signal(guardian, libc::SIGKILL);
+    until("the guardian is gone", || {
+        look::alive(guardian).is_none().then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let runs: Vec<_> = (0..8)
+        .map(|_| spawn(&world, &["--keep", "sleep", "--", "sh", "-c", "sleep 0.5"]))
+        .collect();
+    let said: Vec<String> = runs
+        .into_iter()
+        .map(|run| stderr(&run.wait_with_output().unwrap()))
+        .collect();
+    let told = said.iter().filter(|said| said.contains("an earlier run"));
+    assert_eq!(told.count(), 1, "{said:#?}");
+    assert!(look::alive(left).is_none(), "{said:#?}");
+    assert!(trees(&world).is_empty());
     world.end();
 }
 
@@ -162,12 +193,11 @@ fn what_a_killed_guardian_leaves_is_ended_by_the_doctor() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(look::alive(escapee).is_some());
-    // Of a supervisor that left nothing: one that is not there is refused.
-    let no_state = world.dir.join("state");
-    std::fs::create_dir(&no_state).unwrap();
+    // No supervisor was at this socket: only what runs left is looked for.
     let clean = || {
-        let mut clean = world.in_place(&["--json", "doctor", "--clean", "--state-dir"]);
-        clean.arg(&no_state).output().unwrap()
+        let mut clean = world.in_place(&["--json", "-s"]);
+        let clean = clean.arg(world.dir.join("none.sock"));
+        clean.args(["doctor", "--clean"]).output().unwrap()
     };
     let done = clean();
     let said = stdout(&done);

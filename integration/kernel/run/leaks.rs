@@ -291,3 +291,18 @@ fn a_test_suite_that_forgets_its_server_is_caught() {
     );
     world.end();
 }
+
+#[test]
+fn all_are_counted_and_the_first_are_described() {
+    let world = World::alone();
+    let script = "i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done";
+    let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    let said = stderr(&ran);
+    assert!(said.contains("300 processes still ran"), "{said}");
+    assert!(said.ends_with("  and 44 more\n"), "{said}");
+    let report = report(&world.dir.join("r.json"));
+    let leaks = report["leaks"].as_array().unwrap();
+    assert_eq!(leaks.len(), 300);
+    assert_eq!(leaks[299]["argv"][0], "[sleep]");
+    world.end();
+}

@@ -318,3 +318,45 @@ fn in_a_privileged_container() {
     assert!(trees(&world).is_empty());
     world.end();
 }
+
+/// An ordinary user in somebody else's cgroup.
+fn ordinary(world: &mut World) {
+    let user = nix::unistd::Uid::from_raw(65_534);
+    nix::unistd::chown(&world.dir, Some(user), None).unwrap();
+    let words = "setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs";
+    world.wrapper = words.split(' ').map(str::to_owned).collect();
+}
+
+#[test]
+fn an_orphan_without_a_trace_is_ended_where_it_can_only_be_the_commands() {
+    let mut world = World::new();
+    ordinary(&mut world);
+    let script = "(setsid env -i sh -c 'echo $$ >orphan; sleep 1000; :' &); \
+                  while ! test -s orphan; do sleep 0.01; done";
+    let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    let said = stderr(&ran);
+    assert_eq!(code(&ran), Some(0), "{said}");
+    assert!(said.contains("only `subreaper descent`"), "{said}");
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["verdict"], "verified", "{report:#}");
+    assert_eq!(report["leaks"].as_array().unwrap().len(), 2, "{report:#}");
+    let orphan = super::number_in(&world.dir.join("orphan"));
+    assert!(look::alive(orphan).is_none(), "{said}");
+    world.end();
+}
+
+#[test]
+fn killed_without_a_cgroup_its_process_group_is_ended() {
+    let mut world = World::new();
+    ordinary(&mut world);
+    let script = "(sleep 1000 &); echo >up; exec sleep 1001";
+    let mut run = spawn(&world, &["-q", "--", "sh", "-c", script]);
+    look::until("it runs", || world.dir.join("up").exists().then_some(()));
+    world.census();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    look::until("everybody is gone", || {
+        world.everyone().is_empty().then_some(())
+    });
+    world.end();
+}

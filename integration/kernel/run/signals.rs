@@ -173,3 +173,40 @@ fn what_runs_when_the_time_is_over_has_no_longer_than_the_grace() {
     assert!(took < Duration::from_secs(20), "{took:?}");
     world.end();
 }
+
+#[test]
+fn a_reader_that_does_not_read_holds_nothing_up() {
+    let world = World::new();
+    // Nobody empties the pipe while they wait.
+    let script = "echo $$ >main; exec yes >&2";
+    let words = [
+        "--timeout",
+        "300ms",
+        "--grace",
+        "200ms",
+        "--report",
+        "r.json",
+    ];
+    let mut run = spawn(&world, &[&words[..], &["--", "sh", "-c", script]].concat());
+    let status = until("its time is over", || run.try_wait().unwrap());
+    assert_eq!(status.code(), Some(124));
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["verdict"], "verified", "{report:#}");
+    std::fs::remove_file(world.dir.join("main")).unwrap();
+    let mut run = spawn(&world, &["--", "sh", "-c", script]);
+    number_in(&world.dir.join("main"));
+    look::signal(run.id(), libc::SIGTERM);
+    let status = until("it is ended", || run.try_wait().unwrap());
+    assert_eq!(status.code(), Some(143));
+    // Of its own end it waits for whoever reads, and a signal ends that.
+    let script =
+        "setsid sleep 1000 & dd if=/dev/zero bs=65536 count=1 >&2 2>/dev/null; echo $! >at";
+    let mut run = spawn(&world, &["--report", "own.json", "--", "sh", "-c", script]);
+    until("it has reported", || {
+        world.dir.join("own.json").exists().then_some(())
+    });
+    assert!(run.try_wait().unwrap().is_none());
+    look::signal(run.id(), libc::SIGTERM);
+    until("it is ended", || run.try_wait().unwrap());
+    world.end();
+}

@@ -156,6 +156,31 @@ fn ready(command: &str) -> String {
 }
 
 #[test]
+fn ctrl_c_ends_the_loop_and_the_script_around_it() {
+    let world = World::new();
+    let around = format!("for i in 1 2 3; do {}; done", ready("sleep 1000"));
+    std::fs::write(
+        world.dir.join("script"),
+        format!("{around}\necho went on\n"),
+    )
+    .unwrap();
+    let mut typist = Typist::new(&world);
+    for command in [around.as_str(), "bash script"] {
+        let before = typist.count("ready\r\n");
+        typist
+            .types(&format!("{command}\n"))
+            .sees("ready\r\n")
+            .types("\x03")
+            .sees("$ ")
+            .code(130);
+        assert_eq!(typist.count("ready\r\n"), before + 1, "{command}");
+    }
+    assert_eq!(typist.count("went on"), 0);
+    typist.leaves();
+    world.end();
+}
+
+#[test]
 fn ctrl_z_stops_it_as_a_job_and_fg_goes_on() {
     let world = World::new();
     let mut typist = Typist::new(&world);

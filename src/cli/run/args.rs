@@ -17,10 +17,11 @@ use crate::config;
     was not found."
 )]
 pub(in crate::cli) struct Run {
-    /// End the command when it has run for this long
+    /// End the command when it has run for this long (0: never)
     #[arg(long, value_name = "D", value_parser = duration)]
     timeout: Option<Duration>,
-    /// What a shell runs when that time is over, before the command is asked to end
+    /// What a shell runs, as us, when that time is over, before the command is asked to end;
+    /// NOUGHT_PID and NOUGHT_CGROUP say where the command is
     #[arg(long, value_name = "COMMAND")]
     on_timeout: Option<OsString>,
     /// How long the command has between a signal and the kill
@@ -74,7 +75,8 @@ pub(in crate::cli) struct Run {
     /// The command's working directory
     #[arg(short = 'C', long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Run the command as this user, and group if there is one after a colon (names or numbers)
+    /// Run the command as this user, and group if there is one after a colon (names or numbers),
+    /// with the user's other groups, HOME, USER, LOGNAME and SHELL
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Write how it ended as JSON
@@ -179,7 +181,7 @@ impl Run {
     pub(in crate::cli) fn into_args(self) -> RunArgs {
         RunArgs {
             command: self.command,
-            timeout: self.timeout,
+            timeout: self.timeout.filter(|timeout| !timeout.is_zero()),
             on_timeout: self.on_timeout,
             grace: self.grace,
             kill_timeout: self.kill_timeout,

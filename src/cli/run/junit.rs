@@ -64,6 +64,9 @@ fn command_failure(report: &RunReport, args: &RunArgs) -> Option<String> {
     if let Some(error) = &report.error {
         return Some(format!("failed to {error}"));
     }
+    if report.ended_by == "run-killed" {
+        return Some("nought run was killed, and the command with it".to_owned());
+    }
     if report.ended_by == "timeout" {
         return Some("timed out".to_owned());
     }

@@ -8,6 +8,10 @@ use super::super::render::{self, clean};
 use super::{Leaks, RunArgs};
 use crate::api::{Exit, RunProcess, RunReport, Verdict};
 
+/// Processes that are shown one by one.
+const SHOWN: usize = 256;
+/// Leaks that become an annotation each: GitHub shows no more of a step.
+const ANNOTATED: usize = 10;
 /// How a line of ours begins.
 const US: &str = "nought run";
 
@@ -24,7 +28,7 @@ pub(super) fn evidence(after: Duration, running: &[RunProcess], style: Style) ->
         render::duration(after),
         count(running.len()),
     );
-    for process in in_order(running) {
+    for process in in_order(running).into_iter().take(SHOWN) {
         let depth = process.ancestors.len();
         let (state, wait) = (state(process), wait(process));
         let _ = writeln!(
@@ -37,6 +41,7 @@ pub(super) fn evidence(after: Duration, running: &[RunProcess], style: Style) ->
             indent = 2 * depth,
         );
     }
+    out.push_str(&and_more(running.len()));
     out
 }
 
@@ -162,9 +167,10 @@ fn leaks(report: &RunReport, args: &RunArgs, style: Style) -> String {
         style.warn(US)
     };
     let mut out = format!("{us}: {headline}\n");
-    for process in &report.leaks {
+    for process in report.leaks.iter().take(SHOWN) {
         leak(&mut out, process, style);
     }
+    out.push_str(&and_more(report.leaks.len()));
     out
 }
 
@@ -259,7 +265,7 @@ pub(super) fn annotations(report: &RunReport, args: &RunArgs) -> String {
             Leaks::Fail => "error",
             _ => "warning",
         };
-        for process in &report.leaks {
+        for process in report.leaks.iter().take(ANNOTATED) {
             let mut text = format!("{} {}", process.pid, argv(process));
             let held = holds(process);
             if !held.is_empty() {
@@ -295,6 +301,13 @@ fn times(times: u64) -> String {
     match times {
         1 => "once".to_owned(),
         times => format!("{times} times"),
+    }
+}
+
+fn and_more(processes: usize) -> String {
+    match processes.saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("  and {more} more\n"),
     }
 }
 

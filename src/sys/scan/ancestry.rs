@@ -25,7 +25,11 @@ pub(super) type Leads = BTreeMap<u32, Lead>;
 /// Whose cgroup a process is in.
 pub(super) enum Side {
     Target,
-    Another(String),
+    /// Another generation's: the cgroup that it is in, and that generation's mark.
+    Another {
+        path: String,
+        mark: Option<u64>,
+    },
     Neutral,
 }
 
@@ -93,7 +97,7 @@ impl Whole<'_> {
         if target.mark.is_none() || self.marks.get(&ppid).copied() != target.mark {
             match self.side(ppid, target)? {
                 Side::Target => return Ok(Err(Lead::Ours)),
-                Side::Another(path) => {
+                Side::Another { path, .. } => {
                     let why = format!("through process {ppid} ({}) in {path}", parent.comm);
                     return Ok(Err(Lead::Elsewhere(why)));
                 }
@@ -139,20 +143,22 @@ impl Whole<'_> {
             Side::Target
         } else if below(&target.kept_path) {
             Side::Neutral
-        } else if self.is_in_a_generation(&name.path) && !below(&self.context.leaf) {
-            Side::Another(name.path)
+        } else if let Some(mark) = self.generation_at(&name.path) {
+            Side::Another {
+                path: name.path,
+                mark,
+            }
         } else {
             Side::Neutral
         })
     }
 
-    /// TREE/SERVICE/GENERATION and below: in the two directories above it nobody of ours is
-    /// ever put, so that whoever is there is no other generation's for that.
-    fn is_in_a_generation(&self, path: &str) -> bool {
-        let Some(tree) = self.context.tree.as_deref() else {
-            return false;
-        };
-        let names = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
-        is_at_or_below(path, tree) && names(path) >= names(tree) + 2
+    /// The mark of the generation whose cgroup this is, or is below of. Any other directory is
+    /// nobody's, wherever it is: a service may make some that look like a generation's.
+    fn generation_at(&self, path: &str) -> Option<Option<u64>> {
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        let prefixes = ends.chain([path.len()]).filter_map(|end| path.get(..end));
+        let mut found = prefixes.filter_map(|prefix| self.context.generations.get(prefix));
+        found.next().copied()
     }
 }

@@ -21,7 +21,7 @@ use super::ancestry::{Lead, Leads, Side};
 use super::look::Whole;
 use super::{Escapee, Evidence, ScanTarget, Stranger};
 use crate::sys::SysError;
-use crate::sys::procfs::{self, ProcId, ProcStat, is_at_or_below};
+use crate::sys::procfs::{self, Marked, ProcId, ProcStat, is_at_or_below};
 
 /// How often a bearer whose ancestors changed under us is looked at again.
 const JUDGED_AGAIN: usize = 4;
@@ -86,12 +86,15 @@ impl Whole<'_> {
             };
             let mut judgement = self.judge_bearer(&process, target, &mut leads)?;
             let mut again = JUDGED_AGAIN;
+            let id = process.id();
             let process = loop {
-                let Some(process) = self.living(pid)? else {
+                // Judged was the one that was found: the number may be another's by now.
+                let now = self.living(pid)?.filter(|now| now.id() == id);
+                let Some(process) = now else {
                     break None;
                 };
                 if !matches!(judgement, Judgement::Unsure) || again == 0 {
-                    break Some(process);
+                    break self.bears(id, mark)?.then_some(process);
                 }
                 again -= 1;
                 judgement = self.judge_bearer(&process, target, &mut BTreeMap::new())?;
@@ -124,6 +127,13 @@ impl Whole<'_> {
         self.report_orphans(target, found)
     }
 
+    /// Whether exactly that process has the mark: the look read it from whoever had the number
+    /// then.
+    fn bears(&self, id: ProcId, mark: u64) -> Result<bool, SysError> {
+        let has = self.proc.mark(id.pid).ok().and_then(Marked::inode);
+        Ok(has == Some(mark) && self.proc.stat_of(id)?.is_some())
+    }
+
     /// Whose somebody with the target's mark is.
     pub(super) fn judge_bearer(
         &self,
@@ -145,7 +155,7 @@ impl Whole<'_> {
             Lead::Reaper => self.judge_orphan(process, target),
             Lead::Unknown => Ok(Judgement::Unsure),
             Lead::Ours => match self.side(process.pid, target)? {
-                Side::Another(path) if !self.has_witness(process, target)? => {
+                Side::Another { path, .. } if !self.has_witness(process, target)? => {
                     Ok(Judgement::Doubtful(format!(
                         "marked, but in the cgroup of somebody else ({path}), and nothing else \
                          says that it is of this start"
@@ -222,19 +232,25 @@ impl Whole<'_> {
                 below.entry(process.ppid).or_default().push(process);
             }
         }
-        let mut queue: Vec<u32> = found.ours.iter().map(|e| e.process.pid).collect();
-        let mut seen: BTreeSet<u32> = queue.iter().copied().collect();
-        while let Some(children) = queue
-            .pop()
-            .map(|pid| below.remove(&pid).unwrap_or_default())
-        {
+        let mut queue: Vec<ProcId> = found.ours.iter().map(|e| e.process.id()).collect();
+        let mut seen: BTreeSet<u32> = queue.iter().map(|id| id.pid).collect();
+        while let Some(parent) = queue.pop() {
+            let Some(children) = below.remove(&parent.pid) else {
+                continue;
+            };
+            // Whoever has the number after its children were read, and had it when it was found,
+            // had it all the time between: they are no children of a later owner.
+            if self.proc.stat_of(parent)?.is_none() {
+                found.missed = true;
+                continue;
+            }
             for process in children {
-                if !seen.insert(process.pid) {
+                if process.start_time < parent.start_time || !seen.insert(process.pid) {
                     continue;
                 }
-                queue.push(process.pid);
+                queue.push(process.id());
                 match self.side(process.pid, target)? {
-                    Side::Another(path) => {
+                    Side::Another { path, .. } => {
                         let why = format!("descends from an escapee, but is in the cgroup {path}");
                         found.foreign.push(Stranger { process, why });
                     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::ancestry::Side;
 use super::attribute::{Environment, Found, is_recorded};
-use super::look::{CHAIN_BOUND, Whole};
+use super::lineage::Line;
+use super::look::Whole;
 use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
 use crate::sys::SysError;
 use crate::sys::procfs::ProcStat;
@@ -16,21 +17,24 @@ impl Whole<'_> {
         target: &ScanTarget,
         found: &mut Found,
     ) -> Result<(), SysError> {
+        self.refresh(found)?;
         self.find_recorded(target, found)?;
         let session = self.main_session(target);
-        let mut below_us = BTreeMap::new();
+        let mut lines = BTreeMap::new();
         let mut unattributed = Vec::new();
         for process in self.table.values() {
-            if process.is_dead() || process.kernel_thread || !self.is_below(process, &mut below_us)
+            if process.is_dead()
+                || process.kernel_thread
+                || !matches!(self.line(process, &mut lines), Line::BelowUs(_))
             {
                 continue;
             }
             let known = self.context.known_children.contains(&process.pid)
                 || is_recorded(target, process.id());
-            if known || matches!(self.side(process.pid, target)?, Side::Another(_)) {
+            if known || matches!(self.side(process.pid, target)?, Side::Another { .. }) {
                 continue;
             }
-            if Some(process.session) == session {
+            if [process.session, process.pgrp].map(Some).contains(&session) {
                 found.ours.push(Escapee {
                     process: process.clone(),
                     evidence: Evidence::Session,
@@ -54,6 +58,9 @@ impl Whole<'_> {
         }
         if target.orphaned && target.cgroup.is_none() {
             self.find_orphaned(target, session, found)?;
+        }
+        if self.context.orphans == Orphans::Targets {
+            Self::take_inherited(target, &mut unattributed, found);
         }
         self.add_descendants(target, found)?;
         unattributed.retain(|orphan| !found.ours.iter().any(|e| e.process.pid == orphan.pid));
@@ -83,28 +90,41 @@ impl Whole<'_> {
                 continue;
             }
             let process = process.clone();
-            if Some(process.session) == session {
+            // A job leads its process group, a service its session as well.
+            if [process.session, process.pgrp].map(Some).contains(&session) {
                 let evidence = Evidence::Orphaned;
                 found.ours.push(Escapee { process, evidence });
             } else {
-                let why = "carries the environment marker of a start whose supervisor was killed,                            and nothing else says that it is of it";
+                let why = "carries the environment marker of a start whose supervisor was killed, \
+                           and nothing else says that it is of it";
                 found.doubt(process, why.to_owned());
             }
         }
         Ok(())
     }
 
+    /// Where there is one start and orphans come from nowhere else, whoever we inherited is its.
+    fn take_inherited(target: &ScanTarget, orphans: &mut Vec<ProcStat>, found: &mut Found) {
+        let born_since = |process: &mut ProcStat| {
+            let main = target.main;
+            main.is_some_and(|main| process.start_time >= main.start_time)
+        };
+        let theirs = orphans.extract_if(.., born_since).map(|process| Escapee {
+            process,
+            evidence: Evidence::Inherited,
+        });
+        found.ours.extend(theirs);
+    }
+
     /// Orphans of ours that nothing attributes to anybody.
     fn weigh_unattributed(&self, target: &ScanTarget, orphans: Vec<ProcStat>, found: &mut Found) {
         // Without a cgroup such a one may be anybody's.
         if target.cgroup.is_none() && !orphans.is_empty() {
-            let pids: Vec<String> = orphans
-                .iter()
-                .map(|orphan| orphan.pid.to_string())
-                .collect();
-            let what = format!("the orphans {}", pids.join(", "));
-            let why = "nothing says whose they are, and there is no cgroup to tell";
-            found.error = Some(SysError::because("attribute", what, why));
+            for process in orphans {
+                let why = "an orphan that we inherited: nothing says whose it is, and there is \
+                           no cgroup to tell";
+                found.doubt(process, why.to_owned());
+            }
             return;
         }
         for process in orphans {
@@ -120,7 +140,7 @@ impl Whole<'_> {
                         .to_owned();
                     found.foreign.push(Stranger { process, why });
                 }
-                Orphans::Ours => {
+                Orphans::Ours | Orphans::Targets => {
                     let why = "an orphan that we inherited: it can only come from a start of \
                                ours, and nothing says from which";
                     found.doubt(process, why.to_owned());
@@ -137,25 +157,5 @@ impl Whole<'_> {
             Some(now) if now.start_time != main.start_time => None,
             _ => Some(main.pid),
         }
-    }
-
-    fn is_below(&self, process: &ProcStat, known: &mut BTreeMap<u32, bool>) -> bool {
-        let mut chain = Vec::new();
-        let mut at = process;
-        let below = loop {
-            if let Some(&below) = known.get(&at.pid) {
-                break below;
-            }
-            chain.push(at.pid);
-            if at.ppid == self.context.own_pid {
-                break true;
-            }
-            match self.table.get(&at.ppid) {
-                Some(parent) if chain.len() <= CHAIN_BOUND => at = parent,
-                _ => break false,
-            }
-        };
-        known.extend(chain.into_iter().map(|pid| (pid, below)));
-        below
     }
 }

@@ -36,6 +36,9 @@ pub(super) const CHAIN_BOUND: usize = 65_536;
 /// How often a look begins again because something was forked meanwhile.
 const ROUNDS: usize = 16;
 
+/// How often one pid may be listed and not be there.
+const ABSENT_BOUND: usize = 8;
+
 /// How often, between two rounds, the newest pids are asked for, and how many of them.
 const HUNTS: usize = 32;
 const HUNTED: usize = 64;
@@ -101,6 +104,7 @@ impl<'a> Whole<'a> {
         let unmarked = targets.iter().any(|(_, target)| target.mark.is_none());
         let mut read = BTreeSet::new();
         let mut last_before = None;
+        let mut absent = BTreeMap::new();
         for _ in 0..ROUNDS {
             if let Some(from) = last_before {
                 self.hunt(from, &by_mark, unmarked)?;
@@ -109,8 +113,14 @@ impl<'a> Whole<'a> {
             let mut stood = true;
             for pid in self.proc.pids()?.into_iter().rev() {
                 let given_out_since = last_before.is_some_and(|from| is_between(from, pid, last));
-                if read.insert(pid) || given_out_since {
-                    stood &= self.read(pid, &by_mark, unmarked)?;
+                if read.insert(pid) || given_out_since || absent.contains_key(&pid) {
+                    let there = self.read(pid, &by_mark, unmarked)?;
+                    stood &= there;
+                    if there {
+                        absent.remove(&pid);
+                    } else {
+                        self.note_absent(pid, &mut absent)?;
+                    }
                 }
             }
             if stood && self.proc.last_pid()? == last {
@@ -119,6 +129,23 @@ impl<'a> Whole<'a> {
             last_before = Some(last);
         }
         Ok(false)
+    }
+
+    /// Counts how often one was listed and not there to be read. Who ends is not listed again;
+    /// who is may be hidden, and then nothing is proven.
+    fn note_absent(&self, pid: u32, absent: &mut BTreeMap<u32, usize>) -> Result<(), SysError> {
+        if self.proc.stat(pid)?.is_some() {
+            absent.remove(&pid);
+            return Ok(());
+        }
+        let times = absent.entry(pid).or_default();
+        *times += 1;
+        if *times < ABSENT_BOUND {
+            return Ok(());
+        }
+        let why = "it is listed again and again and cannot be read: something may be mounted \
+                   over it (see /proc/self/mountinfo)";
+        Err(SysError::because("look at", format!("/proc/{pid}"), why))
     }
 
     /// Reads the pids given out since `from` without listing anybody, the youngest first, for
@@ -220,6 +247,8 @@ impl<'a> Whole<'a> {
         }
         // It stands still now: what is read is what it is.
         match self.living(pid) {
+            // It has ended all the same, and the number may be another's.
+            Ok(Some(_)) if handle.is_gone() => Ok(()),
             Ok(Some(process)) => {
                 let escapee = Escapee {
                     process,
@@ -252,7 +281,7 @@ impl<'a> Whole<'a> {
             .is_some_and(|info| info.ppid == self.context.own_pid);
         if orphan
             && !self.context.known_children.contains(&pid)
-            && !matches!(self.side(pid, target)?, Side::Another(_))
+            && !matches!(self.side(pid, target)?, Side::Another { .. })
         {
             return Ok(true);
         }

@@ -26,7 +26,9 @@ impl Whole<'_> {
                 continue;
             };
             let lead = self.lead(&process, target, &mut leads)?;
-            if matches!(lead, Lead::Ours) && !matches!(self.side(pid, target)?, Side::Another(_)) {
+            if matches!(lead, Lead::Ours)
+                && !matches!(self.side(pid, target)?, Side::Another { .. })
+            {
                 found.doubt(process, "below us, and its mark may not be read".to_owned());
             }
         }
@@ -47,7 +49,7 @@ impl Whole<'_> {
             };
             if !self.context.known_children.contains(&pid)
                 && matches!(self.lead(&process, target, &mut leads)?, Lead::Ours)
-                && !matches!(self.side(pid, target)?, Side::Another(_))
+                && !matches!(self.side(pid, target)?, Side::Another { .. })
                 && !self.ends_soon(&process)?
             {
                 let why = "below us and exiting, so that it has lost its mark".to_owned();
@@ -75,9 +77,11 @@ impl Whole<'_> {
     ) -> Result<(), SysError> {
         for process in self.unknown_children()? {
             let pid = process.pid;
-            if found.ours.iter().any(|escapee| escapee.process.pid == pid)
-                || matches!(self.side(pid, target)?, Side::Another(_))
-            {
+            if found.ours.iter().any(|escapee| escapee.process.pid == pid) {
+                continue;
+            }
+            // Anybody may have gone into another generation's cgroup: who is of it has its mark.
+            if let Side::Another { mark: None, .. } = self.side(pid, target)? {
                 continue;
             }
             // It may have been born after the look.
@@ -104,7 +108,7 @@ impl Whole<'_> {
             let suspect = match self.context.orphans {
                 Orphans::Anybodys => false,
                 Orphans::Unmarked => mark.is_some() && mark != self.context.own_mark,
-                Orphans::Ours => true,
+                Orphans::Ours | Orphans::Targets => true,
             };
             match self.hint(&process, target)? {
                 Some(hint) if suspect && !older => {
@@ -138,7 +142,7 @@ impl Whole<'_> {
     }
 
     /// Our children that are no main process of ours and bear no mark we know; read once.
-    fn unknown_children(&mut self) -> Result<Vec<ProcStat>, SysError> {
+    pub(super) fn unknown_children(&mut self) -> Result<Vec<ProcStat>, SysError> {
         if self.unknown_children.is_none() {
             let mut unknown = Vec::new();
             for pid in self.proc.children(self.context.own_pid)? {
