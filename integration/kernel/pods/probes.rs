@@ -1,6 +1,6 @@
 //! The three probes, the metrics as Prometheus's own client reads them, and hostile callers.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

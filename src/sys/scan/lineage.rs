@@ -109,6 +109,10 @@ impl Whole<'_> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test starts a process, and no reaper runs"
+)]
 mod tests {
     use std::process::{Child, Command};
 
