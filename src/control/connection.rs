@@ -1,9 +1,11 @@
 //! Accepting clients: who may come in, and how many.
 
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener as StdListener;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::methods::Context;
@@ -21,6 +23,13 @@ pub enum Admission {
     Owner,
     /// Whoever may open the socket's file: connect(2) needs write permission on it (unix(7)).
     SocketFile,
+}
+
+/// Whether a connection is in the queue. accept(2) wants a descriptor before it looks, so that it
+/// fails for want of one although nobody came.
+fn somebody_waits(listener: &UnixListener) -> bool {
+    let mut polled = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Accepts connections until the task is dropped.
@@ -44,7 +53,12 @@ pub async fn serve(
             // connection stays in the queue and would be reported again at once.
             Err(error) => {
                 let full = [Errno::EMFILE, Errno::ENFILE].map(|e| Some(e as i32));
-                let made_room = full.contains(&error.raw_os_error()) && places.make_room();
+                let full = full.contains(&error.raw_os_error());
+                if full && !somebody_waits(&listener) {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+                let made_room = full && places.make_room();
                 tracing::warn!(
                     "failed to accept a connection: {error}{}",
                     if made_room {

@@ -195,9 +195,9 @@ fn nothing_is_looked_for_where_no_supervisor_was() {
     check(
         &cleaned("doctor --clean --state-dir file"),
         1,
-        "file: failed: refused the state directory file: it is not a directory; remove it, or give \
-         another with --state-dir\n",
         "",
+        "error: file is no state directory: it has no lock and no generations; name the one that \
+         `nought init` was given with --state-dir\n",
     );
     check(
         &cleaned("doctor --state-dir file"),
