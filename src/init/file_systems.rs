@@ -199,15 +199,31 @@ impl FileSystems {
             .collect();
         let mut left = candidates(mounts, kept);
         left.retain(|mount| !self.hung.contains(&mount.mount_point));
+        // While they are where they were: of a mount that is gone nobody can tell who uses it.
+        let pids: Vec<u32> = receipt.survivors.iter().map(|s| s.pid).collect();
+        let points = left.iter().map(|mount| mount.mount_point.clone());
+        let users: BTreeMap<PathBuf, Vec<String>> = points
+            .map(|point| {
+                let users = sweep::users_of(&point, &pids).unwrap_or_default();
+                (point, users)
+            })
+            .collect();
         let rests = rest::make_safe(self.machine, left, &later, within(SAFE), within(CALL));
         for rest in rests {
-            self.name(&rest, &why, receipt);
+            let users = users.get(&rest.mount.mount_point);
+            self.name(&rest, &why, users.map_or(&[], Vec::as_slice), receipt);
         }
     }
 
     /// Says what became of one that could not be unmounted: nobody is there any more to ask, and
     /// it goes when they go who use it.
-    fn name(&mut self, rest: &Rest, why: &BTreeMap<PathBuf, SysError>, receipt: &mut Receipt) {
+    fn name(
+        &mut self,
+        rest: &Rest,
+        why: &BTreeMap<PathBuf, SysError>,
+        users: &[String],
+        receipt: &mut Receipt,
+    ) {
         let point = rest.mount.mount_point.as_path();
         let hung_below = self.hung.iter().find(|hung| hung.starts_with(point));
         let reason = match (why.get(point), hung_below) {
@@ -215,8 +231,6 @@ impl FileSystems {
             (Some(error), None) => format!("failed to {error}"),
             (None, None) => format!("{} was not unmounted in time", point.display()),
         };
-        let pids: Vec<u32> = receipt.survivors.iter().map(|s| s.pid).collect();
-        let users = sweep::users_of(point, &pids).unwrap_or_default();
         let users = match users.len() {
             0 => String::new(),
             _ => format!(", used by {}", users.join(", ")),
