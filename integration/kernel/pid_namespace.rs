@@ -41,6 +41,16 @@ fn all_gone(pids: &BTreeSet<u32>, receipt: &Value) {
     assert!(left.is_empty(), "{left:?}: {receipt:#}");
 }
 
+/// Stops `web`: all that lived in its pid namespace is gone, and that is what held it.
+fn goes_with_its_namespace(world: &World) -> Value {
+    let lived = inside(world, "web");
+    let receipt = world.stop("web");
+    assert_verified(&receipt);
+    is_held_by(&receipt, "pid-namespace");
+    all_gone(&lived, &receipt);
+    receipt
+}
+
 #[test]
 fn what_no_cgroup_holds_a_pid_namespace_does() {
     let mut world = without_cgroups();
@@ -86,11 +96,7 @@ fn an_orphan_without_any_mark_ends_with_its_pid_namespace() {
     let mut world = without_cgroups();
     world.fixture("web", "disguise", OWN).init();
     world.number("web", "up");
-    let lived = inside(&world, "web");
-    let receipt = world.stop("web");
-    assert_verified(&receipt);
-    is_held_by(&receipt, "pid-namespace");
-    all_gone(&lived, &receipt);
+    let receipt = goes_with_its_namespace(&world);
     row!(
         Place,
         "no cgroup2; an orphan whose mark was replaced, with `pid_namespace: true`"
@@ -254,11 +260,7 @@ fn without_clone3_there_are_pid_namespaces_all_the_same() {
     world.launch.push("no-clone3".to_owned());
     world.fixture("web", "double-fork", OWN).init();
     world.number("web", "up");
-    let lived = inside(&world, "web");
-    let receipt = world.stop("web");
-    assert_verified(&receipt);
-    is_held_by(&receipt, "pid-namespace");
-    all_gone(&lived, &receipt);
+    let receipt = goes_with_its_namespace(&world);
     row!(
         Place,
         "no cgroup2, clone3 answers ENOSYS; `pid_namespace: true`"

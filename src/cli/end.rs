@@ -9,6 +9,7 @@ use super::called::default_socket;
 use super::client::{ANSWER, Client, Wait, alive};
 use super::command::Session;
 use super::error::Error;
+use super::output::Output;
 use super::{EXIT_LINGERING, EXIT_UNVERIFIED, process1, render};
 
 impl Session<'_> {
@@ -38,10 +39,7 @@ impl Session<'_> {
         let id = client.send(method::SHUTDOWN, &Shutdown { kind })?;
         let output = &mut self.output;
         let mut meanwhile = |waited: Duration| {
-            if output.wants_progress() {
-                let line = stopping(options, waited);
-                output.show_progress(&line);
-            }
+            show_stopping(options, output, waited);
             // Towards its end it takes no new connection, and answers on this one.
             match waited
                 .as_secs()
@@ -70,8 +68,16 @@ impl Session<'_> {
     }
 }
 
+/// Shows on a terminal who is still on the way down.
+pub(super) fn show_stopping(options: &Options, output: &mut Output, waited: Duration) {
+    if output.wants_progress() {
+        let line = stopping(options, waited);
+        output.show_progress(&line);
+    }
+}
+
 /// Who is still on the way down. Towards the end of a shutdown nobody answers any more.
-pub(super) fn stopping(options: &Options, waited: Duration) -> String {
+fn stopping(options: &Options, waited: Duration) -> String {
     let list = Client::connect(&options.socket, false).and_then(|mut client| {
         let list = client.call(method::LIST, &(), ANSWER)?;
         client.typed::<List>(&list)

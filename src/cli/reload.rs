@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::{Wait, alive};
 use super::command::Session;
-use super::end::stopping;
+use super::end::show_stopping;
 use super::error::Error;
 use super::{EXIT_FAILED, render};
 use crate::api::{Reload, Reloaded, method};
@@ -16,10 +16,7 @@ impl Session<'_> {
         let id = client.send(method::RELOAD, &Reload { dry_run })?;
         let output = &mut self.output;
         let mut meanwhile = |waited: Duration| {
-            if output.wants_progress() {
-                let line = stopping(options, waited);
-                output.show_progress(&line);
-            }
+            show_stopping(options, output, waited);
             match waited.as_secs().is_multiple_of(5) {
                 true => alive(&options.socket).map(drop),
                 false => Ok(()),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -10,7 +9,7 @@ use tokio::sync::oneshot;
 use super::methods::Outcome;
 use super::session::Session;
 use crate::api::{ErrorCode, Item, LogLines, LogRecord, RpcError};
-use crate::logs::{Batch, Follow, Kept, Line, Logs, Stream};
+use crate::logs::{Batch, Follow, Kept, Line, Logs};
 
 /// Subscriptions of all connections together: each may hold [`crate::logs::FOLLOW_BYTES`].
 const SUBSCRIPTIONS: usize = 256;
@@ -83,21 +82,11 @@ pub(super) fn lines<'a>(
 }
 
 fn record(line: &Line) -> LogRecord {
-    let at = UNIX_EPOCH.checked_add(Duration::from_micros(line.wall_us));
-    let cut = match (line.cut.before, line.cut.after) {
-        (false, false) => None,
-        (true, false) => Some("before"),
-        (false, true) => Some("after"),
-        (true, true) => Some("both"),
-    };
     LogRecord {
-        time: humantime::format_rfc3339_micros(at.unwrap_or(UNIX_EPOCH)).to_string(),
+        time: line.time(),
         service: line.source.to_string(),
-        stream: match line.stream {
-            Stream::Stdout => "stdout".into(),
-            Stream::Stderr => "stderr".into(),
-        },
-        cut: cut.map(str::to_owned),
+        stream: line.stream.as_str().into(),
+        cut: line.cut.word().map(str::to_owned),
         text: String::from_utf8_lossy(&line.text).into_owned(),
     }
 }

@@ -7,12 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::ServiceId;
-use super::effect::Effect;
 use super::machine::Supervisor;
 use super::request::{Reply, RequestError, RequestId};
 use super::service::State;
 use super::spec::Spec;
-use super::stop::AuxState;
 use super::time::Timer;
 
 impl Supervisor {
@@ -88,12 +86,8 @@ impl Supervisor {
         if let (true, State::Up(run)) = (looked_otherwise, &mut service.state) {
             // A look that is under way is one at what does not count any more.
             let running = run.probe.take().and_then(|probe| probe.running);
-            if let Some(aux) = running
-                && let Some(state @ AuxState::Running) = run.auxes.get_mut(&aux)
-            {
-                *state = AuxState::Ending;
-                let r#gen = run.r#gen;
-                self.out.push(Effect::EndAux { r#gen, aux });
+            if let Some(aux) = running {
+                run.end_aux(&mut self.out, aux);
             }
             for timer in [
                 Timer::TestPause(id),

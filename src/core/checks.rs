@@ -5,12 +5,12 @@
 
 use super::effect::{AuxKind, Effect, Notice};
 use super::event::{Exit, Failed, Told};
-use super::machine::Supervisor;
+use super::machine::{Out, Supervisor};
 use super::readiness::{AfterFailure, Probe};
 use super::receipt::Cause;
 use super::service::{Run, Service, State, StopWanted};
 use super::spec::Test;
-use super::stop::AuxState;
+use super::stop::{AuxState, end_aux};
 use super::time::Timer;
 use super::{OpId, ServiceId};
 
@@ -24,11 +24,19 @@ impl Service {
         }
     }
 
-    fn run(&mut self) -> Option<&mut Run> {
+    /// Its generation, while that is not on the ladder.
+    pub(super) fn run(&mut self) -> Option<&mut Run> {
         match &mut self.state {
             State::Starting(run) | State::Up(run) => Some(run),
             _ => None,
         }
+    }
+}
+
+impl Run {
+    /// As [`end_aux`], of this generation.
+    pub(super) fn end_aux(&mut self, out: &mut Out, aux: OpId) {
+        end_aux(out, self.r#gen, &mut self.auxes, aux);
     }
 }
 
@@ -85,14 +93,10 @@ impl Supervisor {
             return;
         };
         let Some(run) = service.run() else { return };
-        let Some(state @ AuxState::Running) = run.auxes.get_mut(&aux) else {
+        if run.auxes.get(&aux) != Some(&AuxState::Running) {
             return;
-        };
-        *state = AuxState::Ending;
-        self.out.push(Effect::EndAux {
-            r#gen: run.r#gen,
-            aux,
-        });
+        }
+        run.end_aux(&mut self.out, aux);
         let current = |probe: &Probe| probe.running == Some(aux);
         if !run.probe.as_ref().is_some_and(current) {
             return;
@@ -137,13 +141,7 @@ impl Supervisor {
         let Some(aux) = run.probe.as_ref().and_then(|probe| probe.running) else {
             return;
         };
-        if let Some(state) = run.auxes.get_mut(&aux) {
-            *state = AuxState::Ending;
-            self.out.push(Effect::EndAux {
-                r#gen: run.r#gen,
-                aux,
-            });
-        }
+        run.end_aux(&mut self.out, aux);
         let timeout = timeout.unwrap_or_default();
         self.on_check_failed(id, format!("no answer within {timeout:?}"));
     }
@@ -304,10 +302,9 @@ impl Supervisor {
             return;
         };
         let spec = &service.spec;
-        let waits = spec.test.as_ref().is_some_and(|test| test.check.is_told());
         // What it says before counts when its readiness begins.
         let begun = run.execed && (!spec.remain || run.remains);
-        if waits && begun && !spec.oneshot {
+        if spec.is_told() && begun && !spec.oneshot {
             self.become_up(id);
         }
     }

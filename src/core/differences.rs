@@ -56,11 +56,11 @@ impl Spec {
         } = self;
         let signal = *stop_signal != new.stop_signal || *signal_to != new.signal_to;
         let listens = self.listens() != new.listens();
-        let told = |spec: &Spec| spec.test.as_ref().is_some_and(|test| test.check.is_told());
+        let told = self.is_told() || new.is_told();
         let at_start = [
             ("exec", *exec != new.exec),
             // What it says it with is given to it at its start.
-            ("ready", *test != new.test && (told(self) || told(new))),
+            ("ready", *test != new.test && told),
             ("oneshot", *oneshot != new.oneshot),
             ("remain", *remain != new.remain),
             ("pid_namespace", *pid_namespace != new.pid_namespace),
@@ -79,7 +79,7 @@ impl Spec {
             ("resources", *resources != new.resources),
         ];
         let at_once = [
-            ("ready", *test != new.test && !told(self) && !told(new)),
+            ("ready", *test != new.test && !told),
             ("health", *health != new.health),
             ("after", *after != new.after),
             ("requires", *requires != new.requires),

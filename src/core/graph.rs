@@ -341,6 +341,11 @@ impl Graph {
         names.join(" → ")
     }
 
+    /// The name a service bears; it stays what it is when the service is gone.
+    pub(super) fn name_id(&self, id: ServiceId) -> Option<NameId> {
+        self.edges.get(&id).map(|edges| edges.name)
+    }
+
     /// The name a service bears.
     pub(super) fn name_of(&self, id: ServiceId) -> &str {
         self.edges

@@ -9,7 +9,6 @@ use super::receipt::Cause;
 #[cfg(test)]
 use super::sabotage::{Bug, planted};
 use super::service::{Main, Run, Service, State, StopWanted};
-use super::spec::Test;
 use super::time::Timer;
 use super::{GenId, ServiceId};
 
@@ -88,11 +87,7 @@ impl Supervisor {
     }
 
     pub(super) fn with_run(&mut self, id: ServiceId, change: impl FnOnce(&mut Run)) {
-        if let Some(Service {
-            state: State::Starting(run) | State::Up(run),
-            ..
-        }) = self.services.get_mut(&id)
-        {
+        if let Some(run) = self.services.get_mut(&id).and_then(Service::run) {
             change(run);
         }
     }
@@ -136,10 +131,9 @@ impl Supervisor {
         let State::Starting(run) = &mut service.state else {
             return;
         };
-        let told = |test: &Test| test.check.is_told();
         if service.spec.oneshot || service.spec.test.is_none() {
             self.become_up(id);
-        } else if service.spec.test.as_ref().is_some_and(told) {
+        } else if service.spec.is_told() {
             if run.said.ready {
                 self.become_up(id);
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::event::Exit;
+use super::graph::NameId;
 use super::readiness::Probe;
 use super::receipt::{Cause, Receipt};
 use super::request::RequestId;
@@ -232,8 +233,8 @@ pub(super) struct Service {
     pub(super) asked: Time,
     pub(super) begun: Option<Time>,
     /// The service that this start, and its stop, waited for last.
-    pub(super) start_waited: Option<String>,
-    pub(super) stop_waited: Option<String>,
+    pub(super) start_waited: Option<NameId>,
+    pub(super) stop_waited: Option<NameId>,
     /// When a main ended for good, and with which code.
     pub(super) main_end: Option<(Time, u8)>,
     /// Its share of a shutdown's deadline; set when that begins.

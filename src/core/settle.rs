@@ -55,13 +55,12 @@ impl Supervisor {
         let Some(service) = self.services.get(&id) else {
             return;
         };
-        let blocker = service.blocked_on.and_then(|id| self.services.get(&id));
-        let blocker = blocker.map(|blocker| blocker.spec.name.clone());
+        let blocker = service.blocked_on.and_then(|id| self.graph.name_id(id));
         let unchanged = matches!(&service.state, State::Blocked { why: known } if *known == why);
         if !unchanged {
             self.set_state(id, State::Blocked { why });
             if let Some(service) = self.services.get_mut(&id) {
-                service.start_waited = blocker.or(service.start_waited.take());
+                service.start_waited = blocker.or(service.start_waited);
             }
         }
     }
@@ -100,10 +99,10 @@ impl Supervisor {
             return;
         }
         let blocker = self.blocking_dependent(id, false);
-        let name = blocker.and_then(|id| Some(self.services.get(&id)?.spec.name.clone()));
+        let name = blocker.and_then(|id| self.graph.name_id(id));
         if let Some(service) = self.services.get_mut(&id) {
             service.waits_for = blocker;
-            service.stop_waited = name.or(service.stop_waited.take());
+            service.stop_waited = name.or(service.stop_waited);
         }
         match blocker {
             None => self.begin_ladder(id, wanted.cause),
@@ -151,6 +150,7 @@ impl Supervisor {
         service.waits_for = None;
         let stop_command = spec.stop_command.is_some();
         let waited = service.stop_waited.take();
+        let waited = waited.map(|name| self.graph.name(name).to_owned());
         let mut ladder = Ladder::new(
             &self.out,
             spec,

@@ -143,6 +143,11 @@ impl Spec {
         self.watchdog.is_some() || self.test.as_ref().is_some_and(waits)
     }
 
+    /// Whether it says itself that it is ready.
+    pub fn is_told(&self) -> bool {
+        self.test.as_ref().is_some_and(|test| test.check.is_told())
+    }
+
     /// What is looked at; `None`: nothing, or nothing is looked at.
     pub fn check(&self, kind: AuxKind) -> Option<&Check> {
         match kind {

@@ -136,6 +136,19 @@ pub(super) enum AuxState {
     Ending,
 }
 
+/// Has an auxiliary command, or a look, ended if it has not been before.
+pub(super) fn end_aux(
+    out: &mut Out,
+    r#gen: GenId,
+    auxes: &mut BTreeMap<OpId, AuxState>,
+    aux: OpId,
+) {
+    if let Some(state @ AuxState::Running) = auxes.get_mut(&aux) {
+        *state = AuxState::Ending;
+        out.push(Effect::EndAux { r#gen, aux });
+    }
+}
+
 impl Ladder {
     /// Puts `run` on the ladder. Call [`Ladder::climb`] next.
     pub(super) fn new(
@@ -361,13 +374,7 @@ impl Ladder {
     }
 
     fn end_aux(&mut self, out: &mut Out, aux: OpId) {
-        if let Some(state @ AuxState::Running) = self.auxes.get_mut(&aux) {
-            *state = AuxState::Ending;
-            out.push(Effect::EndAux {
-                r#gen: self.r#gen,
-                aux,
-            });
-        }
+        end_aux(out, self.r#gen, &mut self.auxes, aux);
     }
 
     /// Whether something of ours may still put a process into the generation, or kill there.

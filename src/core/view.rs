@@ -21,6 +21,8 @@ pub struct ServiceView<'a> {
     pub spec: &'a Spec,
     /// What is wanted of it.
     pub target: Target,
+    /// Whether a generation of it has no verdict yet.
+    pub active: bool,
     /// The state's name.
     pub state: &'static str,
     /// Why it is in this state, where there is a why.
@@ -167,6 +169,7 @@ impl Supervisor {
             id,
             spec: &service.spec,
             target: service.target,
+            active: service.state.active(),
             state: service.state.as_str(),
             detail,
             since: now.since(service.since),
@@ -177,7 +180,7 @@ impl Supervisor {
             asked: service.asked,
             begun: service.begun,
             ready: service.up_since,
-            start_waited: service.start_waited.as_deref(),
+            start_waited: service.start_waited.map(|name| self.graph.name(name)),
             last: service.last.as_ref(),
             next_start,
             left: until.map(|until| until.since(now)),

@@ -93,7 +93,7 @@ impl Driver {
         let definitions = views.map(|view| Definition {
             spec: view.spec.clone(),
             state: view.state,
-            active: matches!(view.state, "starting" | "up" | "stopping"),
+            active: view.active,
             wanted: view.target == Target::Up,
         });
         definitions.collect()

@@ -52,7 +52,7 @@ impl Driver {
         };
         match notice {
             Notice::ShutdownBegan { kind, asked, .. } => {
-                let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+                let after = clock::as_nanos(after);
                 let at = clock::boot_now().saturating_add(after);
                 // A machine that nobody asked to end boots again.
                 let power = if *asked {

@@ -75,7 +75,7 @@ impl Driver {
     pub(super) fn take_first(&mut self, r#gen: GenId, process: &Arc<Process>, born: FirstBorn) {
         let FirstBorn { reports, world } = born;
         let reports = match readiness::readable(reports) {
-            Ok(reports) => Some(self.await_reports(r#gen, reports)),
+            Ok(reports) => Some(self.await_words(reports, move || Message::Reported { r#gen })),
             Err(error) => {
                 // Its own end tells of the program's all the same.
                 let what = format!("its program's end shows late: failed to watch it: {error}");
@@ -93,28 +93,6 @@ impl Driver {
             told: false,
             reaped: false,
         });
-    }
-
-    fn await_reports(
-        &self,
-        r#gen: GenId,
-        reports: AsyncFd<std::os::fd::OwnedFd>,
-    ) -> (Arc<AsyncFd<std::os::fd::OwnedFd>>, AbortHandle) {
-        let reports = Arc::new(reports);
-        let (inbox, readable) = (self.inbox.clone(), Arc::clone(&reports));
-        let task = tokio::spawn(async move {
-            loop {
-                let Ok(mut ready) = readable.readable().await else {
-                    return;
-                };
-                let last = ready.ready().is_read_closed();
-                ready.clear_ready();
-                if inbox.send(Message::Reported { r#gen }).is_err() || last {
-                    return;
-                }
-            }
-        });
-        (reports, task.abort_handle())
     }
 
     /// Reads what the first process has said.

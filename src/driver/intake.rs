@@ -1,6 +1,10 @@
 //! From readiness to events: starts that came back, and children that ended.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
 
 use super::generation::{Generation, Process};
 use super::message::{AuxBorn, Message};
@@ -154,7 +158,7 @@ impl Driver {
         born: Born,
     ) -> (
         (Arc<Process>, Option<crate::sys::spawn::Mark>),
-        (Owner, std::os::fd::OwnedFd),
+        (Owner, OwnedFd),
     ) {
         self.pids.insert(born.id.pid, owner);
         let process = Arc::new(Process {
@@ -164,17 +168,35 @@ impl Driver {
         ((process, born.mark), (owner, born.exec_pipe))
     }
 
-    fn watch_exec(&mut self, pid: u32, (owner, pipe): (Owner, std::os::fd::OwnedFd)) {
+    fn watch_exec(&mut self, pid: u32, (owner, pipe): (Owner, OwnedFd)) {
         let pipe = match readiness::readable(pipe) {
-            Ok(pipe) => Arc::new(pipe),
+            Ok(pipe) => pipe,
             Err(error) => {
                 // Without it an exec is taken as done: the exit will tell if it was not.
                 tracing::warn!("failed to watch the start of process {pid}: {error}");
                 return self.on_exec_outcome(owner, &ExecOutcome::Executed);
             }
         };
-        let inbox = self.inbox.clone();
-        let readable = Arc::clone(&pipe);
+        let (pipe, task) = self.await_words(pipe, move || Message::ExecReady { pid });
+        let exec = ExecPipe {
+            owner,
+            pipe,
+            said: Vec::new(),
+            task,
+        };
+        self.execs.insert(pid, exec);
+        self.on_exec_ready(pid);
+    }
+
+    /// Sends `message` to the loop whenever there is something to read in a pipe, until its other
+    /// end is closed.
+    pub(super) fn await_words(
+        &self,
+        pipe: AsyncFd<OwnedFd>,
+        message: impl Fn() -> Message + Send + 'static,
+    ) -> (Arc<AsyncFd<OwnedFd>>, AbortHandle) {
+        let pipe = Arc::new(pipe);
+        let (inbox, readable) = (self.inbox.clone(), Arc::clone(&pipe));
         let task = tokio::spawn(async move {
             loop {
                 let Ok(mut ready) = readable.readable().await else {
@@ -183,19 +205,12 @@ impl Driver {
                 // Stays ready once the other end is closed; what there is to read then is all.
                 let last = ready.ready().is_read_closed();
                 ready.clear_ready();
-                if inbox.send(Message::ExecReady { pid }).is_err() || last {
+                if inbox.send(message()).is_err() || last {
                     return;
                 }
             }
         });
-        let exec = ExecPipe {
-            owner,
-            pipe,
-            said: Vec::new(),
-            task: task.abort_handle(),
-        };
-        self.execs.insert(pid, exec);
-        self.on_exec_ready(pid);
+        (pipe, task.abort_handle())
     }
 
     pub(super) fn on_exec_ready(&mut self, pid: u32) {

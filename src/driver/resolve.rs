@@ -175,7 +175,7 @@ fn read(path: &str, readings: &Readings) -> Result<Option<String>, SysError> {
     let lock = || readings.lock().unwrap_or_else(PoisonError::into_inner);
     {
         let mut under_way = lock();
-        let bound = u64::try_from(READ_BOUND.as_nanos()).unwrap_or(u64::MAX);
+        let bound = clock::as_nanos(READ_BOUND);
         let hangs =
             |(of, since): &(PathBuf, u64)| of == &key.0 && since.saturating_add(bound) < key.1;
         if under_way.iter().any(hangs) {

@@ -161,7 +161,7 @@ fn end_orphans(
 ) -> Result<(Vec<ProcStat>, Vec<ProcStat>), SysError> {
     let proc = Proc::open()?;
     let begun = clock::boot_now();
-    let bound = u64::try_from(LAST_ORPHANS.as_nanos()).unwrap_or(u64::MAX);
+    let bound = clock::as_nanos(LAST_ORPHANS);
     let mut ended: Vec<ProcStat> = Vec::new();
     loop {
         let before = proc.last_pid()?;

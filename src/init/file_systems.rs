@@ -90,7 +90,7 @@ impl Step {
     }
 
     fn over(&self) -> bool {
-        Duration::from_nanos(clock::boot_now().saturating_sub(self.began)) > self.bound
+        clock::since(self.began) > self.bound
     }
 }
 

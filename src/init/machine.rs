@@ -133,6 +133,6 @@ fn cannot_begin(rescue: bool) -> Power {
 }
 
 fn nanos_from_now(after: Duration) -> u64 {
-    let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+    let after = clock::as_nanos(after);
     clock::boot_now().saturating_add(after)
 }

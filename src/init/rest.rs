@@ -116,7 +116,7 @@ fn all_within<T: Send + 'static>(
     }
     let began = clock::boot_now();
     while begun > 0 {
-        let spent = Duration::from_nanos(clock::boot_now().saturating_sub(began));
+        let spent = clock::since(began);
         let Ok((at, what)) = answers.recv_timeout(bound.saturating_sub(spent)) else {
             break;
         };

@@ -93,7 +93,7 @@ enum Wait<'a> {
 /// Reaps until it is over, for `bound` at the most; asked for the end again, no longer.
 fn wait(machine: Machine, minimal: &Minimal, bound: Duration, mut what: Wait<'_>) {
     let began = clock::boot_now();
-    let spent = || Duration::from_nanos(clock::boot_now().saturating_sub(began));
+    let spent = || clock::since(began);
     while spent() < bound {
         if let Wait::Killing(receipt) = &mut what {
             signal(machine, Signal::SIGKILL, receipt);

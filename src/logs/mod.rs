@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 pub use follow::{Batch, FOLLOW_BYTES, Follow};
 pub use kernel::copy_to_kernel;
@@ -74,6 +74,14 @@ impl Stream {
         match self {
             Stream::Stdout => "[+] ",
             Stream::Stderr => "[-] ",
+        }
+    }
+
+    /// `stdout` or `stderr`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
         }
     }
 }
@@ -126,6 +134,18 @@ pub struct Cut {
     pub after: bool,
 }
 
+impl Cut {
+    /// `before`, `after` or `both`; `None` for a whole line.
+    pub fn word(self) -> Option<&'static str> {
+        match (self.before, self.after) {
+            (false, false) => None,
+            (true, false) => Some("before"),
+            (false, true) => Some("after"),
+            (true, true) => Some("both"),
+        }
+    }
+}
+
 /// What a cut looks like, before or after the piece.
 const CUT_BEFORE: &str = "[...] ";
 const CUT_AFTER: &str = " [...]";
@@ -146,6 +166,19 @@ pub struct Line {
     pub cut: Cut,
     /// The bytes as they came, without the line end.
     pub text: Vec<u8>,
+}
+
+/// A moment in microseconds since the epoch, as RFC 3339 has it, in UTC.
+fn rfc3339(wall_us: u64) -> String {
+    let at = UNIX_EPOCH.checked_add(Duration::from_micros(wall_us));
+    humantime::format_rfc3339_micros(at.unwrap_or(UNIX_EPOCH)).to_string()
+}
+
+impl Line {
+    /// When it was read: RFC 3339 with microseconds, in UTC.
+    pub fn time(&self) -> String {
+        rfc3339(self.wall_us)
+    }
 }
 
 impl fmt::Display for Line {

@@ -74,7 +74,7 @@ impl Open {
     pub(super) fn flush(self, bound: Duration) {
         let began = clock::boot_now();
         for writer in self.0 {
-            let spent = Duration::from_nanos(clock::boot_now().saturating_sub(began));
+            let spent = clock::since(began);
             writer.flush(bound.saturating_sub(spent));
         }
     }
@@ -110,6 +110,8 @@ struct Queue {
     /// Somebody does not read a pipe until there is room.
     awaited: bool,
     running: bool,
+    /// The thread waits to be woken: only then is there anything to call the kernel for.
+    sleeping: bool,
     closed: bool,
 }
 
@@ -221,8 +223,9 @@ impl Writer {
             queue.pending.note_losses(self.format, line, untold);
         }
         queue.pending.push(self.format, line);
-        drop(queue);
-        self.shared.filled.notify_one();
+        if std::mem::take(&mut queue.sleeping) {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Whether there is no room. Then the descriptor that the writers were made with becomes
@@ -317,9 +320,11 @@ impl Shared {
                 if queue.closed {
                     return;
                 }
+                queue.sleeping = true;
                 let empty = |queue: &mut Queue| queue.pending.lengths.is_empty() && !queue.closed;
                 let filled = self.filled.wait_while(queue, empty);
                 queue = filled.unwrap_or_else(PoisonError::into_inner);
+                queue.sleeping = false;
                 continue;
             }
             std::mem::swap(&mut batch, &mut queue.pending);

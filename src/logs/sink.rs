@@ -145,7 +145,7 @@ impl Sink {
         let began = clock::boot_now();
         // What we say of ourselves first: it is what a reader needs most.
         let stderr = self.0.stderr.flush(bound);
-        let spent = Duration::from_nanos(clock::boot_now().saturating_sub(began));
+        let spent = clock::since(began);
         self.0.stdout.flush(bound.saturating_sub(spent)) && stderr
     }
 }

@@ -243,7 +243,7 @@ fn age(stat: &ProcStat) -> Duration {
         .and_then(|t| u64::try_from(t).ok())
         .unwrap_or(100);
     let started = stat.start_time.saturating_mul(1_000_000_000 / ticks.max(1));
-    Duration::from_nanos(clock::boot_now().saturating_sub(started))
+    clock::since(started)
 }
 
 /// Its ancestors, up to the command or to us.

@@ -33,7 +33,7 @@ pub fn stderr_within(bytes: &[u8], bound: Duration) -> usize {
     let stderr = io::stderr().lock();
     let fd = stderr.as_fd();
     let way = way(fd);
-    let until = clock::boot_now().saturating_add(nanos(bound));
+    let until = clock::boot_now().saturating_add(clock::as_nanos(bound));
     let mut done = 0;
     while let Some(piece) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         let piece = piece.get(..piece.len().min(PIECE)).unwrap_or(piece);
@@ -90,10 +90,6 @@ fn is_ready(fd: BorrowedFd<'_>, until: u64) -> bool {
     }
 }
 
-fn nanos(bound: Duration) -> u64 {
-    u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// A file to be written as a whole, later: found to be writable now.
 #[derive(Debug)]
 pub struct Target {
@@ -146,7 +142,7 @@ pub fn replace(path: &Path, bytes: &[u8], bound: Duration) -> io::Result<()> {
 }
 
 fn all_within(file: &File, bytes: &[u8], bound: Duration) -> io::Result<()> {
-    let until = clock::boot_now().saturating_add(nanos(bound));
+    let until = clock::boot_now().saturating_add(clock::as_nanos(bound));
     let mut rest = bytes;
     while !rest.is_empty() {
         match nix::unistd::write(file, rest) {

@@ -17,6 +17,16 @@ pub fn boot_now() -> u64 {
     nanos(ClockId::CLOCK_BOOTTIME)
 }
 
+/// How long ago `began` was, a moment on CLOCK_BOOTTIME as [`boot_now`] gives it.
+pub fn since(began: u64) -> Duration {
+    Duration::from_nanos(boot_now().saturating_sub(began))
+}
+
+/// A duration in nanoseconds, as [`boot_now`] counts them; at most what 64 bits hold.
+pub fn as_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds since the Unix epoch on the wall clock. May jump; for people to read.
 pub fn wall_now_ms() -> u64 {
     nanos(ClockId::CLOCK_REALTIME) / 1_000_000

@@ -4,9 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
 use inotify::{EventMask, Inotify, WatchMask};
-use nix::errno::Errno;
 
-use super::SysError;
+use super::{SysError, notify};
 
 /// One watched directory. Readable (poll, epoll) when something of it changed; non-blocking and
 /// close-on-exec.
@@ -32,14 +31,7 @@ impl Directory {
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES; EMFILE and ENOSPC name the limit.
     pub fn watch(path: &Path) -> Result<Self, SysError> {
-        let failed = |e: std::io::Error| {
-            SysError::io("watch", path, &e)
-                .limited_by(
-                    Errno::EMFILE,
-                    "fs.inotify.max_user_instances or RLIMIT_NOFILE",
-                )
-                .limited_by(Errno::ENOSPC, "fs.inotify.max_user_watches")
-        };
+        let failed = |e: std::io::Error| notify::limited(SysError::io("watch", path, &e));
         let inotify = Inotify::init().map_err(failed)?;
         let mask = WatchMask::CREATE
             | WatchMask::MODIFY
@@ -58,26 +50,16 @@ impl Directory {
     /// Takes everything that has arrived; never blocks.
     pub fn drain(&mut self) -> Result<Happened, SysError> {
         let mut happened = Happened::Nothing;
-        let mut buffer = [0_u8; 4096];
-        loop {
-            let events = match self.inotify.read_events(&mut buffer) {
-                Ok(events) => events,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(happened),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(SysError::io("read", Path::new("inotify"), &e)),
-            };
-            for event in events {
-                let own = EventMask::DELETE_SELF
-                    | EventMask::MOVE_SELF
-                    | EventMask::UNMOUNT
-                    | EventMask::IGNORED;
-                if event.mask.intersects(own) {
-                    happened = Happened::Gone;
-                } else if happened == Happened::Nothing {
-                    happened = Happened::Changed;
-                }
+        let own =
+            EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT | EventMask::IGNORED;
+        notify::drain(&mut self.inotify, |event| {
+            if event.mask.intersects(own) {
+                happened = Happened::Gone;
+            } else if happened == Happened::Nothing {
+                happened = Happened::Changed;
             }
-        }
+        })?;
+        Ok(happened)
     }
 }
 

@@ -128,7 +128,7 @@ fn freeze_and_signal(path: &Path) -> Result<(), SysError> {
     let frozen = cgroup::set_freeze(path, true);
     if frozen.is_ok() {
         let events = EventsFile::open(path)?;
-        let bound = clock::boot_now().saturating_add(nanos(FREEZE_BOUND));
+        let bound = clock::boot_now().saturating_add(clock::as_nanos(FREEZE_BOUND));
         while !events.read().is_none_or(|e| e.frozen || !e.populated) {
             let now = clock::boot_now();
             if now >= bound {
@@ -175,7 +175,7 @@ fn settle_down(path: &Path, how: KillHow, settle: Duration, result: &mut KillRes
         }
     };
     let began = clock::boot_now();
-    let deadline = began.saturating_add(nanos(settle));
+    let deadline = began.saturating_add(clock::as_nanos(settle));
     let mut listed_before = usize::MAX;
     let mut pauses = PAUSES_US.iter().copied();
     let mut pause_us = 0;
@@ -242,10 +242,6 @@ fn kill_singly(path: &Path) -> Result<Vec<u32>, SysError> {
         }
     }
     error.map_or(Ok(reached), Err)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An open cgroup.events, for reading again and waiting on.

@@ -5,10 +5,11 @@
 //! too): take the watch away before the rmdir. Watch first, then read, and no change is lost.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask};
 use nix::errno::Errno;
 
 use super::SysError;
@@ -38,12 +39,8 @@ impl CgroupEvents {
     /// A descriptor without watches. EMFILE: max_user_instances or our open files are used up;
     /// then cgroups have to be polled while they are being stopped.
     pub fn new() -> Result<Self, SysError> {
-        let inotify = Inotify::init().map_err(|e| {
-            SysError::io("watch cgroups with", Path::new("inotify"), &e).limited_by(
-                Errno::EMFILE,
-                "fs.inotify.max_user_instances or RLIMIT_NOFILE",
-            )
-        })?;
+        let inotify = Inotify::init()
+            .map_err(|e| limited(SysError::io("watch cgroups with", Path::new("inotify"), &e)))?;
         Ok(Self {
             inotify,
             watches: BTreeMap::new(),
@@ -58,10 +55,7 @@ impl CgroupEvents {
             .inotify
             .watches()
             .add(&file, WatchMask::MODIFY)
-            .map_err(|e| {
-                SysError::io("watch", &file, &e)
-                    .limited_by(Errno::ENOSPC, "fs.inotify.max_user_watches")
-            })?;
+            .map_err(|e| limited(SysError::io("watch", &file, &e)))?;
         let id = descriptor.get_watch_descriptor_id();
         self.watches.insert(id, descriptor);
         Ok(Watch(id))
@@ -88,28 +82,46 @@ impl CgroupEvents {
     /// Takes everything that has arrived; never blocks.
     pub fn drain(&mut self) -> Result<Drained, SysError> {
         let mut drained = Drained::default();
-        let mut buffer = [0_u8; 4096];
-        loop {
-            let events = match self.inotify.read_events(&mut buffer) {
-                Ok(events) => events,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(SysError::io("read", Path::new("inotify"), &e)),
-            };
-            for event in events {
-                let id = event.wd.get_watch_descriptor_id();
-                if event.mask.contains(EventMask::Q_OVERFLOW) {
-                    drained.overflow = true;
-                } else if event.mask.contains(EventMask::IGNORED) {
-                    self.watches.remove(&id);
-                } else if self.watches.contains_key(&id) {
-                    drained.changed.push(Watch(id));
-                }
+        let watches = &mut self.watches;
+        drain(&mut self.inotify, |event| {
+            let id = event.wd.get_watch_descriptor_id();
+            if event.mask.contains(EventMask::Q_OVERFLOW) {
+                drained.overflow = true;
+            } else if event.mask.contains(EventMask::IGNORED) {
+                watches.remove(&id);
+            } else if watches.contains_key(&id) {
+                drained.changed.push(Watch(id));
             }
-        }
+        })?;
         drained.changed.sort_unstable();
         drained.changed.dedup();
         Ok(drained)
+    }
+}
+
+/// Names the limit that an inotify descriptor or watch has met.
+pub(super) fn limited(error: SysError) -> SysError {
+    error
+        .limited_by(
+            Errno::EMFILE,
+            "fs.inotify.max_user_instances or RLIMIT_NOFILE",
+        )
+        .limited_by(Errno::ENOSPC, "fs.inotify.max_user_watches")
+}
+
+/// Takes everything that has arrived; never blocks.
+pub(super) fn drain(
+    inotify: &mut Inotify,
+    mut take: impl FnMut(Event<&OsStr>),
+) -> Result<(), SysError> {
+    let mut buffer = [0_u8; 4096];
+    loop {
+        match inotify.read_events(&mut buffer) {
+            Ok(events) => events.for_each(&mut take),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(SysError::io("read", Path::new("inotify"), &e)),
+        }
     }
 }
 

@@ -346,7 +346,7 @@ fn check_mark(proc: &Proc, born: &Born, child: u32) -> Result<(), String> {
 
 /// Waits until the probe and its child have both said that they are there.
 fn await_both(stdout: &OwnedFd) -> Result<(), String> {
-    let bound = u64::try_from(STEP_BOUND.as_nanos()).unwrap_or(u64::MAX);
+    let bound = clock::as_nanos(STEP_BOUND);
     let deadline = clock::boot_now().saturating_add(bound);
     let mut said = Vec::new();
     while said.len() < 2 {

@@ -1,5 +1,6 @@
 //! `nought run` itself killed, as CI systems do it in the end: its guardian leaves nothing.
 
+use std::process::Child;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,6 +24,29 @@ fn hostile(world: &World) -> String {
         "trap '' TERM; {escape} & setsid sleep 1000 & (sleep 1000 &) ; \
          while :; do sleep 0.01; done"
     )
+}
+
+/// Kills a run's guardian, then the run.
+fn kill_both(world: &World, run: &mut Child) {
+    let guardian = until("it is guarded", || guardian(world));
+    world.census();
+    look::signal(guardian, libc::SIGKILL);
+    until("the guardian is gone", || {
+        look::alive(guardian).is_none().then_some(())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
+/// What a hostile command left when both were killed: the world, and one that has escaped.
+fn left_by_both() -> (World, u32) {
+    let world = World::new();
+    let script = hostile(&world);
+    let mut run = spawn(&world, &["--", "sh", "-c", &script]);
+    let escapee = world.pid("sly", "wiped");
+    kill_both(&world, &mut run);
+    assert!(look::alive(escapee).is_some());
+    (world, escapee)
 }
 
 #[test]
@@ -99,14 +123,7 @@ fn of_many_runs_one_ends_what_a_killed_one_left_whatever_they_keep() {
     let script = "setsid sleep 1000 & echo $! >left; sleep 1001";
     let mut run = spawn(&world, &["--", "sh", "-c", script]);
     let left = number_in(&world.dir.join("left"));
-    let guardian = until("it is guarded", || guardian(&world));
-    world.census();
-    look::signal(guardian, libc::SIGKILL);
-    until("the guardian is gone", || {
-        look::alive(guardian).is_none().then_some(())
-    });
-    run.kill().unwrap();
-    run.wait().unwrap();
+    kill_both(&world, &mut run);
     let runs: Vec<_> = (0..8)
         .map(|_| spawn(&world, &["--keep", "sleep", "--", "sh", "-c", "sleep 0.5"]))
         .collect();
@@ -152,19 +169,7 @@ fn without_cgroups_the_guardian_ends_what_it_can_tell_and_calls_nothing_verified
 
 #[test]
 fn what_a_killed_guardian_leaves_is_ended_by_the_next_run() {
-    let world = World::new();
-    let script = hostile(&world);
-    let mut run = spawn(&world, &["--", "sh", "-c", &script]);
-    let escapee = world.pid("sly", "wiped");
-    let guardian = until("it is guarded", || guardian(&world));
-    world.census();
-    look::signal(guardian, libc::SIGKILL);
-    until("the guardian is gone", || {
-        look::alive(guardian).is_none().then_some(())
-    });
-    run.kill().unwrap();
-    run.wait().unwrap();
-    assert!(look::alive(escapee).is_some());
+    let (world, escapee) = left_by_both();
     let ran = output(&world, &["--", "true"]);
     assert_eq!(code(&ran), Some(0));
     let said = stderr(&ran);
@@ -180,19 +185,7 @@ fn what_a_killed_guardian_leaves_is_ended_by_the_next_run() {
 
 #[test]
 fn what_a_killed_guardian_leaves_is_ended_by_the_doctor() {
-    let world = World::new();
-    let script = hostile(&world);
-    let mut run = spawn(&world, &["--", "sh", "-c", &script]);
-    let escapee = world.pid("sly", "wiped");
-    let guardian = until("it is guarded", || guardian(&world));
-    world.census();
-    look::signal(guardian, libc::SIGKILL);
-    until("the guardian is gone", || {
-        look::alive(guardian).is_none().then_some(())
-    });
-    run.kill().unwrap();
-    run.wait().unwrap();
-    assert!(look::alive(escapee).is_some());
+    let (world, escapee) = left_by_both();
     // No supervisor was at this socket: only what runs left is looked for.
     let clean = || {
         let mut clean = world.in_place(&["--json", "-s"]);

@@ -76,7 +76,7 @@ fn trimmed(number: f64, places: usize) -> String {
 }
 
 /// As [`duration`], of milliseconds.
-fn millis(ms: f64) -> String {
+pub(super) fn millis(ms: f64) -> String {
     // What is negative or no number at all comes from a broken answer; it must not panic.
     Duration::try_from_secs_f64(ms / 1000.0).map_or_else(|_| "? ms".into(), duration)
 }

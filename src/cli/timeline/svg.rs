@@ -1,10 +1,9 @@
 //! Pictures: one file, no script, light and dark by the reader's setting.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::model::{Kind, Timeline};
-use crate::cli::render::duration;
+use crate::cli::render::millis as ms;
 use crate::cli::xml::escaped;
 
 const WIDTH: f64 = 960.0;
@@ -31,10 +30,6 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     format!("{kept}…")
-}
-
-fn ms(ms: f64) -> String {
-    duration(Duration::try_from_secs_f64(ms.max(0.0) / 1000.0).unwrap_or_default())
 }
 
 /// A step of the axis that gives a handful of marks.

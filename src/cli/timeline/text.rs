@@ -1,20 +1,15 @@
 //! A timeline for a terminal.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::model::{Kind, Lane, Timeline};
 use crate::cli::output::Style;
-use crate::cli::render::{clean, duration};
+use crate::cli::render::{clean, millis as ms};
 
 /// A bar is not shorter than this.
 const LEAST_BAR: usize = 20;
 /// Names are cut beyond this.
 const NAME_MOST: usize = 24;
-
-fn ms(ms: f64) -> String {
-    duration(Duration::try_from_secs_f64(ms.max(0.0) / 1000.0).unwrap_or_default())
-}
 
 fn sign(kind: Kind) -> char {
     match kind {

@@ -59,14 +59,17 @@ impl RotatedFile {
                 file,
             });
         }
-        self.open
-            .as_mut()
-            .ok_or_else(|| io::Error::other("it was closed"))
+        self.opened()
     }
 
-    /// Writes whole lines.
+    fn opened(&mut self) -> io::Result<&mut Open> {
+        let open = self.open.as_mut();
+        open.ok_or_else(|| io::Error::other("it was closed"))
+    }
+
+    /// Writes whole lines to the file that was found to have room for them.
     fn write_lines(&mut self, lines: &[u8]) -> io::Result<()> {
-        let open = self.open()?;
+        let open = self.opened()?;
         let result = open.file.write_all(lines);
         match &result {
             Ok(()) => open.size += lines.len() as u64,

@@ -1,9 +1,8 @@
 //! How a line looks where it goes.
 
 use std::io::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
 
-use crate::logs::{CUT_AFTER, CUT_BEFORE, Cut, Stream};
+use crate::logs::{CUT_AFTER, CUT_BEFORE, Cut, Stream, rfc3339};
 
 /// How a line looks in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +72,7 @@ impl Format {
             }
             Format::Json => return json(line, to),
             Format::Prefix => {
-                let (time, generation) = (time(line.wall_us), line.generation);
+                let (time, generation) = (rfc3339(line.wall_us), line.generation);
                 let stream = stream(line.stream);
                 // Writing to memory does not fail, here and below.
                 let _ = write!(to, "{time} {source}/{generation}[{pid}] {stream}: {before}");
@@ -112,27 +111,14 @@ fn stream(stream: Stream) -> &'static str {
     }
 }
 
-fn time(wall_us: u64) -> String {
-    let at = UNIX_EPOCH.checked_add(Duration::from_micros(wall_us));
-    humantime::format_rfc3339_micros(at.unwrap_or(UNIX_EPOCH)).to_string()
-}
-
 fn json(line: &Written<'_>, to: &mut Vec<u8>) {
     let object = Object {
-        time: time(line.wall_us),
+        time: rfc3339(line.wall_us),
         service: line.source,
         generation: line.generation,
         pid: (line.pid > 0).then_some(line.pid),
-        stream: match line.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        },
-        cut: match (line.cut.before, line.cut.after) {
-            (false, false) => None,
-            (true, false) => Some("before"),
-            (false, true) => Some("after"),
-            (true, true) => Some("both"),
-        },
+        stream: line.stream.as_str(),
+        cut: line.cut.word(),
         text: String::from_utf8_lossy(line.text),
     };
     // Strings and numbers: nothing that could not be written.

@@ -71,7 +71,7 @@ fn end_one(
 }
 
 fn await_deaths(whole: &Whole<'_>, handles: &mut Vec<PidFd>) {
-    let wait = u64::try_from(whole.context.death_wait.as_nanos()).unwrap_or(u64::MAX);
+    let wait = clock::as_nanos(whole.context.death_wait);
     let deadline = clock::boot_now().saturating_add(wait);
     while let Some(last) = handles.last() {
         let left_ms = deadline
