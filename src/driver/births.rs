@@ -95,6 +95,7 @@ impl Driver {
             Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
         };
         self.starting += 1;
+        self.born_during_scan = true;
         self.mains_starting += 1;
         self.starts_since_tidy += 1;
         let mut program = self.program(r#gen);
@@ -247,6 +248,7 @@ impl Driver {
             }
         };
         self.starting += 1;
+        self.born_during_scan = true;
         let program = self.program(r#gen);
         let place = Arc::clone(&self.place);
         self.starts.push(self.reported(move || {

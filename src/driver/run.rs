@@ -72,6 +72,10 @@ pub(super) struct Driver {
     pub(super) inherited_any: bool,
     /// Whether a child that nobody knew ended since the scan under way began.
     pub(super) orphan_reaped: bool,
+    /// Whether a start was under way while the scan was.
+    pub(super) born_during_scan: bool,
+    /// How often in a row a pass was made again because of that.
+    pub(super) scans_again: u8,
     /// Statuses of children that nobody knew yet, kept while a start is under way.
     pub(super) early: BTreeMap<u32, Exit>,
     /// Starts that have not come back, and how many of them are of main processes.
@@ -193,6 +197,8 @@ impl Driver {
             execs: BTreeMap::new(),
             inherited_any: !inherited.is_empty(),
             orphan_reaped: false,
+            born_during_scan: false,
+            scans_again: 0,
             inherited,
             early: BTreeMap::new(),
             starting: 0,

@@ -16,6 +16,9 @@ use crate::sys::procfs::{Proc, ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
 use crate::sys::{readiness, signal};
 
+/// So often in a row a pass is made again because of who was born of us during it.
+const AGAIN: u8 = 8;
+
 /// What a scan is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -61,6 +64,7 @@ impl Driver {
         }
         self.scanning = true;
         self.orphan_reaped = false;
+        self.born_during_scan = self.starting > 0;
         let batch = std::mem::take(&mut self.wanted_scans);
         let context = self.scan_context(batch.iter().map(|(r#gen, _)| *r#gen).collect());
         let mut targets = Vec::new();
@@ -86,6 +90,7 @@ impl Driver {
         self.reap();
         self.scanning = false;
         let missed = self.orphan_reaped;
+        let results = self.put_off_those_with_newborns(results);
         let containment = self.place.guarantee().containment;
         for ((r#gen, wanted), mut result) in results {
             result.conclusive &= !missed;
@@ -131,6 +136,34 @@ impl Driver {
             }
         }
         self.begin_scans();
+    }
+
+    /// A pass knows of no child that was born of us after it began, and would take it for a
+    /// stranger: what it says is said by the next one. The other results.
+    fn put_off_those_with_newborns(
+        &mut self,
+        results: Vec<((GenId, Wanted), PassResult)>,
+    ) -> Vec<((GenId, Wanted), PassResult)> {
+        let own_pid = std::process::id();
+        let is_put_off = |result: &PassResult| {
+            // Whom it ended stands on its answer only.
+            result.escaped.is_empty() && result.foreign.iter().any(|s| s.process.ppid == own_pid)
+        };
+        if !self.born_during_scan || self.scans_again == AGAIN {
+            self.scans_again = 0;
+            return results;
+        }
+        let (again, done): (Vec<_>, Vec<_>) = results
+            .into_iter()
+            .partition(|(_, result)| is_put_off(result));
+        self.scans_again = if again.is_empty() {
+            0
+        } else {
+            self.scans_again + 1
+        };
+        self.wanted_scans
+            .extend(again.into_iter().map(|(wanted, _)| wanted));
+        done
     }
 
     fn first_says(&self, r#gen: GenId) -> Option<bool> {

@@ -47,6 +47,25 @@ fn variable(pid: u32, name: &str) -> String {
     found.unwrap().to_owned()
 }
 
+/// Who was born of us after a look began is not known to it.
+#[test]
+fn neighbours_that_are_born_while_it_stops() {
+    let mut world = World::new();
+    world.fixture("web", "stay", "");
+    for n in 0..6 {
+        let restart = "restart: {delay: 1ms, max_delay: 1ms}";
+        world.service(&format!("again{n}"), &format!("exec: 'true'\n{restart}\n"));
+    }
+    world.init();
+    for generation in 1..=40 {
+        world.numbers("web", "pid", generation);
+        let receipt = world.stop_verified("web");
+        assert_eq!(receipt["foreign"], json!([]), "{receipt:#}");
+        world.start("web").unwrap();
+    }
+    world.end();
+}
+
 #[test]
 fn a_neighbour_that_looks_like_the_service() {
     let (world, _) = with_service("stay", "");
