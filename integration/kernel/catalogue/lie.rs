@@ -63,6 +63,8 @@ fn neighbours_that_are_born_while_it_stops() {
         assert_eq!(receipt["foreign"], json!([]), "{receipt:#}");
         world.start("web").unwrap();
     }
+    world.numbers("web", "pid", 41);
+    row!(Lie, "neighbours that are born while it stops").receipt(&world.stop_verified("web"));
     world.end();
 }
 
