@@ -11,3 +11,4 @@ pub mod logs;
 pub mod run;
 pub mod state;
 pub mod sys;
+pub mod web;

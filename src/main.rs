@@ -161,6 +161,7 @@ fn options(args: InitArgs) -> Options {
         state_dir: args.state_dir,
         deadline: args.deadline.unwrap_or(deadline),
         http: args.http,
+        http_read_only: args.http_read_only,
         watch: args.watch,
         termination_log: args.termination_log.or(kubernetes),
         ring: ring(args.ring_lines),

@@ -9,8 +9,8 @@ use nought::api::{
     Budget, Create, Done, ErrorCode, Exit, Failure, Filter, ForeignProcess, GuaranteeWords,
     Incoming, Info, Kill, List, ListQuery, LogLines, LogQuery, METHODS, Named, Plan, PlanQuery,
     Planned, Process, ProcessUsage, Receipt, ReceiptQuery, Receipts, Reload, Restart, RpcError,
-    Rung, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, Stop,
-    Subscribed, Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus,
+    Rung, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start, StartHttp,
+    Stop, Subscribed, Survivor, Usage, UsageQuery, Verdict, ZinitChild, ZinitStats, ZinitStatus,
     incoming, millis_from_nanos, openrpc,
 };
 use serde::Serialize;
@@ -171,6 +171,8 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
         scan: "marked".into(),
         base: "/sys/fs/cgroup".into(),
         config_dir: "/etc/nought".into(),
+        http: vec!["127.0.0.1:8080".into()],
+        http_token: "/run/nought/http-token".into(),
         notes: vec!["no memory controller".into()],
         services: 4,
         shutting_down: true,
@@ -361,6 +363,7 @@ fn the_list_of_methods_is_sound_and_matches_what_is_read() {
         ("service_status", <Named as P>::NAMES),
         ("service_kill", <Kill as P>::NAMES),
         ("service_create", <Create as P>::NAMES),
+        ("system_start_http_server", <StartHttp as P>::NAMES),
         ("stream_currentLogs", <Filter as P>::NAMES),
         ("stream_unsubscribeLogs", <Subscribed as P>::NAMES),
         ("nought_list", <ListQuery as P>::NAMES),

@@ -17,14 +17,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("logs", &["sys"]),
     ("state", &["core", "sys"]),
-    ("control", &["api", "core", "logs", "state", "sys"]),
+    ("web", &["api", "sys"]),
+    ("control", &["api", "core", "logs", "state", "sys", "web"]),
     (
         "driver",
         &["core", "config", "state", "sys", "control", "logs"],
     ),
     ("init", &["driver", "logs", "sys"]),
     ("run", &["api", "control", "core", "driver", "sys"]),
-    ("cli", &["api", "config", "sys", "state", "driver"]),
+    ("cli", &["api", "config", "sys", "state", "driver", "web"]),
 ];
 
 /// What the core may not name: I/O, clocks, threads, and maps whose order is not the same twice.

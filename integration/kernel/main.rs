@@ -61,3 +61,4 @@ mod starts;
 mod survivors;
 mod together;
 mod told;
+mod web;

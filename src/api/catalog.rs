@@ -200,6 +200,20 @@ pub const METHODS: &[Method] = &[
         &[],
     ),
     method(
+        "system_start_http_server",
+        "Serve HTTP at an address too, besides the one of --http",
+        &[must("address", STRING)],
+        STRING,
+        &[],
+    ),
+    method(
+        "system_stop_http_server",
+        "End what system_start_http_server began",
+        &[],
+        NULL,
+        &[],
+    ),
+    method(
         "stream_currentLogs",
         "The log lines that are kept",
         &[FILTER],

@@ -54,9 +54,14 @@ pub enum ErrorCode {
     /// -32016: more at a time than there is room for: connections, subscriptions, bytes of
     /// answers.
     Crowded,
+    /// -32017: over HTTP, without the token that this needs, or with a wrong one.
+    Unauthorized,
+    /// -32018: over HTTP, what nobody may do there: from another site's page, by another server's
+    /// name, or a change where nothing may be changed.
+    Forbidden,
 }
 
-const CODES: [(ErrorCode, i64, &str); 21] = [
+const CODES: [(ErrorCode, i64, &str); 23] = [
     (ErrorCode::ParseError, -32700, "ParseError"),
     (ErrorCode::InvalidRequest, -32600, "InvalidRequest"),
     (ErrorCode::MethodNotFound, -32601, "MethodNotFound"),
@@ -86,6 +91,8 @@ const CODES: [(ErrorCode, i64, &str); 21] = [
     (ErrorCode::Failed, -32014, "Failed"),
     (ErrorCode::Superseded, -32015, "Superseded"),
     (ErrorCode::Crowded, -32016, "Crowded"),
+    (ErrorCode::Unauthorized, -32017, "Unauthorized"),
+    (ErrorCode::Forbidden, -32018, "Forbidden"),
 ];
 
 impl ErrorCode {

@@ -58,6 +58,10 @@ pub struct Info {
     pub base: String,
     /// The directory of service files, absolute.
     pub config_dir: String,
+    /// Where it serves HTTP: `ADDRESS:PORT` each.
+    pub http: Vec<String>,
+    /// The file with the token for HTTP; empty while there is none.
+    pub http_token: String,
     /// What it found missing here, a sentence each.
     pub notes: Vec<String>,
     /// How many services there are.

@@ -43,4 +43,6 @@ pub use rpc::{
 pub use run::{RunAncestor, RunProcess, RunReport};
 pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};
 pub use usage::{Account, Plan, PlanQuery, Planned, ProcessUsage, Usage, UsageQuery, Usages};
-pub use zinit::{Create, Filter, Kill, ZinitChild, ZinitStates, ZinitStats, ZinitStatus};
+pub use zinit::{
+    Create, Filter, Kill, StartHttp, ZinitChild, ZinitStates, ZinitStats, ZinitStatus,
+};

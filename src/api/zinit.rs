@@ -90,3 +90,14 @@ pub struct Filter {
 impl Parameters for Filter {
     const NAMES: &'static [&'static str] = &["name"];
 }
+
+/// The parameters of `system_start_http_server`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartHttp {
+    /// `ADDRESS:PORT`, or a port of 127.0.0.1.
+    pub address: String,
+}
+
+impl Parameters for StartHttp {
+    const NAMES: &'static [&'static str] = &["address"];
+}

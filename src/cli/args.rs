@@ -13,6 +13,7 @@ use super::called::{Called, ZINIT_CONFIG_DIR, ZINIT_SOCKET};
 use super::run::Demand;
 use crate::config;
 use crate::driver::{Guarantee, Resources, Surroundings};
+use crate::web;
 
 pub(super) use values::{duration, positive};
 use values::{group, lines, moment, receipts};
@@ -196,13 +197,8 @@ pub(super) enum ClientCommand {
         #[arg(short, long, value_name = "DIR")]
         config: Option<PathBuf>,
     },
-    /// zinit's HTTP proxy, which is not here
-    #[command(hide = true)]
-    Proxy {
-        /// Whatever zinit takes
-        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
-        words: Vec<String>,
-    },
+    /// Serve HTTP in front of the supervisor's socket, until Ctrl-C
+    Proxy(Proxy),
     /// Print the JSON schema of service files, for editors
     Schema,
     /// Print a shell's completions
@@ -320,6 +316,21 @@ pub(super) struct Doctor {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Proxy {
+    /// Where: an address with its port, or a port of 127.0.0.1
+    #[arg(short, long, value_name = "ADDRESS:PORT", value_parser = web::address,
+          default_value = "127.0.0.1:8080")]
+    pub(super) address: SocketAddr,
+    /// Let nobody change anything
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// Write the token into this file [default: proxy-PORT.token below /run/nought or
+    /// $XDG_RUNTIME_DIR/nought]
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Init {
     /// The directory of service files [default: /etc/nought]
     #[arg(short, long, value_name = "DIR")]
@@ -362,9 +373,13 @@ struct Init {
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
-    /// Serve /livez, /readyz, /startupz and /metrics on this address [default: $NOUGHT_HTTP]
+    /// Serve JSON-RPC, /livez, /readyz, /startupz and /metrics over HTTP on this address
+    /// [default: $NOUGHT_HTTP]
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
+    /// Let nobody change anything over HTTP
+    #[arg(long)]
+    http_read_only: bool,
     /// Write the verdict on the whole, as JSON, into this file at the end, if it is there
     /// [default: $NOUGHT_TERMINATION_LOG; else /dev/termination-log with --container]
     #[arg(long, value_name = "FILE")]
@@ -394,8 +409,10 @@ pub struct InitArgs {
     pub watch: bool,
     /// Whose service files they are.
     pub dialect: config::Dialect,
-    /// Where probes and metrics are served; none: nowhere.
+    /// Where HTTP is served; none: nowhere.
     pub http: Option<SocketAddr>,
+    /// Nobody may change anything over HTTP.
+    pub http_read_only: bool,
     /// Where the verdict on the whole is written at the end; none: nowhere, or with `container`
     /// where Kubernetes reads it.
     pub termination_log: Option<PathBuf>,
@@ -480,6 +497,7 @@ impl Cli {
                 watch: init.watch,
                 dialect: called.dialect(),
                 http: init.http,
+                http_read_only: init.http_read_only,
                 termination_log: init.termination_log,
                 debug: self.debug,
                 min_guarantee: init.min_guarantee,

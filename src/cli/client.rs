@@ -62,7 +62,7 @@ pub(super) struct Client<'a> {
 impl<'a> Client<'a> {
     /// Connects to `socket`; `debug` shows on stderr what goes over it.
     pub(super) fn connect(socket: &'a Path, debug: bool) -> Result<Self, Error> {
-        let stream = open(socket).map_err(|trouble| trouble.at(socket))?;
+        let stream = stream(socket)?;
         Ok(Client {
             socket,
             stream,
@@ -254,6 +254,11 @@ pub(super) fn alive(socket: &Path) -> Result<Info, Error> {
     let mut client = Client::connect(socket, false)?;
     let info = client.call(method::INFO, &Value::Null, ANSWER)?;
     client.typed(&info)
+}
+
+/// A connection for whatever is to go over it.
+pub(super) fn stream(socket: &Path) -> Result<UnixStream, Error> {
+    open(socket).map_err(|trouble| trouble.at(socket))
 }
 
 fn timed_out(error: &io::Error) -> bool {

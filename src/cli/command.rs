@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             ClientCommand::Forget { services } => self.files(Change::Forget, services),
             ClientCommand::Reload { dry_run } => self.reload(dry_run),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
-            ClientCommand::Proxy { words: _ } => Err(Error::NoProxy),
+            ClientCommand::Proxy(proxy) => self.proxy(&proxy),
             ClientCommand::Schema => {
                 self.output.text(config::SCHEMA);
                 Ok(0)

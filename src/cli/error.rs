@@ -33,8 +33,13 @@ pub(super) enum Error {
     TimedOut { what: String, waited: Duration },
     /// Kexec, and no kernel to start.
     NoKernel,
-    /// zinit's HTTP proxy was asked for.
-    NoProxy,
+    /// There is no HTTP in front of the socket.
+    Proxy {
+        /// What failed, after "failed to".
+        what: String,
+        why: String,
+        hint: &'static str,
+    },
     /// The supervisor says no.
     Refused(RpcError),
 }
@@ -111,7 +116,7 @@ impl std::fmt::Display for Error {
                 write!(f, "{what} took longer than {}", render::duration(*waited))
             }
             Error::NoKernel => write!(f, "there is no kernel to start"),
-            Error::NoProxy => write!(f, "there is no HTTP proxy here"),
+            Error::Proxy { what, .. } => write!(f, "failed to {what}"),
             Error::Refused(error) => write!(f, "{error}"),
         }
     }
@@ -137,7 +142,7 @@ impl Error {
             Error::TooMuch { .. } => "TooMuch".into(),
             Error::TimedOut { .. } => "TimedOut".into(),
             Error::NoKernel => "NoKernel".into(),
-            Error::NoProxy => "NoProxy".into(),
+            Error::Proxy { .. } => "NoProxy".into(),
             Error::Refused(error) => {
                 let told = error.data.as_ref().map(|data| data.code_name.clone());
                 told.filter(|name| !name.is_empty()).unwrap_or_else(|| {
@@ -152,7 +157,7 @@ impl Error {
         match self {
             Error::Connect { source, .. } => vec![source.to_string()],
             Error::Unfit { why, .. } => vec![why.to_string()],
-            Error::Protocol { why, .. } => vec![why.clone()],
+            Error::Protocol { why, .. } | Error::Proxy { why, .. } => vec![why.clone()],
             Error::Refused(error) => {
                 let data = error.data.as_ref();
                 data.map(|data| data.cause_chain.clone())
@@ -162,8 +167,7 @@ impl Error {
             | Error::Gone { .. }
             | Error::TooMuch { .. }
             | Error::TimedOut { .. }
-            | Error::NoKernel
-            | Error::NoProxy => Vec::new(),
+            | Error::NoKernel => Vec::new(),
         }
     }
 
@@ -199,10 +203,7 @@ impl Error {
             Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
             Error::TooMuch { .. } => "ask for less: name services, or the newest lines with -n N",
             Error::NoKernel => "load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline",
-            Error::NoProxy => {
-                "use the Unix socket: over HTTP anybody who reaches the port could run commands as \
-                 root; `init --http ADDRESS:PORT` serves probes and metrics alone"
-            }
+            Error::Proxy { hint, .. } => hint,
             Error::TimedOut { .. } => "it goes on all the same: see `nought status`",
             Error::Refused(error) => return error.data.as_ref()?.hint.clone(),
         };

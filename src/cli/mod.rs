@@ -2,7 +2,7 @@
 //!
 //! `args` says what can be asked, `client` talks to the supervisor, `command` carries out what
 //! changes something, `end` what ends everything, `show` what only looks, `log` the log, `manual`
-//! what needs no supervisor;
+//! what needs no supervisor, `proxy` what goes between it and HTTP;
 //! `render` makes text of data and does nothing else. A client command is
 //! synchronous and short: it connects, asks, prints, ends.
 
@@ -19,6 +19,7 @@ mod manual;
 mod order;
 mod output;
 mod process1;
+mod proxy;
 mod reload;
 mod render;
 mod run;

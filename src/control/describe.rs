@@ -48,6 +48,9 @@ pub fn info(
             .map(|base| base.display().to_string())
             .unwrap_or_default(),
         config_dir: config_dir.display().to_string(),
+        // The connection that asks knows.
+        http: Vec::new(),
+        http_token: String::new(),
         notes: notes.to_vec(),
         services: u64::try_from(services).unwrap_or(u64::MAX),
         shutting_down: core.shutting_down(),

@@ -1,170 +1,250 @@
-//! Probes and metrics over HTTP, off unless an address is given. It shows and changes nothing:
-//! each connection asks one thing, within limits, and concerns nobody but itself.
+//! HTTP of the supervisor: the servers that run, what they are connected to, and the probes and
+//! metrics that everybody may read. Without an address nothing of it exists.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::net::TcpListener as StdListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 
+use super::methods::Context;
 use super::metrics::{self, Tally};
-use super::{Ask, Clocks, Look, Seen, Use};
-use crate::api::{self, Info, ServiceStatus};
+use super::places::Places;
+use super::{Ask, Clocks, Look, Seen, Use, session};
+use crate::api::{self, ErrorCode, Info, RpcError, ServiceStatus};
 use crate::core::Time;
 use crate::sys::clock;
+use crate::web::{self, Later, OpenPage, Server, Settings, Site, Token, TokenError};
 
-/// Connections at a time. When there are as many, the oldest that has asked nothing gives way to
-/// a new one, so that clients who say nothing keep no probe out.
-const CONNECTIONS: usize = 64;
-/// How long a client may say nothing while others wait.
-const SILENCE: Duration = Duration::from_millis(50);
-/// How long a connection may take from its first byte to its last.
-const CONNECTION_BOUND: Duration = Duration::from_secs(10);
-/// How long a client may take to send its request's head.
-const HEAD_BOUND: Duration = Duration::from_secs(5);
 /// A loop that does not answer within this is not alive: it never waits for anything.
 const ANSWER_BOUND: Duration = Duration::from_secs(3);
-/// How long to leave the listen queue alone when there are no descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OK: u16 = 200;
+const UNAVAILABLE: u16 = 503;
+/// What everybody may read.
+const PAGES: &[&str] = &["/livez", "/readyz", "/startupz", "/metrics"];
 
-/// What every request needs.
-#[derive(Clone, Debug)]
-struct Context {
-    asks: mpsc::UnboundedSender<Ask>,
+/// Where HTTP is served; clones are the same.
+#[derive(Clone)]
+pub struct Http(Arc<Inner>);
+
+struct Inner {
+    token_file: PathBuf,
+    read_only: bool,
     tally: Tally,
+    /// Made for the first server.
+    token: OnceLock<Token>,
+    servers: Mutex<Servers>,
 }
 
-/// A connection under way.
-struct Open {
-    since: Instant,
-    /// Its client has sent a request.
-    asked: Arc<AtomicBool>,
-    served: AbortHandle,
+#[derive(Default)]
+struct Servers {
+    /// The one that the supervisor was started with.
+    own: Option<Server>,
+    /// The one that was asked for since.
+    asked_for: Option<Server>,
 }
 
-type Page = Response<Full<Bytes>>;
+/// Its servers' addresses are in `nought_info`.
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
+}
 
-/// Accepts connections until the task is dropped.
-///
-/// # Errors
-/// When the listener cannot be watched.
-pub async fn serve(
-    listener: StdListener,
-    asks: mpsc::UnboundedSender<Ask>,
-    tally: Tally,
-) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    let context = Context { asks, tally };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut open = VecDeque::new();
-    loop {
-        // Whoever has just been let in is heard before the next.
-        tokio::task::yield_now().await;
-        let accepted = listener.accept().await;
-        let Some(place) = place(&places, &mut open).await else {
-            return Ok(());
+impl Http {
+    /// Nothing that listens yet. The token for what will is written into `token_file`, whose
+    /// directory is ours alone.
+    pub fn new(token_file: PathBuf, read_only: bool, tally: Tally) -> Self {
+        Http(Arc::new(Inner {
+            token_file,
+            read_only,
+            tally,
+            token: OnceLock::new(),
+            servers: Mutex::default(),
+        }))
+    }
+
+    /// Serves at `listener` for as long as the supervisor runs.
+    ///
+    /// # Errors
+    /// When there can be no token, or the listener cannot be watched.
+    pub fn serve(&self, listener: TcpListener, context: &Context) -> Result<(), HttpError> {
+        let server = self.server(listener, context)?;
+        self.lock().own = Some(server);
+        Ok(())
+    }
+
+    /// Where it is served.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let servers = self.lock();
+        let servers = servers.own.iter().chain(&servers.asked_for);
+        servers.map(|server| server.address().to_string()).collect()
+    }
+
+    /// The file that says the token, while there is one.
+    pub(super) fn token_file(&self) -> Option<&Path> {
+        self.0.token.get().map(Token::file)
+    }
+
+    /// Serves at one more address.
+    ///
+    /// # Errors
+    /// When it cannot, or does so already at an address that was asked for.
+    pub(super) fn start(&self, address: &str, context: &Context) -> Result<String, RpcError> {
+        let doing = "start the HTTP server";
+        let parsed = web::address(address).map_err(|hint| {
+            let message = format!("{address:?} is no address with a port");
+            RpcError::new(ErrorCode::InvalidParams, message)
+                .doing(doing)
+                .hint(hint)
+        })?;
+        if let Some(server) = &self.lock().asked_for {
+            let message = format!("HTTP is served at {} already", server.address());
+            let error = RpcError::new(ErrorCode::InternalError, message).doing(doing);
+            return Err(error.hint("end that with system_stop_http_server first"));
+        }
+        let failed = |why: String| {
+            let message = format!("failed to serve HTTP on {parsed}");
+            let error = RpcError::new(ErrorCode::InternalError, message).doing(doing);
+            error
+                .because(why)
+                .hint("is the port taken, or the address another machine's?")
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let asked = Arc::new(AtomicBool::new(false));
-                let served = connection(stream, context.clone(), Arc::clone(&asked), place);
-                open.push_back(Open {
-                    since: Instant::now(),
-                    asked,
-                    served: tokio::spawn(served).abort_handle(),
-                });
-            }
-            // EMFILE and the like: it stays in the queue and would be reported again at once.
-            Err(error) => {
-                tracing::warn!("failed to accept an HTTP connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        let listener = TcpListener::bind(parsed).map_err(|error| failed(error.to_string()))?;
+        let server = self.server(listener, context);
+        let server = server.map_err(|error| failed(error.to_string()))?;
+        let bound = server.address();
+        self.lock().asked_for = Some(server);
+        Ok(format!("HTTP/RPC server started at {bound}"))
+    }
+
+    /// Ends what [`Http::start`] began: nobody can connect to it any more.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub(super) async fn stop(&self) -> Result<(), RpcError> {
+        let server = self.lock().asked_for.take();
+        let Some(server) = server else {
+            let message = "no HTTP/RPC server that was asked for is running";
+            let error = RpcError::new(ErrorCode::InternalError, message);
+            let error = error.doing("stop the HTTP server");
+            return Err(error.hint("the one of --http ends with the supervisor alone"));
+        };
+        tracing::info!("HTTP is served on {} no more", server.address());
+        server.close().await;
+        Ok(())
+    }
+
+    /// Ends all of it, when the answers on their way are out.
+    pub async fn end(&self) {
+        let Servers { own, asked_for } = std::mem::take(&mut *self.lock());
+        for server in own.into_iter().chain(asked_for) {
+            server.end().await;
+        }
+        if let Some(token) = self.0.token.get() {
+            token.withdraw();
+        }
+    }
+
+    fn server(&self, listener: TcpListener, context: &Context) -> Result<Server, HttpError> {
+        let token = self.token().map_err(HttpError::Token)?;
+        let site = Arc::new(Supervisor {
+            context: context.clone(),
+            tally: self.0.tally.clone(),
+            places: Places::default(),
+        });
+        let settings = Settings {
+            token: token.clone(),
+            read_only: self.0.read_only,
+        };
+        let server = web::serve(listener, site, settings).map_err(HttpError::Listener)?;
+        let (address, file) = (server.address(), token.file().display());
+        tracing::info!("HTTP is served on http://{address}/, its token is in {file}");
+        Ok(server)
+    }
+
+    fn token(&self) -> Result<&Token, TokenError> {
+        if let Some(token) = self.0.token.get() {
+            return Ok(token);
+        }
+        let token = Token::make(&self.0.token_file)?;
+        Ok(self.0.token.get_or_init(|| token))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Servers> {
+        self.0
+            .servers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why HTTP is not served.
+#[derive(Debug)]
+pub enum HttpError {
+    /// There is no token.
+    Token(TokenError),
+    /// The listener cannot be watched.
+    Listener(io::Error),
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpError::Token(error) => write!(f, "failed to {error}"),
+            HttpError::Listener(error) => write!(f, "failed to watch the listener: {error}"),
         }
     }
 }
 
-/// A place for one more connection, if need be that of the oldest silent one.
-async fn place(places: &Arc<Semaphore>, open: &mut VecDeque<Open>) -> Option<OwnedSemaphorePermit> {
-    loop {
-        open.retain(|connection| !connection.served.is_finished());
-        let free = Arc::clone(places).acquire_owned();
-        // In the order in which they came: the first is the oldest.
-        let silent = open
-            .iter()
-            .position(|connection| !connection.asked.load(Ordering::Relaxed));
-        let Some((at, since)) = silent.and_then(|at| Some((at, open.get(at)?.since))) else {
-            return free.await.ok();
-        };
-        if let Ok(free) = tokio::time::timeout_at(since + SILENCE, free).await {
-            return free.ok();
-        }
-        if let Some(connection) = open.get(at)
-            && !connection.asked.load(Ordering::Relaxed)
-        {
-            connection.served.abort();
-            open.remove(at);
-        }
-    }
-}
+impl std::error::Error for HttpError {}
 
-async fn connection(
-    stream: TcpStream,
+/// The supervisor, as its own HTTP servers see it.
+struct Supervisor {
     context: Context,
-    asked: Arc<AtomicBool>,
-    _place: OwnedSemaphorePermit,
-) {
-    let service = service_fn(move |request| {
-        asked.store(true, Ordering::Relaxed);
-        let context = context.clone();
-        async move { Ok::<_, Infallible>(answer(&context, &request).await) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_BOUND)
-        .keep_alive(false)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that is slow, gone or hostile needs no answer.
-    let _ = tokio::time::timeout(CONNECTION_BOUND, served).await;
+    tally: Tally,
+    places: Places,
 }
 
-async fn answer(context: &Context, request: &Request<Incoming>) -> Page {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+impl Site for Supervisor {
+    fn connect(&self) -> io::Result<StdStream> {
+        let (client, ours) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let ours = UnixStream::from_std(ours)?;
+        tokio::spawn(session::run(ours, self.context.clone(), self.places.take()));
+        Ok(client)
     }
-    let path = request.uri().path();
-    if !matches!(path, "/livez" | "/readyz" | "/startupz" | "/metrics") {
-        let known = "there are /livez, /readyz, /startupz and /metrics\n";
-        return text(StatusCode::NOT_FOUND, known.into());
+
+    fn open_page<'a>(&'a self, path: &'a str) -> Later<'a, Option<OpenPage>> {
+        Box::pin(async move { Some(open_page(self, path).await) })
     }
-    let Some(info) = ask(context, Ask::Info).await else {
+
+    fn open_paths(&self) -> &'static [&'static str] {
+        PAGES
+    }
+}
+
+async fn open_page(site: &Supervisor, path: &str) -> OpenPage {
+    let Some(info) = ask(site, Ask::Info).await else {
         let stuck = "[-]supervisor: its loop does not answer\n";
-        return text(StatusCode::SERVICE_UNAVAILABLE, stuck.into());
+        return text(UNAVAILABLE, stuck.into());
     };
     if path == "/livez" {
-        return text(StatusCode::OK, "ok\n".into());
+        return text(OK, "ok\n".into());
     }
     if path == "/metrics" {
-        let used = ask(context, |answer| Ask::Use(None, answer)).await;
+        let used = ask(site, |answer| Ask::Use(None, answer)).await;
         let used = used.into_iter().flatten().filter(|(seen, _)| !seen.ghost);
-        return metrics_page(context, &info, used.collect());
+        return metrics_page(site, &info, used.collect());
     }
-    let seen = ask(context, |answer| Ask::Look(Look::default(), answer)).await;
+    let seen = ask(site, |answer| Ask::Look(Look::default(), answer)).await;
     let statuses = seen.into_iter().flatten();
     let services: Vec<ServiceStatus> = statuses
         .filter(|seen| !seen.ghost)
@@ -173,21 +253,21 @@ async fn answer(context: &Context, request: &Request<Incoming>) -> Page {
     if path == "/readyz" {
         ready_page(&info, &services)
     } else {
-        startup_page(&context.tally, &services)
+        startup_page(&site.tally, &services)
     }
 }
 
 /// Asks the loop; `None`: it did not answer in time, or has ended.
-async fn ask<T>(context: &Context, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+async fn ask<T>(site: &Supervisor, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
     let (sender, answer) = oneshot::channel();
-    context.asks.send(ask(sender)).ok()?;
+    site.context.asks.send(ask(sender)).ok()?;
     tokio::time::timeout(ANSWER_BOUND, answer).await.ok()?.ok()
 }
 
-fn ready_page(info: &Info, services: &[ServiceStatus]) -> Page {
+fn ready_page(info: &Info, services: &[ServiceStatus]) -> OpenPage {
     if info.shutting_down {
         let why = "[-]supervisor: shutting down\n";
-        return text(StatusCode::SERVICE_UNAVAILABLE, why.into());
+        return text(UNAVAILABLE, why.into());
     }
     let lines = api::unready(services)
         .into_iter()
@@ -195,7 +275,7 @@ fn ready_page(info: &Info, services: &[ServiceStatus]) -> Page {
     verdict(lines.collect())
 }
 
-fn startup_page(tally: &Tally, services: &[ServiceStatus]) -> Page {
+fn startup_page(tally: &Tally, services: &[ServiceStatus]) -> OpenPage {
     let never = tally.starting_up(services).into_iter();
     verdict(
         never
@@ -204,33 +284,28 @@ fn startup_page(tally: &Tally, services: &[ServiceStatus]) -> Page {
     )
 }
 
-fn metrics_page(context: &Context, info: &Info, services: Vec<(Seen, Use)>) -> Page {
+fn metrics_page(site: &Supervisor, info: &Info, services: Vec<(Seen, Use)>) -> OpenPage {
     let clocks = Clocks {
         boot: Time::from_nanos(clock::boot_now()),
         wall_ms: clock::wall_now_ms(),
     };
-    let body = metrics::page(info, &services, &context.tally, clocks);
-    page(StatusCode::OK, METRICS, body)
+    let body = metrics::page(info, &services, &site.tally, clocks);
+    page(OK, METRICS, body)
 }
 
 /// Well, or what is not.
-fn verdict(wrong: String) -> Page {
+fn verdict(wrong: String) -> OpenPage {
     if wrong.is_empty() {
-        text(StatusCode::OK, "ok\n".into())
+        text(OK, "ok\n".into())
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, wrong)
+        text(UNAVAILABLE, wrong)
     }
 }
 
-fn text(status: StatusCode, body: String) -> Page {
+fn text(status: u16, body: String) -> OpenPage {
     page(status, TEXT, body)
 }
 
-fn page(status: StatusCode, kind: &'static str, body: String) -> Page {
-    let mut page = Response::new(Full::new(Bytes::from(body)));
-    *page.status_mut() = status;
-    let headers = page.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    page
+fn page(status: u16, kind: &'static str, body: String) -> OpenPage {
+    OpenPage { status, kind, body }
 }

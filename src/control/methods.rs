@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::describe::{self, Clocks, Seen};
 use super::follow::{self, Shape, Subscribers, Wanted};
+use super::http::Http;
 use super::session::Session;
 use super::{Ask, Gauge, Look, refusal, reload, usage, zinit};
 use crate::api::{
@@ -26,6 +27,7 @@ pub struct Context {
     pub(super) asks: mpsc::UnboundedSender<Ask>,
     pub(super) logs: Logs,
     pub(super) gauge: Gauge,
+    pub(super) http: Http,
     subscribers: Subscribers,
     /// The directory of service files, as a shell's word.
     config_dir: Arc<str>,
@@ -109,7 +111,11 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
     match name {
         method::INFO => {
             let Nothing {} = params.read()?;
-            to_value(&context.ask(Ask::Info).await?)
+            let mut info = context.ask(Ask::Info).await?;
+            info.http = context.http.addresses();
+            let token = context.http.token_file().map(Path::display);
+            info.http_token = token.map(|path| path.to_string()).unwrap_or_default();
+            to_value(&info)
         }
         method::LIST => {
             let ListQuery { memory } = params.read()?;
@@ -161,12 +167,13 @@ impl Parameters for Nothing {
 }
 
 impl Context {
-    /// What calls need: the way to the loop, the logs, what counts answers on their way, and
-    /// where the service files are.
+    /// What calls need: the way to the loop, the logs, what counts answers on their way, where
+    /// HTTP is served, and where the service files are.
     pub fn new(
         asks: mpsc::UnboundedSender<Ask>,
         logs: Logs,
         gauge: Gauge,
+        http: Http,
         config_dir: &Path,
     ) -> Self {
         Context {
@@ -174,6 +181,7 @@ impl Context {
             asks,
             logs,
             gauge,
+            http,
             subscribers: Subscribers::default(),
             reloading: Arc::default(),
         }

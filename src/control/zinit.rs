@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::methods::{self, Answer, Context, Nothing, clocks, look, no_method, to_value, usages};
 use super::{Ask, KillError, Look, refusal, usage};
-use crate::api::{self, Create, ErrorCode, Filter, Kill, Named, Params, RpcError, Start, Stop};
+use crate::api::{
+    self, Create, ErrorCode, Filter, Kill, Named, Params, RpcError, Start, StartHttp, Stop,
+};
 use crate::core::{Reply, Request, RequestError, ShutdownKind, Signal};
 
 /// Carries out one of zinit's methods.
@@ -75,6 +77,14 @@ pub(super) async fn call(context: &Context, name: &str, params: Params) -> Answe
         }
         "system_shutdown" => zinit_shutdown(context, params, ShutdownKind::PowerOff).await,
         "system_reboot" => zinit_shutdown(context, params, ShutdownKind::Reboot).await,
+        "system_start_http_server" => {
+            let StartHttp { address } = params.read()?;
+            context.http.start(&address, context).map(Value::from)
+        }
+        "system_stop_http_server" => {
+            let Nothing {} = params.read()?;
+            context.http.stop().await.map(|()| Value::Null)
+        }
         "stream_currentLogs" => {
             let Filter { name } = params.read()?;
             let sources: Vec<String> = name.into_iter().collect();

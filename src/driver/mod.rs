@@ -82,6 +82,8 @@ const OURS: [&str; 6] = [
     "LISTEN_PID",
     "LISTEN_FDNAMES",
 ];
+/// The file in the state directory that says the token for HTTP.
+const HTTP_TOKEN: &str = "http-token";
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often a socket is tried again on which somebody listens, and the pause between: half a
@@ -106,8 +108,10 @@ pub struct Options {
     pub deadline: Duration,
     /// What is kept in memory of each service's output.
     pub ring: Limits,
-    /// Where probes and metrics are served over HTTP; `None`: nowhere.
+    /// Where HTTP is served from the start; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// Nobody may change anything over HTTP.
+    pub http_read_only: bool,
     /// The file that the verdict on the whole is written to at the end, if it is there
     /// (Kubernetes mounts /dev/termination-log); `None`: none.
     pub termination_log: Option<PathBuf>,
@@ -215,7 +219,8 @@ async fn supervise(
     }
     let dir = open_state(options)?;
     // Before the socket, which would be left if this fails.
-    let http = options.http.map(listen_http).transpose()?;
+    let http_listener = options.http.map(listen_http).transpose()?;
+    let token_file = dir.path().join(HTTP_TOKEN);
     let listening = listen(&options.socket, options.socket_group)
         .await
         .with_context(|| format!("failed to serve {}", options.socket.display()))?;
@@ -254,14 +259,25 @@ async fn supervise(
         .try_clone()
         .context("failed to serve the socket")?;
     let tally = control::Tally::default();
-    let http = http
-        .map(|listener| tokio::spawn(control::http::serve(listener, asks.clone(), tally.clone())));
+    let http = control::Http::new(token_file, options.http_read_only, tally.clone());
     let admission = match options.socket_group {
         None => control::Admission::Owner,
         Some(_) => control::Admission::SocketFile,
     };
     let flushed = logs.clone();
-    let context = control::Context::new(asks, logs.clone(), gauge.clone(), &options.config);
+    let context = control::Context::new(
+        asks,
+        logs.clone(),
+        gauge.clone(),
+        http.clone(),
+        &options.config,
+    );
+    if let Some(listener) = http_listener
+        && let Err(error) = http.serve(listener, &context)
+    {
+        let _ = listening.unlink();
+        return Err(anyhow::Error::new(error).context("failed to serve HTTP"));
+    }
     let watch = options
         .watch
         .then(|| tokio::spawn(watch::watch(options.config.clone(), context.clone())));
@@ -290,9 +306,7 @@ async fn supervise(
     })?;
     let outcome = driver.run(ends).await;
     server.abort();
-    if let Some(http) = http {
-        http.abort();
-    }
+    http.end().await;
     if let Some(watch) = watch {
         watch.abort();
     }

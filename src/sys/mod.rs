@@ -10,7 +10,7 @@
 //!  a job          terminal, signalfd     outlive us  guard, note
 //!  limit it       limits
 //!  learn of it    reap, notify, clock,   the rest    socket, rlimit, power, usage,
-//!                 sd_notify, directory                          namespace
+//!                 sd_notify, directory                          namespace, random
 //! ```
 
 pub mod accounts;
@@ -38,6 +38,7 @@ pub mod notify;
 pub mod pidfd;
 pub mod power;
 pub mod procfs;
+pub mod random;
 pub mod readiness;
 pub mod reap;
 pub mod rlimit;

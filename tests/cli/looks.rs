@@ -601,18 +601,6 @@ fn called_as_zinit_unknown_keys_are_warned_of() {
         &format!("error[NotReachable]: {error}\n  hint: is `zinit init` running? {hint}\n"),
     );
     let mut command = std::process::Command::new(&zinit);
-    command.env_clear().args(["proxy", "-a", "127.0.0.1:8080"]);
-    fake::check(
-        &output(command, &dir),
-        1,
-        "",
-        "\
-error[NoProxy]: there is no HTTP proxy here
-  hint: use the Unix socket: over HTTP anybody who reaches the port could run commands as root; \
-`init --http ADDRESS:PORT` serves probes and metrics alone
-",
-    );
-    let mut command = std::process::Command::new(&zinit);
     command.env_clear().args(["check", "--help"]);
     let help = output(command, &dir).stdout;
     assert!(help.contains("[default: /etc/zinit]"), "{help}");

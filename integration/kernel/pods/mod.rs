@@ -2,7 +2,7 @@
 //! order of events; at every tier of what a container may do with cgroups.
 
 mod budget;
-mod http;
+pub(crate) mod http;
 mod kubelet;
 mod last_words;
 mod probes;

@@ -87,7 +87,7 @@ fn called_as_zinit_it_has_zinits_defaults() {
 #[test]
 fn init_has_zinits_options_and_ours() {
     let words = "init -c /c -s /s --container --deadline 1m --state-dir /d --watchdog 30s -b 100 \
-                 --socket-group root -d --http 127.0.0.1:9100 --termination-log /t \
+                 --socket-group root -d --http 127.0.0.1:9100 --http-read-only --termination-log /t \
                  --memory 2G --cpus 150% --pids 500 --limits optional";
     let words: Vec<&str> = words.split(' ').collect();
     let Task::Init(args) = parsed(&words) else {
@@ -107,6 +107,7 @@ fn init_has_zinits_options_and_ours() {
             watch: false,
             dialect: config::Dialect::Nought,
             http: Some(([127, 0, 0, 1], 9100).into()),
+            http_read_only: true,
             termination_log: Some("/t".into()),
             debug: true,
             min_guarantee: None,

@@ -213,6 +213,11 @@ pub(in crate::cli) fn info(info: &Info, services: &List, style: Style) -> String
         let _ = write!(total, ": {states}");
     }
     row("services", total);
+    if !info.http.is_empty() {
+        let at = info.http.join(", ");
+        let token = clean(&info.http_token);
+        row("http", format!("{}, token in {token}", clean(&at)));
+    }
     for note in &info.notes {
         row("note", clean(note).into_owned());
     }
