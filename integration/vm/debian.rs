@@ -326,3 +326,10 @@ impl Drop for Disk {
         let _ = fs::remove_file(&self.0);
     }
 }
+
+/// integration/run asks for this first: the mirror's time is not the machines'.
+#[test]
+fn its_system_and_its_kernel_are_there() {
+    assert!(base().join("usr/sbin/sshd").exists());
+    assert!(parts::kernel().image.exists());
+}

@@ -255,7 +255,7 @@ fn a_watchdog_is_petted_and_resets_a_machine_whose_process_1_broke() {
     machine.expect("no watchdog yet: failed to open /dev/watchdog");
     machine.expect("every service is up");
     machine.log_in();
-    machine.run("modprobe softdog");
+    machine.type_line("modprobe softdog");
     machine.expect("watchdog: resets the machine after 4 s without us");
     assert!(
         machine.runs_on_for(Duration::from_secs(8)),
@@ -274,7 +274,7 @@ fn a_watchdog_waits_as_long_as_it_can_and_is_petted_through_the_shutdown() {
     let mut machine = disk.boot("watchdog, long", "quiet -- --watchdog 24h");
     machine.expect("every service is up");
     machine.log_in();
-    machine.run("modprobe softdog");
+    machine.type_line("modprobe softdog");
     machine.expect("watchdog: it cannot wait 86400 s, 65535 s is its longest");
     machine.type_line("poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
@@ -282,7 +282,7 @@ fn a_watchdog_waits_as_long_as_it_can_and_is_petted_through_the_shutdown() {
     let mut machine = disk.boot("watchdog, halt", "quiet -- --watchdog 4s");
     machine.expect("every service is up");
     machine.log_in();
-    machine.run("modprobe softdog");
+    machine.type_line("modprobe softdog");
     machine.expect("watchdog: resets the machine after 4 s without us");
     // The end takes longer than the watchdog waits.
     unkillable(&mut machine);
