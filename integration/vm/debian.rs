@@ -280,6 +280,15 @@ impl Disk {
         assert_eq!(self.read(path), text, "{said}");
     }
 
+    /// Changes its file system behind the kernel's back: commands of debugfs(8). The next check
+    /// looks at everything.
+    pub(crate) fn damage(&self, commands: &[&str]) {
+        for command in commands.iter().chain(&["ssv state 2"]) {
+            let mut change = Command::new("debugfs");
+            parts::run(change.args(["-w", "-R", command]).arg(&self.0));
+        }
+    }
+
     /// A file of it, read from outside.
     pub(crate) fn read(&self, path: &str) -> String {
         parts::run(

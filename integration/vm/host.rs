@@ -155,3 +155,37 @@ fn what_fails_while_it_boots_keeps_nobody_from_logging_in() {
     assert_eq!(end, End::PoweredOff, "{said}");
     disk.assert_clean();
 }
+
+/// What the kernel has read of it is not what there is any more: fsck(8)'s code 2.
+#[test]
+fn a_root_that_was_corrected_is_booted_anew() {
+    let disk = Disk::new();
+    disk.damage(&[]);
+    let (end, said) = disk.boot("corrected", "quiet").end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    assert!(!said.contains("every service is up"), "{said}");
+    disk.assert_clean();
+    let mut machine = disk.booted("corrected, next");
+    machine.type_line("poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+}
+
+/// fsck(8)'s code 4.
+#[test]
+fn a_root_with_errors_stays_as_it_is_until_somebody_has_looked() {
+    let disk = Disk::new();
+    disk.damage(&["unlink /etc/debian_version"]);
+    let mut machine = disk.boot("errors", "quiet");
+    machine.expect("errors are left on the root file system: log in at the console and run fsck /");
+    machine.log_in();
+    let mounted = machine.run("grep ' / ext4' /proc/mounts");
+    assert!(mounted.contains(" / ext4 ro,"), "{mounted}");
+    machine.run("fsck -y /");
+    machine.type_line("reboot");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    disk.assert_clean();
+    let mut machine = disk.booted("errors, next");
+    machine.type_line("poweroff");
+    assert_eq!(machine.end().0, End::PoweredOff);
+}

@@ -249,6 +249,28 @@ fn the_last_resort_reboots_when_process_1_stands_still() {
 }
 
 #[test]
+fn the_last_resort_reboots_after_an_end_that_nobody_asked_for() {
+    let disk = Disk::new();
+    disk.write(
+        "/etc/nought/vital.yaml",
+        "exec: sh -c 'mkfifo /run/go; read go </run/go; exit 3'\nrestart: never\n\
+         on_failure: stop_all\nafter: [directories]\n",
+    );
+    let mut machine = disk.boot("last resort, vital", "quiet -- --deadline 2s");
+    machine.expect("every service is up");
+    machine.log_in();
+    machine.type_line(
+        "perl -e '$SIG{HUP}=$SIG{TERM}=\"IGNORE\"; open F, \">/run/go\"; print F \"go\\n\"; \
+         close F; select(undef,undef,undef,0.1); syscall(101, 16, 1, 0, 0); sleep 1000'",
+    );
+    machine.expect("vital: exit code 3: everything stops");
+    machine.expect("last resort: reboot");
+    let (end, said) = machine.end();
+    assert_eq!(end, End::Rebooted, "{said}");
+    assert!(!said.contains("end 1/7"), "{said}");
+}
+
+#[test]
 fn a_watchdog_is_petted_and_resets_a_machine_whose_process_1_broke() {
     let disk = Disk::new();
     let mut machine = disk.boot("watchdog", "quiet -- --watchdog 4s");
