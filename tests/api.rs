@@ -440,3 +440,47 @@ fn the_docs_name_every_method_and_every_error() {
         assert!(docs.contains(&row), "{row}");
     }
 }
+
+/// Every place that makes an error says in the same function what to do next.
+#[test]
+fn every_error_that_is_made_has_a_hint() {
+    let mut todo = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let (mut made, mut without) = (0, Vec::new());
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        // A function that makes one for its callers to complete.
+        let bare = "fn invalid(message: impl Into<String>) -> RpcError {\n    \
+                    RpcError::new(ErrorCode::InvalidRequest, message)\n}\n";
+        let code = code
+            .replace(bare, "")
+            .replace(" = invalid(", " = RpcError::new(");
+        for (at, _) in code.match_indices("RpcError::new(") {
+            made += 1;
+            let rest = &code[at + "RpcError::new(".len()..];
+            let ends = [
+                "RpcError::new(",
+                "\nfn ",
+                "\npub",
+                "\n    fn ",
+                "\n    pub",
+                "\n}\n",
+            ];
+            let end = ends.iter().filter_map(|end| rest.find(end)).min();
+            if !rest[..end.unwrap_or(rest.len())].contains(".hint(") {
+                let line = code[..at].matches('\n').count() + 1;
+                without.push(format!("{}:{line}", path.display()));
+            }
+        }
+    }
+    assert!(made > 20, "{made}");
+    assert!(without.is_empty(), "no hint: {without:#?}");
+}

@@ -49,6 +49,7 @@ mod pid_namespace;
 mod pods;
 mod readiness;
 mod ready;
+mod refused;
 mod reload;
 mod remain;
 mod run;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::twice::{self, Frame};
+
 /// A request larger than this ends the connection (bytes).
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
@@ -110,6 +112,15 @@ impl Frames {
     /// # Errors
     /// When the stream cannot go on. After that there is nothing more.
     pub fn next_value(&mut self) -> Option<Result<Value, FrameError>> {
+        self.next_frame()
+            .map(|frame| frame.map(|frame| frame.value))
+    }
+
+    /// The same, and which names stand twice in it.
+    ///
+    /// # Errors
+    /// When the stream cannot go on. After that there is nothing more.
+    pub fn next_frame(&mut self) -> Option<Result<Frame, FrameError>> {
         if self.broken {
             return None;
         }
@@ -122,7 +133,7 @@ impl Frames {
         next
     }
 
-    fn advance(&mut self) -> Option<Result<Value, FrameError>> {
+    fn advance(&mut self) -> Option<Result<Frame, FrameError>> {
         while let Some(&byte) = self.buffer.get(self.seen) {
             self.seen += 1;
             if self.depth == 0 {
@@ -141,7 +152,7 @@ impl Frames {
             }
             if self.closes(byte) {
                 let value = self.buffer.get(self.start..self.seen).unwrap_or_default();
-                let value = serde_json::from_slice(value).map_err(|_| FrameError::NotJson);
+                let value = twice::read(value).map_err(|_| FrameError::NotJson);
                 self.start = self.seen;
                 self.give_back();
                 return Some(value);

@@ -19,6 +19,7 @@ mod reload;
 mod rpc;
 mod run;
 mod termination;
+mod twice;
 mod usage;
 mod zinit;
 
@@ -42,6 +43,7 @@ pub use rpc::{
 };
 pub use run::{RunAncestor, RunProcess, RunReport};
 pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};
+pub use twice::Frame;
 pub use usage::{Account, Plan, PlanQuery, Planned, ProcessUsage, Usage, UsageQuery, Usages};
 pub use zinit::{
     Create, Filter, Kill, StartHttp, ZinitChild, ZinitStates, ZinitStats, ZinitStatus,

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
+use super::twice::{Frame, Twice};
 use super::{ErrorCode, RpcError};
 
 /// What a client calls its request.
@@ -110,8 +111,14 @@ pub enum Incoming {
 pub const MAX_BATCH_CALLS: usize = 256;
 
 /// Reads what a client sent. An empty batch is a single invalid request (JSON-RPC 2.0,
-/// section 6), and so is one of more than [`MAX_BATCH_CALLS`].
-pub fn incoming(value: Value) -> Incoming {
+/// section 6), and so is one of more than [`MAX_BATCH_CALLS`], and a call in which a name stands
+/// twice in one object.
+pub fn incoming(frame: impl Into<Frame>) -> Incoming {
+    let Frame { value, twice } = frame.into();
+    let of = |call: usize| -> Vec<&Twice> {
+        let here = twice.iter().filter(|(at, _)| *at == call);
+        here.map(|(_, twice)| twice).collect()
+    };
     match value {
         Value::Array(items) if items.len() > MAX_BATCH_CALLS => {
             let error = RpcError::new(
@@ -125,13 +132,15 @@ pub fn incoming(value: Value) -> Incoming {
             Incoming::Single(Err(Response::new(Id::Null, Err(error))))
         }
         Value::Array(items) if !items.is_empty() => {
-            Incoming::Batch(items.into_iter().map(call).collect())
+            let calls = items.into_iter().enumerate();
+            Incoming::Batch(calls.map(|(n, item)| call(item, &of(n))).collect())
         }
-        other => Incoming::Single(call(other)),
+        other => Incoming::Single(call(other, &of(0))),
     }
 }
 
-fn call(value: Value) -> Result<Call, Response> {
+/// One call, in which these names stand twice.
+fn call(value: Value, twice: &[&Twice]) -> Result<Call, Response> {
     let invalid = |id: Id, why: &str| {
         let error = RpcError::new(ErrorCode::InvalidRequest, why);
         let error = error.hint(r#"{"jsonrpc": "2.0", "id": 1, "method": "service_list"} is one"#);
@@ -146,6 +155,13 @@ fn call(value: Value) -> Result<Call, Response> {
         Some(Err(_)) => return Err(invalid(Id::Null, "`id` is a number, a string or null")),
     };
     let or_null = || id.clone().unwrap_or(Id::Null);
+    if let Some(first) = twice.first() {
+        // Nobody knows which of two ids it has.
+        let two_ids = twice.iter().any(|t| t.of_request && t.name == "id");
+        let id = if two_ids { Id::Null } else { or_null() };
+        let why = format!("`{}` stands twice in one object", first.name);
+        return Err(invalid(id, &why));
+    }
     if map.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Err(invalid(or_null(), "`jsonrpc` must be \"2.0\""));
     }
@@ -289,6 +305,50 @@ mod tests {
             };
             assert_eq!(response.id, id, "{value}");
             assert_eq!(response.error.unwrap().code, -32600, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_says_something_twice_is_none() {
+        let read = |text: &str| incoming(super::super::twice::read(text.as_bytes()).unwrap());
+        let one = Id::Number(1.into());
+        for (text, name, id) in [
+            (r#""id": 1, "method": "m", "method": "n""#, "method", &one),
+            (r#""id": 1, "method": "m", "method": "m""#, "method", &one),
+            (
+                r#""id": 1, "method": "m", "params": [], "params": []"#,
+                "params",
+                &one,
+            ),
+            (r#""id": 1, "id": 2, "method": "m""#, "id", &Id::Null),
+            (
+                r#""id": 1, "method": "m", "params": {"name": "a", "name": "b"}"#,
+                "name",
+                &one,
+            ),
+            (
+                r#""id": 1, "method": "m", "params": {"id": "a", "id": "b"}"#,
+                "id",
+                &one,
+            ),
+        ] {
+            let call = format!(r#"{{"jsonrpc": "2.0", {text}}}"#);
+            let Incoming::Single(Err(response)) = read(&call) else {
+                panic!("{call}");
+            };
+            assert_eq!(response.id, *id, "{call}");
+            let error = response.error.unwrap();
+            assert_eq!(error.code, -32600, "{call}");
+            let said = format!("`{name}` stands twice in one object");
+            assert_eq!(error.message, said, "{call}");
+            assert!(error.data.unwrap().hint.is_some(), "{call}");
+            // One of a batch keeps the others from nothing.
+            let good = r#"{"jsonrpc": "2.0", "id": 7, "method": "m"}"#;
+            let Incoming::Batch(calls) = read(&format!("[{good}, {call}, {good}]")) else {
+                panic!("{call}");
+            };
+            let sound: Vec<bool> = calls.iter().map(Result::is_ok).collect();
+            assert_eq!(sound, [true, false, true], "{call}");
         }
     }
 

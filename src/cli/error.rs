@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::{ErrorCode, RpcError};
+use crate::sys::socket::SocketError;
 
 use super::output::{self, Style};
 use super::render;
@@ -277,9 +278,127 @@ fn block(kind: &str, message: &str, causes: &[String], style: Style) -> String {
     out
 }
 
-/// Prints an error and each of its causes once on stderr.
+/// Prints an error and each of its causes once on stderr, and what to do about it where that is
+/// known.
 pub fn report_chain(error: &anyhow::Error) {
     let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    let text = block("", &error.to_string(), &causes, Style::of_stderr());
+    let mut text = block("", &error.to_string(), &causes, Style::of_stderr());
+    let socket = error.chain().find_map(|cause| cause.downcast_ref());
+    if let Some(hint) = socket.and_then(SocketError::hint) {
+        text.push_str(&format!("  hint: {hint}\n"));
+    }
     output::to_stderr(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::sys::SysError;
+    use nix::errno::Errno;
+
+    #[test]
+    fn what_a_client_meets_says_what_to_do_next() {
+        let socket = || PathBuf::from("/run/s");
+        let waited = Duration::from_secs(5);
+        let connect = |kind: io::ErrorKind| Error::Connect {
+            socket: socket(),
+            source: kind.into(),
+        };
+        let unfit = |why| Error::Unfit {
+            socket: socket(),
+            why,
+        };
+        let gone = |lives| Error::Gone {
+            socket: socket(),
+            lives,
+        };
+        let errors = [
+            connect(io::ErrorKind::NotFound),
+            connect(io::ErrorKind::ConnectionRefused),
+            connect(io::ErrorKind::PermissionDenied),
+            connect(io::ErrorKind::WouldBlock),
+            connect(io::ErrorKind::Other),
+            unfit(Unfit::Link),
+            unfit(Unfit::Stranger(7)),
+            unfit(Unfit::NoSocket),
+            Error::NoAnswer {
+                socket: socket(),
+                waited,
+            },
+            gone(true),
+            gone(false),
+            Error::Protocol {
+                socket: socket(),
+                why: "why".into(),
+            },
+            Error::TooMuch { limit_bytes: 9 },
+            Error::TimedOut {
+                what: "stop web".into(),
+                waited,
+            },
+            Error::NoKernel,
+            Error::Proxy {
+                what: "bind".into(),
+                why: "why".into(),
+                hint: "another",
+            },
+        ];
+        let mut said = String::new();
+        for error in errors {
+            let _ = writeln!(said, "{}: {}", error.kind(), error.hint().unwrap());
+        }
+        assert_eq!(said, HINTS, "{said}");
+    }
+
+    const HINTS: &str = "\
+NotReachable: is `nought init` running? With another socket, name it: -s PATH, or NOUGHT_SOCKET
+NotReachable: the supervisor that made this socket has ended: start it again, it finds what is left
+NotReachable: the socket is its owner's alone: run this as the user the supervisor runs as, or start it with --socket-group GROUP for the members of one
+NotReachable: it takes no connections: is it stopped, or very busy? See its state in /proc
+NotReachable: name the socket with -s PATH, or NOUGHT_SOCKET
+NotReachable: somebody may have put it there: see where it leads (readlink), and name that with -s if it is your supervisor's socket
+NotReachable: neither you nor root: name your own supervisor's socket with -s; that one may pose as it
+NotReachable: -s names the socket that `nought init` made, not the directory of service files (-c) or any other
+NoAnswer: is it stopped (SIGSTOP) or very busy? See its state in /proc; --timeout D waits longer
+Gone: it lives, and sent this client away: what was asked may have been done, see `nought list`; its log says more
+Gone: it ended, or was killed; what was asked may have been done: start it again and see `nought list`
+Protocol: is another program's socket named with -s or NOUGHT_SOCKET?
+TooMuch: ask for less: name services, or the newest lines with -n N
+TimedOut: it goes on all the same: see `nought status`
+NoKernel: load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline
+NoProxy: another
+";
+
+    #[test]
+    fn a_socket_that_cannot_be_had_says_what_to_do_next() {
+        let mut said = String::new();
+        for errno in [
+            Errno::ENOENT,
+            Errno::EACCES,
+            Errno::EROFS,
+            Errno::ENAMETOOLONG,
+            Errno::ENOSPC,
+            Errno::EMFILE,
+            Errno::EINVAL,
+        ] {
+            let path = std::path::Path::new("/run/s");
+            let error = SocketError::Failed(SysError::at("bind the socket", path, errno));
+            let _ = writeln!(said, "{errno:?}: {}", error.hint().unwrap());
+        }
+        assert_eq!(said, SOCKETS, "{said}");
+        // These say it in their own words.
+        assert_eq!(SocketError::Live("/run/s".into()).hint(), None);
+    }
+
+    const SOCKETS: &str = "\
+ENOENT: make the directory that the socket is to be in, or choose another socket with -s
+EACCES: see who may write in that directory (ls -ld), or choose another socket with -s
+EROFS: see who may write in that directory (ls -ld), or choose another socket with -s
+ENAMETOOLONG: choose a shorter path with -s
+ENOSPC: make room on that file system (df), or choose another socket with -s
+EMFILE: allow more open files (ulimit -n)
+EINVAL: choose another socket with -s
+";
 }

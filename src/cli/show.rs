@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api::{
-    self, ErrorCode, Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery,
-    ReceiptQuery, Receipts, RpcError, ServiceState, ServiceStatus, Usage, UsageQuery, Usages,
-    method,
+    self, Info, List, ListQuery, LogLines, LogQuery, Named, Plan, PlanQuery, ReceiptQuery,
+    Receipts, RpcError, ServiceState, ServiceStatus, Usage, UsageQuery, Usages, method,
 };
 
 use super::args::PlanWhat;
@@ -151,8 +150,9 @@ impl Session<'_> {
     }
 
     pub(super) fn tree(&mut self, names: &[String]) -> Result<u8, Error> {
+        let mut client = self.connect()?;
         let (raw, usages): (_, Usages) =
-            self.ask(&mut self.connect()?, method::USAGE, &UsageQuery::default())?;
+            self.ask(&mut client, method::USAGE, &UsageQuery::default())?;
         let known: BTreeMap<&str, &Usage> = usages
             .services
             .iter()
@@ -163,14 +163,9 @@ impl Session<'_> {
             .iter()
             .filter(|name| !known.contains_key(name.as_str()))
         {
-            let error = RpcError::new(
-                ErrorCode::ServiceNotFound,
-                format!("there is no service {name:?}"),
-            );
-            let error = error
-                .about(name, "tree")
-                .hint("`nought list` shows those there are");
-            code = self.failed(&Error::Refused(error), Some(name));
+            if let Some(error) = self.unknown(&mut client, name)? {
+                code = self.failed(&Error::Refused(error), Some(name));
+            }
         }
         if !self.output.json {
             self.output
@@ -185,6 +180,17 @@ impl Session<'_> {
         Ok(code)
     }
 
+    /// Why there is no service of this name, in the supervisor's words; `None`: there is one by
+    /// now.
+    fn unknown(&mut self, client: &mut Client, name: &str) -> Result<Option<RpcError>, Error> {
+        let named = Named { name: name.into() };
+        match self.ask::<ServiceStatus>(client, method::STATUS, &named) {
+            Ok(_) => Ok(None),
+            Err(Error::Refused(error)) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn why(&mut self, name: &str) -> Result<u8, Error> {
         let mut client = self.connect()?;
         // For its error when there is no such service.
@@ -197,11 +203,18 @@ impl Session<'_> {
             .map(|service| (service.name.as_str(), service))
             .collect();
         let chain = chain(name, &known);
+        let mut unknown = BTreeMap::new();
+        for name in chain.iter().filter(|name| !known.contains_key(**name)) {
+            let why = self.unknown(&mut client, name)?;
+            unknown.extend(why.map(|why| (*name, why)));
+        }
         if self.output.json {
             self.output.document(&raw);
             for service in chain.iter().filter(|below| **below != name) {
                 let status = known.get(service).map(|status| serde_json::json!(status));
-                let missing = serde_json::json!({"name": service, "state": "unknown"});
+                let missing = serde_json::json!({
+                    "name": service, "state": "unknown", "error": unknown.get(service),
+                });
                 self.output.document(&status.unwrap_or(missing));
             }
             return Ok(0);
@@ -215,7 +228,7 @@ impl Session<'_> {
             let said = self.last_words(&mut client, failed)?;
             words.insert(failed.to_owned(), said);
         }
-        let text = render::why(name, &known, &words, self.output.style);
+        let text = render::why(name, &known, &unknown, &words, self.output.style);
         self.output.text(&self.options.called.hints(text));
         Ok(0)
     }

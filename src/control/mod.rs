@@ -20,6 +20,7 @@ mod refusal;
 mod reload;
 mod session;
 mod termination;
+mod unknown;
 mod usage;
 mod zinit;
 

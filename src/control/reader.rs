@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -13,7 +12,7 @@ use super::hangup::hung_up;
 use super::methods::Context;
 use super::places::{Flow, Kept, Seat};
 use super::session::{Session, size};
-use crate::api::{ErrorCode, FrameError, Frames, RpcError, incoming};
+use crate::api::{ErrorCode, Frame, FrameError, Frames, RpcError, incoming};
 use crate::sys::clock;
 
 /// Calls of one connection under way at a time, those of batches counted singly; more wait unread.
@@ -71,13 +70,13 @@ pub(super) async fn read(stream: &mut OwnedReadHalf, context: &Context, session:
         };
         session.seat.moved(Flow::Requests);
         frames.push(buffer.get(..count).unwrap_or_default());
-        while let Some(value) = frames.next_value() {
+        while let Some(frame) = frames.next_frame() {
             unfinished = Unfinished::default();
-            let value = match value {
-                Ok(value) => value,
+            let frame = match frame {
+                Ok(frame) => frame,
                 Err(error) => return session.refuse(cannot_go_on(error)).await,
             };
-            let Some(kept) = session.seat.keep(Flow::Requests, size(&value)) else {
+            let Some(kept) = session.seat.keep(Flow::Requests, size(&frame.value)) else {
                 // Whoever waits for our dismissal ends this.
                 return std::future::pending().await;
             };
@@ -91,8 +90,8 @@ pub(super) async fn read(stream: &mut OwnedReadHalf, context: &Context, session:
                 first: Some(first),
                 _begun: begun,
             };
-            let several = value.is_array();
-            carry_out(context, session, value, kept, lane);
+            let several = frame.value.is_array();
+            carry_out(context, session, frame, kept, lane);
             if several {
                 // Told by its end, never by a word.
                 let _ = while_there(stream, session, all_begun).await;
@@ -109,12 +108,12 @@ pub(super) async fn read(stream: &mut OwnedReadHalf, context: &Context, session:
 }
 
 /// In a task of its own.
-fn carry_out(context: &Context, session: &Arc<Session>, value: Value, kept: Kept, lane: Lane) {
+fn carry_out(context: &Context, session: &Arc<Session>, frame: Frame, kept: Kept, lane: Lane) {
     let (context, session) = (context.clone(), Arc::clone(session));
     let counted = context.gauge.count();
     let busy = session.seat.busy();
     tokio::spawn(async move {
-        let what = incoming(value);
+        let what = incoming(frame);
         session.carry_out(&context, what, counted, kept, lane).await;
         drop(busy);
     });

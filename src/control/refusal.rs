@@ -239,20 +239,4 @@ pub(super) fn file(error: FileError, service: &str, action: &str) -> RpcError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hint_names_the_directory_as_one_word() {
-        let error = locate(not_found("web", "status"), &word("/srv/it's here"));
-        let hint = error.data.unwrap().hint.unwrap();
-        assert!(
-            hint.contains(r"`nought check -c '/srv/it'\''s here'`"),
-            "{hint}"
-        );
-        assert_eq!(
-            (word("/etc/nought"), word("")),
-            ("/etc/nought".into(), "''".into())
-        );
-    }
-}
+mod tests;

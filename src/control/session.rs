@@ -20,6 +20,7 @@ use super::hangup::hung_up;
 use super::methods::{self, Context, Outcome};
 use super::places::{Busy, Crowd, Flow, Kept, Seat};
 use super::reader::{self, CALLS, Lane};
+use super::unknown;
 use crate::api::{Call, ErrorCode, Id, Incoming, Response, RpcError};
 
 /// Subscriptions of one connection at a time.
@@ -331,7 +332,10 @@ impl Session {
                 "its own log says where: report that as a bug; everything else goes on",
             )))
         });
-        let result = result.map_err(|error| context.locate(error));
+        let result = match result {
+            Err(error) => Err(context.locate(unknown::explain(context, error).await)),
+            done => done,
+        };
         (id.map(|id| respond(id, result)), begin)
     }
 

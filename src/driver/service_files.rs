@@ -118,9 +118,11 @@ fn write(draft: &Path, text: &str) -> io::Result<()> {
 fn exists(path: &Path) -> Result<(), FileError> {
     match fs::metadata(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(FileError::Missing(path.display().to_string()))
-        }
+        // A link that leads nowhere is a file that cannot be read, here as at the start.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.is_symlink() {
+            true => Ok(()),
+            false => Err(FileError::Missing(path.display().to_string())),
+        },
         Err(error) => Err(failed("read", path, &error)),
     }
 }

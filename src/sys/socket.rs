@@ -60,6 +60,30 @@ impl std::fmt::Display for SocketError {
 
 impl std::error::Error for SocketError {}
 
+impl SocketError {
+    /// What to do about it, where the words do not say so themselves.
+    pub fn hint(&self) -> Option<&'static str> {
+        let SocketError::Failed(error) = self else {
+            return None;
+        };
+        let hint = match Errno::from_raw(error.errno) {
+            Errno::ENOENT | Errno::ENOTDIR => {
+                "make the directory that the socket is to be in, or choose another socket with -s"
+            }
+            Errno::EACCES | Errno::EPERM | Errno::EROFS => {
+                "see who may write in that directory (ls -ld), or choose another socket with -s"
+            }
+            Errno::ENAMETOOLONG => "choose a shorter path with -s",
+            Errno::ENOSPC | Errno::EDQUOT => {
+                "make room on that file system (df), or choose another socket with -s"
+            }
+            Errno::EMFILE | Errno::ENFILE => "allow more open files (ulimit -n)",
+            _ => "choose another socket with -s",
+        };
+        Some(hint)
+    }
+}
+
 impl From<SysError> for SocketError {
     fn from(error: SysError) -> Self {
         SocketError::Failed(error)

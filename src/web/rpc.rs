@@ -156,8 +156,8 @@ pub(super) fn one_value(bytes: &[u8]) -> Result<Incoming, Refused> {
     };
     let mut frames = Frames::new();
     frames.push(bytes);
-    let value = match frames.next_value() {
-        Some(Ok(value)) => value,
+    let frame = match frames.next_frame() {
+        Some(Ok(frame)) => frame,
         Some(Err(FrameError::NotJson)) | None => {
             return refused(ErrorCode::ParseError, "what came is not JSON");
         }
@@ -169,7 +169,7 @@ pub(super) fn one_value(bytes: &[u8]) -> Result<Incoming, Refused> {
             "what came is more than one value",
         );
     }
-    Ok(incoming(value))
+    Ok(incoming(frame))
 }
 
 fn is_answered(asked: &Incoming) -> bool {

@@ -236,6 +236,11 @@ fn a_supervisor_that_cannot_begin_says_why_and_what_to_do() {
              because: No such file or directory (os error 2)\n",
         ),
         (
+            "-s /proc/s --state-dir state",
+            "failed to serve /proc/s\n  because: bind the socket /proc/s: No such file or directory\n  \
+             hint: make the directory that the socket is to be in, or choose another socket with -s\n",
+        ),
+        (
             "-s file --state-dir state",
             "failed to serve file\n  because: file is a file, not a socket: move it \
              away or choose another socket\n",
@@ -257,7 +262,7 @@ fn a_supervisor_that_cannot_begin_says_why_and_what_to_do() {
     assert_eq!((said.code, said.stdout.as_str()), (1, ""));
     assert!(
         said.stderr
-            .contains("a socket's path may have at most 107 bytes"),
+            .contains("a socket's path may have at most 107 bytes (unix(7))\n  hint: choose a shorter path with -s\n"),
         "{}",
         said.stderr
     );

@@ -36,16 +36,33 @@ fn asked_for(name: &str, services: &[Value]) -> Value {
 #[test]
 fn why_follows_the_chain_down_to_what_can_be_done() {
     let services = chain();
+    let late = || {
+        let status = asked_for("late", &services);
+        ("nought_status", Answer::Result(status))
+    };
+    let nobody = |message: &str, causes: &[&str], hint: &str| {
+        let message = format!("there is no service \"nobody\"{message}");
+        let data = json!({"code_name": "ServiceNotFound", "service": "nobody",
+                          "cause_chain": causes, "hint": hint});
+        let error = json!({"code": -32000, "message": message, "data": data});
+        ("nought_status", Answer::Error(error))
+    };
+    let list = ("nought_list", Answer::Result(json!({"services": services})));
+    let log = json!({"lines": ["[-] db: cannot bind\u{1b}[2J"], "lost": 0});
+    let log = ("nought_log", Answer::Result(log));
     let fake = Fake::new(&[
-        (
-            "nought_status",
-            Answer::Result(asked_for("late", &services)),
+        late(),
+        nobody("", &[], "see"),
+        late(),
+        nobody(
+            ": its file is refused",
+            &["/etc/nought/nobody.yaml:1:1: error: \u{1b}\n    exce: x\n    ^^^^"],
+            "mend the file",
         ),
-        ("nought_list", Answer::Result(json!({"services": services}))),
-        (
-            "nought_log",
-            Answer::Result(json!({"lines": ["[-] db: cannot bind\u{1b}[2J"], "lost": 0})),
-        ),
+        late(),
+        nobody("", &[], "see"),
+        list,
+        log,
     ]);
     check(
         &fake.run("why late"),
@@ -67,9 +84,19 @@ late is blocked for 2m 5s, wanted up: nobody is unknown
         [
             "nought_status {\"name\":\"late\"}",
             "nought_list null",
+            "nought_status {\"name\":\"nobody\"}",
             "nought_log {\"lines\":3,\"name\":\"db\"}",
         ]
     );
+    let said = fake.run("why late").stdout;
+    let refused = "\
+  nobody is unknown: there is no service \"nobody\": its file is refused
+    /etc/nought/nobody.yaml:1:1: error: \\u{1b}
+        exce: x
+        ^^^^
+    next: mend the file
+  web is blocked";
+    assert!(said.contains(refused), "{said}");
     let names = |run: crate::fake::Run| -> Vec<String> {
         let lines = run.stdout.lines();
         let documents = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -154,7 +181,13 @@ fn tree_shows_processes_and_dependencies_once() {
         usage(x, &[]),
         usage(y, &[]),
     ]});
-    let fake = Fake::new(&[("nought_usage", Answer::Result(services))]);
+    let no = json!({"code": -32000, "message": "there is no service \"nix\": its file is refused",
+                    "data": {"code_name": "ServiceNotFound", "service": "nix",
+                             "cause_chain": ["nix.yaml:1:1: error: no"], "hint": "mend it"}});
+    let fake = Fake::new(&[
+        ("nought_usage", Answer::Result(services)),
+        ("nought_status", Answer::Error(no)),
+    ]);
     check(
         &fake.run("tree"),
         0,
@@ -188,7 +221,8 @@ web  up, 1 process
 │  └─ 40 stray
 └─ after gone  unknown
 ",
-        "error[ServiceNotFound]: there is no service \"nix\"\n  hint: `nought list` shows those there are\n",
+        "error[ServiceNotFound]: there is no service \"nix\": its file is refused\n  \
+         because: nix.yaml:1:1: error: no\n  hint: mend it\n",
     );
     let said = fake.run("tree web nix --json");
     let documents: Vec<Value> = said

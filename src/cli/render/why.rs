@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::service::{detail, last_exit, whole_millis};
 use super::{clean, colored};
-use crate::api::{ServiceState, ServiceStatus};
+use crate::api::{RpcError, ServiceState, ServiceStatus};
 use crate::cli::output::Style;
 
 /// What keeps a blocked service: those it waits for that are not ready, or not there.
@@ -25,10 +25,12 @@ pub(in crate::cli) fn unready<'a>(
         .collect()
 }
 
-/// `nought why S`; `words` are the last lines of those that failed.
+/// `nought why S`; `unknown` is what there is to say of those that are not there, `words` are the
+/// last lines of those that failed.
 pub(in crate::cli) fn why(
     name: &str,
     known: &BTreeMap<&str, &ServiceStatus>,
+    unknown: &BTreeMap<&str, RpcError>,
     words: &BTreeMap<String, Vec<String>>,
     style: Style,
 ) -> String {
@@ -41,7 +43,7 @@ pub(in crate::cli) fn why(
         }
         let indent = "  ".repeat(depth);
         let Some(service) = known.get(at) else {
-            missing(&mut out, at, &indent, style);
+            missing(&mut out, at, unknown.get(at), &indent, style);
             continue;
         };
         one(&mut out, service, &indent, style);
@@ -59,14 +61,26 @@ pub(in crate::cli) fn why(
     out
 }
 
-fn missing(out: &mut String, name: &str, indent: &str, style: Style) {
+fn missing(out: &mut String, name: &str, why: Option<&RpcError>, indent: &str, style: Style) {
     let name = clean(name);
-    let _ = writeln!(
-        out,
-        "{indent}{name} is {}: there is no such service\n{indent}  next: write its file and take \
-         it in with `nought monitor {name}`; `nought check` says whether a file is wrong",
-        style.bad("unknown"),
-    );
+    let unknown = style.bad("unknown");
+    let data = why.and_then(|why| why.data.as_deref());
+    // Its file says more than that it is not there.
+    let causes = data.map(|data| &data.cause_chain[..]).unwrap_or_default();
+    let (Some(why), Some(hint), [_, ..]) = (why, data.and_then(|d| d.hint.as_ref()), causes) else {
+        let _ = writeln!(
+            out,
+            "{indent}{name} is {unknown}: there is no such service\n{indent}  next: write its file \
+             and take it in with `nought monitor {name}`; `nought check` says whether a file is \
+             wrong",
+        );
+        return;
+    };
+    let _ = writeln!(out, "{indent}{name} is {unknown}: {}", clean(&why.message));
+    for line in causes.iter().flat_map(|cause| cause.lines()) {
+        let _ = writeln!(out, "{indent}  {}", clean(line));
+    }
+    let _ = writeln!(out, "{indent}  next: {}", clean(hint));
 }
 
 fn one(out: &mut String, service: &ServiceStatus, indent: &str, style: Style) {
