@@ -241,6 +241,8 @@ pub struct ScanReport {
     pub kept: Vec<Proc>,
     /// Whether nothing was forked while the pass ran, so that it missed nothing.
     pub conclusive: bool,
+    /// Whether it met somebody of this generation who had ended before he could be killed.
+    pub met: bool,
     /// What this pass was able to tell; may be less than the start-up guarantee.
     pub guarantee: Guarantee,
     /// What went wrong, if anything: the pass proves nothing then.

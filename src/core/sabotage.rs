@@ -26,6 +26,8 @@ pub enum Bug {
     HintIsProof,
     /// An escapee was killed, and nobody looks for the next.
     ScannedOnce,
+    /// A pass that met somebody who ended in time counts as one that met nobody.
+    MetIsNobody,
     /// Empty passes before a kill count after it.
     PassesAcrossKill,
     /// The proof does not wait for a start that is still under way.
@@ -56,7 +58,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 23] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
@@ -66,6 +68,7 @@ impl Bug {
         Bug::VerifiedBeforeFence,
         Bug::HintIsProof,
         Bug::ScannedOnce,
+        Bug::MetIsNobody,
         Bug::PassesAcrossKill,
         Bug::StartForgotten,
         Bug::KillUnasked,

@@ -303,15 +303,20 @@ impl Driver {
         if let Some(look) = run.look.take() {
             look.abort();
         }
-        let (dir, process) = (run.dir.clone(), run.process.clone());
+        let dir = run.dir.clone();
+        let mut error = None;
+        if dir.is_none()
+            && let Some(process) = &run.process
+        {
+            // Without a cgroup its process group is all there is to go by. Its number is its own
+            // here, where nothing is reaped meanwhile.
+            error = signal::send_group(process.id.pid, libc::SIGKILL).err();
+        }
         let place = Arc::clone(&self.place);
         self.off_loop(move || {
-            let error = match (dir, process) {
-                (Some(dir), _) => end_cgroup(&place, &dir).err(),
-                // Without a cgroup its process group is all there is to go by.
-                (None, Some(process)) => signal::send_group(process.id.pid, libc::SIGKILL).err(),
-                // Never born, or no command: then there was only the task that looks.
-                (None, None) => None,
+            let error = match dir {
+                Some(dir) => end_cgroup(&place, &dir).err(),
+                None => error,
             };
             Message::Event(Event::AuxEnded {
                 r#gen,

@@ -207,7 +207,9 @@ fn no_marks(surroundings: Surroundings, scan: ScanQuality) -> Finding {
             .err()
             .unwrap_or_else(|| "/proc cannot be read".into());
         let change = match surroundings {
-            Surroundings::Host => "mount /proc without hidepid, or run it as root",
+            Surroundings::Host => {
+                "mount /proc without hidepid, or run it as root with CAP_SYS_PTRACE"
+            }
             _ => "mount a /proc of the container's own pid namespace, without hidepid",
         };
         return Finding {

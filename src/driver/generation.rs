@@ -38,6 +38,8 @@ pub(super) struct Generation {
     pub(super) leader: Option<u32>,
     /// The same with its start time, also for a leftover's.
     pub(super) main_id: Option<ProcId>,
+    /// When it was reaped, or a moment before, in clock ticks after boot.
+    pub(super) main_reaped: Option<u64>,
     /// The mark's number, and what keeps it from being reused (not for a leftover).
     pub(super) mark: Option<u64>,
     /// The mark's own number, which outlives us.
@@ -55,7 +57,7 @@ pub(super) struct Generation {
     /// A thread looks for a path that its readiness test waits for.
     pub(super) looking: Arc<AtomicBool>,
     /// Processes outside its cgroup that the last scan could not end.
-    pub(super) alive: BTreeSet<u32>,
+    pub(super) alive: BTreeSet<ProcId>,
     /// Tasks that wait for the end of survivors outside its cgroup.
     pub(super) survivors: Vec<AbortHandle>,
     /// How often its cgroup was read again since something happened; an index into the pauses.
@@ -149,6 +151,7 @@ impl Generation {
             main: None,
             leader: None,
             main_id: None,
+            main_reaped: None,
             alive: BTreeSet::new(),
             mark: None,
             mark_id: None,

@@ -14,7 +14,7 @@ use super::translate::spawn_failed;
 use crate::core::{Event, Exit, Failed, GenId, OpId};
 use crate::sys::reap::{self, Ended};
 use crate::sys::spawn::{Born, ExecOutcome, SpawnError, Stage, read_exec_outcome};
-use crate::sys::{readiness, usage};
+use crate::sys::{procfs, readiness, usage};
 
 impl Driver {
     pub(super) fn on_message(&mut self, message: Message) {
@@ -316,6 +316,8 @@ impl Driver {
     /// Reaps everything that has ended, ours and inherited.
     pub(super) fn reap(&mut self) {
         loop {
+            // Before it is, so that whoever was born earlier was born while it had its number.
+            self.reaping = procfs::ticks_now();
             match reap::reap_next() {
                 Ok(Some(reaped)) => self.on_reaped(reaped.pid, exit(reaped.ended)),
                 Ok(None) => return,
@@ -331,6 +333,9 @@ impl Driver {
         // Its number is free for others from now on.
         for kept in self.kept.values_mut() {
             kept.kept.retain(|id| id.pid != pid);
+        }
+        if self.scanning {
+            self.known_reaped.push(pid);
         }
         if self.pids.contains_key(&pid) {
             self.on_exit(pid, exit);
@@ -357,6 +362,9 @@ impl Driver {
         };
         match owner {
             Owner::Main(r#gen) => {
+                if let Some(generation) = self.gens.get_mut(&r#gen) {
+                    generation.main_reaped = Some(self.reaping);
+                }
                 if self.first_ended(r#gen) {
                     self.look_closely(r#gen);
                 } else {

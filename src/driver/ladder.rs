@@ -12,7 +12,7 @@ use super::run::{Driver, now};
 use super::scans::Wanted;
 use super::translate::{self, failed};
 use crate::core::{Event, Fence, GenId, OpId, Reach, Signal, To};
-use crate::sys::procfs::ProcStat;
+use crate::sys::procfs::{self, ProcStat};
 use crate::sys::scan::MovedIn;
 use crate::sys::{SysError, cgroup, inspect, signal};
 
@@ -254,9 +254,11 @@ impl Driver {
             return;
         };
         let dir = generation.dir.clone();
-        let outside: Vec<u32> = generation.alive.iter().copied().collect();
+        let outside = generation.alive.clone();
         self.off_loop(move || {
-            let mut pids = outside;
+            // A number that is another's by now names nobody of this start.
+            let outside = outside.into_iter().filter(|id| procfs::lives(*id));
+            let mut pids: Vec<u32> = outside.map(|id| id.pid).collect();
             if let Some(dir) = &dir {
                 pids.extend(cgroup::procs_recursive(dir).unwrap_or_default());
             }

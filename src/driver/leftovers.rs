@@ -82,6 +82,8 @@ fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation
             start_time: completion.start_time,
         };
         generation.main_id = Some(main);
+        // By whom it is reaped, and when, is nobody's to tell us.
+        generation.main_reaped = Some(0);
         generation.mark = completion.mark_inode;
         generation.mark_id = completion.mark_id;
         let members = leftover.members.iter();

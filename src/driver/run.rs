@@ -76,6 +76,10 @@ pub(super) struct Driver {
     pub(super) born_during_scan: bool,
     /// How often in a row a pass was made again because of that.
     pub(super) scans_again: u8,
+    /// When the last child was reaped, or a moment before, in clock ticks after boot.
+    pub(super) reaping: u64,
+    /// Known children that were reaped during the pass: what has their number is unknown.
+    pub(super) known_reaped: Vec<u32>,
     /// Statuses of children that nobody knew yet, kept while a start is under way.
     pub(super) early: BTreeMap<u32, Exit>,
     /// Starts that have not come back, and how many of them are of main processes.
@@ -199,6 +203,8 @@ impl Driver {
             orphan_reaped: false,
             born_during_scan: false,
             scans_again: 0,
+            reaping: 0,
+            known_reaped: Vec::new(),
             inherited,
             early: BTreeMap::new(),
             starting: 0,

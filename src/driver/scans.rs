@@ -12,7 +12,7 @@ use super::run::{Driver, Owner, now};
 use super::translate::{self, failed};
 use crate::core::{Event, GenId, OpId};
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{Proc, ProcId, ProcStat};
+use crate::sys::procfs::{self, Proc, ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
 use crate::sys::{readiness, signal};
 
@@ -65,6 +65,7 @@ impl Driver {
         self.scanning = true;
         self.orphan_reaped = false;
         self.born_during_scan = self.starting > 0;
+        self.known_reaped.clear();
         let batch = std::mem::take(&mut self.wanted_scans);
         let context = self.scan_context(batch.iter().map(|(r#gen, _)| *r#gen).collect());
         let mut targets = Vec::new();
@@ -89,7 +90,7 @@ impl Driver {
         // behind the look.
         self.reap();
         self.scanning = false;
-        let missed = self.orphan_reaped;
+        let missed = self.orphan_reaped || self.a_number_is_taken_again();
         let results = self.put_off_those_with_newborns(results);
         let containment = self.place.guarantee().containment;
         for ((r#gen, wanted), mut result) in results {
@@ -97,7 +98,7 @@ impl Driver {
             if let Some(generation) = self.gens.get_mut(&r#gen)
                 && !wanted.spares()
             {
-                generation.alive = result.alive.iter().map(|stat| stat.pid).collect();
+                generation.alive = result.alive.iter().map(ProcStat::id).collect();
             }
             match wanted {
                 Wanted::Scan(op) => {
@@ -166,6 +167,20 @@ impl Driver {
         done
     }
 
+    /// Whether somebody has the number of a child of ours that was reaped during the pass, which
+    /// passed over that child: then it passed over him, too.
+    fn a_number_is_taken_again(&mut self) -> bool {
+        let reaped = std::mem::take(&mut self.known_reaped);
+        if reaped.is_empty() {
+            return false;
+        }
+        let Ok(proc) = Proc::open() else {
+            return true;
+        };
+        let free = |pid: u32| matches!(proc.stat(pid), Ok(None));
+        !reaped.into_iter().all(free)
+    }
+
     fn first_says(&self, r#gen: GenId) -> Option<bool> {
         self.gens.get(&r#gen)?.populated_by_first()
     }
@@ -208,6 +223,7 @@ impl Driver {
             mark_held: generation.mark_held.is_some(),
             recorded,
             main: generation.main_id,
+            main_reaped: generation.main_reaped,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),
             keep: self
                 .keeping(generation)
@@ -291,9 +307,13 @@ impl Driver {
             task.abort();
         }
         for pid in pids {
-            let pidfd = match PidFd::open(pid) {
-                Ok(Some(pidfd)) => pidfd,
-                Ok(None) | Err(_) => {
+            let seen = generation.alive.iter().find(|id| id.pid == pid).copied();
+            // The handle first: then whose it is.
+            let pidfd = PidFd::open(pid).ok().flatten();
+            let pidfd = pidfd.filter(|_| seen.is_none_or(procfs::lives));
+            let pidfd = match pidfd {
+                Some(pidfd) => pidfd,
+                None => {
                     // Gone already, or it cannot be watched: look once more in any case.
                     let _ = self
                         .inbox

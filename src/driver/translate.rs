@@ -98,6 +98,7 @@ pub fn scanned(result: PassResult, containment: Containment) -> ScanReport {
         foreign: result.foreign.into_iter().map(foreigner).collect(),
         kept: result.kept.iter().map(process).collect(),
         conclusive: result.conclusive,
+        met: result.met,
         guarantee: Guarantee { containment, scan },
         doubtful: result.doubtful,
         error: result.error.as_ref().map(failed),

@@ -7,7 +7,7 @@ use crate::core::{Event, Exit, Signal, Why, job::GENERATION};
 use crate::sys::reap::{self, Ended};
 use crate::sys::spawn::read_exec_outcome;
 use crate::sys::terminal;
-use crate::sys::{clock, signalfd};
+use crate::sys::{clock, procfs, signalfd};
 
 impl Runner<'_> {
     // ---- children and signals -----------------------------------------------------------
@@ -45,8 +45,13 @@ impl Runner<'_> {
         {
             self.on_stopped(pid);
         }
+        // Before anybody is: whoever was born earlier was born while they had their numbers.
+        let before = procfs::ticks_now();
         while let Ok(Some(reaped)) = reap::reap_next() {
             let exit = exit(reaped.ended);
+            if Some(reaped.pid) == main {
+                self.main_reaped.get_or_insert(before);
+            }
             if self.is_first(reaped.pid) {
                 self.on_first_reaped(exit);
             } else if Some(reaped.pid) == main && self.exit.is_none() {
@@ -56,6 +61,7 @@ impl Runner<'_> {
                 .as_ref()
                 .is_some_and(|(_, born)| born.id.pid == reaped.pid)
             {
+                self.aux_reaped = Some(before);
                 self.on_aux_exited(exit);
             } else if Some(reaped.pid) == self.guard_pid {
                 self.guard_pid = None;

@@ -16,6 +16,7 @@ use crate::core::{
 use crate::driver::KILL_SETTLE;
 use crate::driver::translate::{self, failed};
 use crate::sys::cgroup::{self, Removal};
+use crate::sys::procfs::{self, ProcStat};
 use crate::sys::terminal::Terminal;
 use crate::sys::{SysError, inspect, signal, usage};
 
@@ -143,10 +144,19 @@ impl Runner<'_> {
     }
 
     fn kill_by_scan(&mut self) -> KillReport {
+        // The kernel ends them all with the first, and the dead cannot be listed any more.
+        let first = self.first.as_ref().filter(|first| first.lives());
+        let first = first.map(|first| first.pid);
+        let members = first.and_then(|_| self.members_by_scan());
         self.end_namespace();
         let result = self.pass(false);
-        self.alive = result.alive.iter().map(|stat| stat.pid).collect();
+        self.alive = result.alive.iter().map(ProcStat::id).collect();
         let mut report = translate::killed_by_pass(&result);
+        let members = members.unwrap_or_default().into_iter();
+        let members = members.filter(|stat| Some(stat.pid) != first);
+        report
+            .killed
+            .extend(members.map(|stat| translate::process(&stat)));
         report.populated = self.first.as_ref().map(First::lives).or(report.populated);
         report
     }
@@ -187,7 +197,8 @@ impl Runner<'_> {
     }
 
     fn inspect(&mut self, op: OpId) {
-        let mut pids: Vec<u32> = self.alive.iter().copied().collect();
+        let alive = self.alive.iter().filter(|id| procfs::lives(**id));
+        let mut pids: Vec<u32> = alive.map(|id| id.pid).collect();
         if let Some(dir) = self.site.job() {
             pids.extend(cgroup::procs_recursive(&dir).unwrap_or_default());
         }
@@ -213,7 +224,10 @@ impl Runner<'_> {
         let born = stdio_for_aux()
             .and_then(|stdio| start::start_aux(&command, self.options, &self.site, stdio, main));
         match born {
-            Ok(born) => self.aux = Some((aux, born)),
+            Ok(born) => {
+                self.aux = Some((aux, born));
+                self.aux_reaped = None;
+            }
             Err(error) => {
                 self.note(&format!("failed to {error}"));
                 let error = failed(&error);
@@ -260,7 +274,11 @@ impl Runner<'_> {
                     }),
                 }
             }
-            (None, Some((_, born))) => signal::send_group(born.id.pid, libc::SIGKILL).err(),
+            (None, Some((_, born))) => match self.aux_reaped {
+                // Its number is its own until it is reaped, which we do ourselves.
+                None => signal::send_group(born.id.pid, libc::SIGKILL).err(),
+                Some(reaped) => signal::end_left_group(born.id, reaped).err(),
+            },
             (None, None) => None,
         };
         // Whoever is not reaped yet is an orphan like any other from here on.

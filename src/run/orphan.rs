@@ -82,6 +82,8 @@ pub(super) fn end_orphan(
     runner.inherited_any = true;
     if let Some(orphan) = orphan {
         runner.main_id = Some(orphan.main);
+        // Another reaps it, and does not tell us when.
+        runner.main_reaped = Some(0);
         runner.mark = orphan.mark;
         runner.mark_id = orphan.mark_id;
         runner.mark_held = orphan.mark_held;

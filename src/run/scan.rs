@@ -8,7 +8,7 @@ use crate::core::{Event, OpId, job::GENERATION};
 use crate::driver::translate;
 use crate::sys::cgroup;
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{ProcId, ProcStat};
+use crate::sys::procfs::{self, ProcId, ProcStat};
 use crate::sys::scan::{self, Orphans, PassResult, ScanContext, ScanTarget};
 use crate::sys::set_aside;
 
@@ -27,7 +27,7 @@ impl Runner<'_> {
         };
         self.list_kept(&result.kept);
         if !lives {
-            self.alive = result.alive.iter().map(|stat| stat.pid).collect();
+            self.alive = result.alive.iter().map(ProcStat::id).collect();
         }
         let mut report = translate::scanned(result, self.site.guarantee.containment);
         if self.site.tree.is_none() {
@@ -58,6 +58,7 @@ impl Runner<'_> {
             mark_held: self.mark_held.is_some(),
             recorded: self.known.clone(),
             main: self.main_id,
+            main_reaped: self.main_reaped,
             env_marker: Some(self.site.marker()),
             kept_path: None,
             keep,
@@ -121,8 +122,10 @@ impl Runner<'_> {
     pub(super) fn stop_each(processes: &[ProcStat]) {
         let ids: BTreeSet<ProcId> = processes.iter().map(ProcStat::id).collect();
         for id in ids {
-            // The pass that follows checks again who has the number.
-            if let Ok(Some(handle)) = PidFd::open(id.pid) {
+            // The handle first: whoever is that process then is who the handle is on.
+            if let Ok(Some(handle)) = PidFd::open(id.pid)
+                && procfs::lives(id)
+            {
                 let _ = handle.send(libc::SIGSTOP);
             }
         }

@@ -47,6 +47,8 @@ pub(super) struct Runner<'a> {
     pub(super) main: Option<PidFd>,
     /// It led its process group, also after its end.
     pub(super) main_id: Option<ProcId>,
+    /// When it was reaped, or a moment before, in clock ticks after boot.
+    pub(super) main_reaped: Option<u64>,
     /// The first process of the command's pid namespace, if it has one: then that is `main_id`.
     pub(super) first: Option<First>,
     pub(super) mark: Option<u64>,
@@ -60,11 +62,13 @@ pub(super) struct Runner<'a> {
     /// Who inherited the orphans of a run that was killed.
     pub(super) orphan_reaper: Option<u32>,
     /// Outside the cgroup, and the last pass could not end them.
-    pub(super) alive: BTreeSet<u32>,
+    pub(super) alive: BTreeSet<ProcId>,
     pub(super) kept_ids: BTreeSet<ProcId>,
     pub(super) leaks: Vec<Process>,
     pub(super) kept: Vec<Process>,
     pub(super) aux: Option<(OpId, Born)>,
+    /// When that was reaped, or a moment before, in clock ticks after boot.
+    pub(super) aux_reaped: Option<u64>,
     pub(super) usage: Usage,
     pub(super) terminal: Option<Terminal>,
     /// The command's group was given the terminal's foreground.
@@ -224,6 +228,7 @@ impl<'a> Runner<'a> {
             job,
             main: None,
             main_id: None,
+            main_reaped: None,
             first: None,
             mark: None,
             mark_id: None,
@@ -237,6 +242,7 @@ impl<'a> Runner<'a> {
             leaks: Vec::new(),
             kept: Vec::new(),
             aux: None,
+            aux_reaped: None,
             usage: Usage::default(),
             terminal: None,
             in_front: false,

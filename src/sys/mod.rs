@@ -45,6 +45,7 @@ pub mod rlimit;
 pub mod scan;
 pub mod sd_notify;
 pub mod selftest;
+mod session;
 pub mod set_aside;
 pub mod shell;
 pub mod signal;

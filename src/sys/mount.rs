@@ -323,6 +323,9 @@ pub fn mounts_held(pid: u32, bound: usize) -> Result<Vec<String>, SysError> {
         .collect())
 }
 
+/// capabilities(7).
+const CAP_SYS_PTRACE: u32 = 19;
+
 /// Whether /proc is ours to read in full: it shows our pid namespace (its `self` is us), and
 /// hides no processes from us. The reason, if not.
 pub fn proc_is_complete() -> Result<(), String> {
@@ -337,7 +340,8 @@ pub fn proc_is_complete() -> Result<(), String> {
         }
         Err(e) => return Err(SysError::io("read", Path::new("/proc/self"), &e).to_string()),
     }
-    if nix::unistd::geteuid().is_root() {
+    // Being root is not enough: who may be looked at is a matter of ptrace(2) (hidepid, proc(5)).
+    if procfs::has_capability(CAP_SYS_PTRACE) {
         return Ok(());
     }
     let mounts = procfs::read_file(Path::new("/proc/self/mountinfo")).unwrap_or_default();

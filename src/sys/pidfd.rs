@@ -18,6 +18,9 @@ use super::SysError;
 #[derive(Debug)]
 pub struct PidFd {
     fd: OwnedFd,
+    /// A process of the simulated kernel instead.
+    #[cfg(test)]
+    simulated: Option<u64>,
 }
 
 /// What PIDFD_GET_INFO tells without a race (Linux 6.13).
@@ -53,6 +56,10 @@ impl PidFd {
     /// Opens the process that has `pid` now; `None` when nobody has. The caller checks after
     /// this that it is the one it means.
     pub fn open(pid: u32) -> Result<Option<Self>, SysError> {
+        #[cfg(test)]
+        if let Some(found) = super::scan::tests::open(pid) {
+            return Ok(found.map(Self::simulated));
+        }
         // SAFETY: pidfd_open takes two integers.
         let result = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_ulong::from(pid), 0) };
         match Errno::result(result) {
@@ -61,7 +68,7 @@ impl PidFd {
                 // SAFETY: the kernel has just made this descriptor for us, and nobody else
                 // knows it.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                Ok(Some(Self { fd }))
+                Ok(Some(Self::from_fd(fd)))
             }
             // EINVAL: a thread's id, which is nobody's pid; or 0.
             Err(Errno::ESRCH | Errno::EINVAL) => Ok(None),
@@ -75,11 +82,31 @@ impl PidFd {
 
     /// Takes a descriptor that clone3 made.
     pub(super) fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self {
+            fd,
+            #[cfg(test)]
+            simulated: None,
+        }
+    }
+
+    #[cfg(test)]
+    fn simulated(key: u64) -> Self {
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        Self {
+            fd: nothing.into(),
+            simulated: Some(key),
+        }
     }
 
     /// Sends a signal; `false` when the process is gone. EPERM: not ours to signal.
     pub fn send(&self, signal: i32) -> Result<bool, SysError> {
+        #[cfg(test)]
+        if let Some(sent) = self
+            .simulated
+            .and_then(|key| super::scan::tests::send(key, signal))
+        {
+            return Ok(sent);
+        }
         // SAFETY: a descriptor that we own, an integer, a null siginfo (the kernel fills it as
         // kill(2) would) and no flags.
         let result = unsafe {
@@ -100,12 +127,20 @@ impl PidFd {
 
     /// Whether the process and all its threads have ended (it may still be unreaped).
     pub fn is_gone(&self) -> bool {
+        #[cfg(test)]
+        if let Some(gone) = self.simulated.and_then(super::scan::tests::is_gone) {
+            return gone;
+        }
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits up to `wait` (whole milliseconds) for [`Self::is_gone`]. **Blocks** for that.
     pub fn ends_within(&self, wait: Duration) -> bool {
+        #[cfg(test)]
+        if self.simulated.is_some() {
+            return self.is_gone();
+        }
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(wait.as_millis()).unwrap_or(PollTimeout::MAX);
         poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)

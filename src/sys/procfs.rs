@@ -24,7 +24,7 @@ mod own;
 
 pub(super) use held::forget_held;
 pub(super) use own::own_strings;
-pub use own::{has_capability, own_mark, pid_namespace};
+pub use own::{has_capability, own_mark, pid_namespace, ticks_now};
 
 /// A process by a name that is never used twice within a boot: its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,6 +189,10 @@ impl Proc {
 
     fn numbered(&self, path: &str) -> Result<Vec<u32>, SysError> {
         let failed = |e| Self::failed("list", path, e);
+        #[cfg(test)]
+        if let Some(numbers) = super::scan::tests::list(path) {
+            return numbers.map_err(failed);
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = self.open_at(path, flags).map_err(failed)?;
         let mut numbers: Vec<u32> = Vec::new();
@@ -384,17 +388,33 @@ impl Proc {
 
     fn read_into(&self, path: &str, buffer: &mut [u8]) -> Result<usize, SysError> {
         let failed = |e| Self::failed("read", path, e);
+        #[cfg(test)]
+        if let Some(text) = super::scan::tests::read(path) {
+            let text = text.map_err(failed)?;
+            buffer[..text.len()].copy_from_slice(&text);
+            return Ok(text.len());
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = self.open_at(path, flags).map_err(failed)?;
         retry(|| read(&file, buffer)).map_err(failed)
     }
 
     fn read_all(&self, path: &str) -> Result<Vec<u8>, SysError> {
+        #[cfg(test)]
+        if let Some(text) = super::scan::tests::read(path) {
+            return text.map_err(|e| Self::failed("read", path, e));
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         self.open_at(path, flags)
             .and_then(|file| read_to_end(&file))
             .map_err(|e| Self::failed("read", path, e))
     }
+}
+
+/// Whether exactly that process is there, dead or alive; one that cannot be asked about is.
+pub fn lives(id: ProcId) -> bool {
+    let found = Proc::open().and_then(|proc| proc.stat_of(id));
+    !matches!(found, Ok(None))
 }
 
 /// Reads a small file of the kernel's in full.

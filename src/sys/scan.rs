@@ -29,6 +29,8 @@ mod end;
 mod lineage;
 mod look;
 mod moved_in;
+#[cfg(test)]
+pub(in crate::sys) mod tests;
 mod unattributed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +67,9 @@ pub struct ScanTarget {
     pub recorded: BTreeSet<ProcId>,
     /// Its main process, leader of a session of its own.
     pub main: Option<ProcId>,
+    /// When that was reaped, or a moment before ([`procfs::ticks_now`]); none: it is not yet, so
+    /// that its number, and its session's, are its own. 0 where nobody knows.
+    pub main_reaped: Option<u64>,
     /// A variable, name and value, that was in its environment alone. Can be erased: a hint.
     pub env_marker: Option<(String, String)>,
     /// Escapees to leave alone, and what descends from them.
@@ -235,6 +240,9 @@ pub struct PassResult {
     /// Whether it missed nothing: nothing was forked meanwhile, every process could be told,
     /// and nobody was found.
     pub conclusive: bool,
+    /// Whether it met somebody of the target who had ended before he could be killed: who lived
+    /// when it came by may have left a child, and that another, for ever.
+    pub met: bool,
     /// What it could tell by.
     pub quality: Quality,
     /// What went wrong, if anything: then it proves nothing.
@@ -327,12 +335,14 @@ fn conclude(whole: &mut Whole<'_>, target: &ScanTarget, found: Found, result: &m
         .into_iter()
         .partition(|escapee| kept.contains(&escapee.process.pid));
     result.kept = kept.into_iter().map(|escapee| escapee.process).collect();
+    result.met = found.met;
     if target.spare {
         result.spared = others.into_iter().map(|escapee| escapee.process).collect();
     } else {
-        end::end_all(whole, target, others, result);
+        result.met |= !end::end_all(whole, target, others, result);
     }
     result.conclusive = !found.missed
+        && !result.met
         && result.error.is_none()
         && result.escaped.is_empty()
         && result.alive.is_empty();

@@ -8,7 +8,7 @@ use nix::sys::signal::SigSet;
 
 use super::pidfd::PidFd;
 use super::procfs::{Proc, ProcId, ProcStat};
-use super::{SysError, cgroup};
+use super::{SysError, cgroup, session};
 
 /// Unblocks every signal for the calling thread and those it makes from now on. exec keeps the
 /// mask of whoever started us (signal(7)): with SIGCHLD blocked nothing would ever be reaped.
@@ -85,6 +85,27 @@ pub fn send_each(processes: &[ProcId], signal: i32) -> Result<(), SysError> {
         failed = failed.or(sent.err());
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// How often what is left of a group is listed again.
+const GROUP_ROUNDS: usize = 8;
+
+/// Kills who is left of the process group that a child of ours led, which was reaped at `reaped`
+/// or a moment later ([`super::procfs::ticks_now`]). The group's number is not its own any more,
+/// so that exactly those get the signal who are proven to be of it. **Blocks** for a pass over
+/// /proc, or a few.
+///
+/// # Errors
+/// When /proc cannot be read, or one of them cannot be signalled.
+pub fn end_left_group(leader: ProcId, reaped: u64) -> Result<(), SysError> {
+    for _ in 0..GROUP_ROUNDS {
+        let left = session::living_members(leader, reaped)?;
+        if left.is_empty() {
+            break;
+        }
+        send_each(&left, libc::SIGKILL)?;
+    }
+    Ok(())
 }
 
 /// What [`send_members`] did.

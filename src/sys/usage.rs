@@ -173,7 +173,7 @@ fn of_ticks(ticks: u64, per_second: u64) -> Duration {
 }
 
 /// Clock ticks in a second: 100 wherever Linux runs today (sysconf(3), _SC_CLK_TCK).
-fn ticks_per_second() -> u64 {
+pub(super) fn ticks_per_second() -> u64 {
     config(SysconfVar::CLK_TCK, 100)
 }
 

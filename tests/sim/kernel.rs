@@ -37,7 +37,7 @@ pub struct Process {
     pub in_group: bool,
     /// Exits when the main process does.
     pub follows: bool,
-    /// So many passes it still slips through, by forking.
+    /// So many passes it still slips through, by forking; the last two do not even meet it.
     pub relays: u8,
     /// Moves back into the cgroup while a pass runs.
     pub returns: bool,

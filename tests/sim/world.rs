@@ -260,7 +260,11 @@ impl World {
             killed: false,
             in_group: !dice.chance(300),
             follows: !dice.chance(faults.leaves_children),
-            relays: if dice.chance(faults.relays) { 2 } else { 0 },
+            relays: match dice.chance(faults.relays) {
+                true if !dice.scripted() && dice.chance(300) => 6,
+                true => 2,
+                false => 0,
+            },
             returns: dice.chance(faults.returns),
             watched: false,
             foreign: false,

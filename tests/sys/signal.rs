@@ -55,3 +55,33 @@ fn members_are_chosen() {
     let gone = signal::send_members(&scene.dir, libc::SIGTERM, &|_| true);
     assert_eq!((gone.to.len(), gone.error), (0, None));
 }
+
+/// Once its leader is reaped a group's number may be anybody's: who was born after that is proven
+/// by the others alone.
+#[test]
+fn who_is_left_of_a_group_is_proven_before_it_is_signalled() {
+    let child = Start::new(&["children", "3"]).start().ready();
+    let (leader, proc) = (child.born.id, Proc::open().unwrap());
+    let members = || -> Vec<u32> {
+        let all = proc.pids().unwrap().into_iter();
+        let stats = all.filter_map(|pid| proc.stat(pid).unwrap());
+        let left = stats.filter(|stat| stat.pgrp == leader.pid && !stat.is_dead());
+        left.map(|stat| stat.pid).collect()
+    };
+    assert_eq!(members().len(), 4);
+    child
+        .born
+        .pidfd
+        .as_ref()
+        .unwrap()
+        .send(libc::SIGKILL)
+        .unwrap();
+    let born_before = nought::sys::procfs::ticks_now() + 1;
+    child.wait();
+    assert_eq!(members().len(), 3);
+    // As if all of them had been born after that: then nothing says whose the number is.
+    signal::end_left_group(leader, leader.start_time).unwrap();
+    assert_eq!(members().len(), 3);
+    signal::end_left_group(leader, born_before).unwrap();
+    until("nobody is left", || members().is_empty().then_some(()));
+}

@@ -75,6 +75,14 @@ fn codes_signals_and_a_command_that_is_not_there() {
     world.end();
 }
 
+/// The names of those that the receipt says were killed.
+fn killed(report: &serde_json::Value) -> Vec<&str> {
+    let killed = report["receipt"]["killed"].as_array().unwrap().iter();
+    let mut names: Vec<&str> = killed.map(|p| p["comm"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
 #[test]
 fn it_holds_the_command_where_there_is_no_cgroup() {
     let mut world = World::new();
@@ -100,12 +108,21 @@ fn it_holds_the_command_where_there_is_no_cgroup() {
     let script = "trap '' TERM; echo >up; sleep 1000; sleep 1001";
     let run = spawn(
         &world,
-        &["--pidns", "--grace", "50ms", "--", "sh", "-c", script],
+        &[
+            "--pidns", "--grace", "50ms", "--report", "k.json", "--", "sh", "-c", script,
+        ],
     );
     until("it runs", || world.dir.join("up").exists().then_some(()));
     look::signal(run.id(), libc::SIGTERM);
     let ran = run.wait_with_output().unwrap();
     assert_eq!(code(&ran), Some(137), "{}", stderr(&ran));
+    assert_eq!(killed(&report(&world.dir.join("k.json"))), ["sh", "sleep"]);
+    // What it leaves, deaf as well: ended with the namespace, and on the receipt by name.
+    let script = "trap '' TERM; sleep 1000 & exit 0";
+    let words = ["--pidns", "--report", "l.json", "--", "sh", "-c", script];
+    let ran = output(&world, &words);
+    assert_eq!(code(&ran), Some(0), "{}", stderr(&ran));
+    assert_eq!(killed(&report(&world.dir.join("l.json"))), ["sleep"]);
     world.end();
 }
 

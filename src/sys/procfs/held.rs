@@ -102,6 +102,12 @@ impl Proc {
         path: &str,
         buffer: &'b mut [u8],
     ) -> Result<&'b [u8], Errno> {
+        #[cfg(test)]
+        if let Some(link) = crate::sys::scan::tests::read(path) {
+            let link = link?;
+            buffer[..link.len()].copy_from_slice(&link);
+            return Ok(&buffer[..link.len()]);
+        }
         match path.rsplit_once('/') {
             Some((way, name)) if !self.private => {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

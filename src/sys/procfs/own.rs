@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{Proc, read_file};
-use crate::sys::SysError;
+use crate::sys::usage::ticks_per_second;
+use crate::sys::{SysError, clock};
 
 /// The inode number of our pid namespace: pids mean something within one only.
 pub fn pid_namespace() -> Result<u64, SysError> {
@@ -15,6 +16,15 @@ pub fn pid_namespace() -> Result<u64, SysError> {
 /// The inode number of our own time namespace.
 pub fn own_mark() -> Result<u64, SysError> {
     Proc::open()?.mark_at("self/ns/time")
+}
+
+/// The time as start times are given ([`super::ProcId`]): clock ticks after boot.
+pub fn ticks_now() -> u64 {
+    #[cfg(test)]
+    if let Some(now) = crate::sys::scan::tests::now() {
+        return now;
+    }
+    clock::boot_now() / (1_000_000_000 / ticks_per_second().max(1))
 }
 
 /// Whether our effective capabilities hold this one (capabilities(7)).

@@ -47,6 +47,10 @@ struct Reader {
 impl Environments {
     /// [`Proc::environ_value`], or `None` when that cannot be had in time.
     pub(super) fn value(&mut self, of: ProcId, key: &str) -> Answer {
+        #[cfg(test)]
+        if let Some(value) = super::tests::environment(of.pid, key) {
+            return Ok(value);
+        }
         {
             let stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
             if stuck.len() >= READERS || stuck.contains(&of) {

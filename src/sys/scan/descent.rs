@@ -1,15 +1,15 @@
 //! Where there are no marks: the record, ancestry, the session, and the environment together with
 //! descent from us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ancestry::Side;
 use super::attribute::{Environment, Found, is_recorded};
 use super::lineage::Line;
 use super::look::Whole;
 use super::{Escapee, Evidence, Orphans, ScanTarget, Stranger};
-use crate::sys::SysError;
 use crate::sys::procfs::ProcStat;
+use crate::sys::{SysError, session};
 
 impl Whole<'_> {
     pub(super) fn find_by_descent(
@@ -19,7 +19,7 @@ impl Whole<'_> {
     ) -> Result<(), SysError> {
         self.refresh(found)?;
         self.find_recorded(target, found)?;
-        let session = self.main_session(target);
+        let members = self.session_members(target)?;
         let mut lines = BTreeMap::new();
         let mut unattributed = Vec::new();
         for process in self.table.values() {
@@ -34,7 +34,7 @@ impl Whole<'_> {
             if known || matches!(self.side(process.pid, target)?, Side::Another { .. }) {
                 continue;
             }
-            if [process.session, process.pgrp].map(Some).contains(&session) {
+            if members.contains(&process.pid) {
                 found.ours.push(Escapee {
                     process: process.clone(),
                     evidence: Evidence::Session,
@@ -57,7 +57,7 @@ impl Whole<'_> {
             }
         }
         if target.orphaned && target.cgroup.is_none() {
-            self.find_orphaned(target, session, found)?;
+            self.find_orphaned(target, found)?;
         }
         if self.context.orphans == Orphans::Targets {
             Self::take_inherited(target, &mut unattributed, found);
@@ -73,12 +73,8 @@ impl Whole<'_> {
     /// What a killed supervisor's start left to the reaper of its orphans, where there is neither
     /// a cgroup nor a mark: below us is nobody of it. One witness alone is a hint: anybody may
     /// carry the marker, and a session's number may have been another's since.
-    fn find_orphaned(
-        &self,
-        target: &ScanTarget,
-        session: Option<u32>,
-        found: &mut Found,
-    ) -> Result<(), SysError> {
+    fn find_orphaned(&self, target: &ScanTarget, found: &mut Found) -> Result<(), SysError> {
+        let session = self.main_session(target);
         for process in self.table.values() {
             let passed_over = process.is_dead()
                 || process.kernel_thread
@@ -149,8 +145,17 @@ impl Whole<'_> {
         }
     }
 
-    /// The main process's session, unless its number is another's by now. While a member of it
-    /// lives the kernel gives the number to nobody else.
+    /// Who is proven to be in the main process's session or group.
+    fn session_members(&self, target: &ScanTarget) -> Result<BTreeSet<u32>, SysError> {
+        let Some(main) = target.main else {
+            return Ok(BTreeSet::new());
+        };
+        let until = target.main_reaped.unwrap_or(self.began);
+        let members = session::members(&self.proc, main, until, self.table.values())?;
+        Ok(members.into_iter().map(|member| member.pid).collect())
+    }
+
+    /// The main process's session, unless its number is another's by now.
     fn main_session(&self, target: &ScanTarget) -> Option<u32> {
         let main = target.main?;
         match self.table.get(&main.pid) {

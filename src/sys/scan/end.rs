@@ -13,14 +13,18 @@ use crate::sys::{SysError, clock};
 /// How many handles are held for waiting; the death of more is read from /proc.
 const HANDLES: usize = 512;
 
-/// Kills everyone in `found`, then waits up to the context's `death_wait` for the last.
+/// Kills everyone in `found`, then waits up to the context's `death_wait` for the last. Whether
+/// everyone was reached: who had ended by then may have left a child, or his number, to somebody
+/// whom the look did not see.
+#[must_use]
 pub(super) fn end_all(
     whole: &mut Whole<'_>,
     target: &ScanTarget,
     found: Vec<Escapee>,
     result: &mut PassResult,
-) {
+) -> bool {
     let mut handles = Vec::new();
+    let mut all = true;
     for escapee in found {
         match end_one(whole, target, &escapee) {
             Ok(Some(handle)) => {
@@ -29,7 +33,7 @@ pub(super) fn end_all(
                 }
                 result.escaped.push(escapee);
             }
-            Ok(None) => {}
+            Ok(None) => all = false,
             Err(e) => {
                 result.error.get_or_insert(e);
                 result.alive.push(escapee.process);
@@ -37,7 +41,7 @@ pub(super) fn end_all(
         }
     }
     if result.escaped.is_empty() {
-        return;
+        return all;
     }
     await_deaths(whole, &mut handles);
     let lives = |stat: &ProcStat| {
@@ -52,6 +56,7 @@ pub(super) fn end_all(
         .map(|escapee| &escapee.process)
         .filter(|p| lives(p));
     result.alive.extend(alive.cloned());
+    all
 }
 
 /// `None`: gone, or not the process that was found any more.

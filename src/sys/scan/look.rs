@@ -25,10 +25,12 @@ use nix::errno::Errno;
 use super::ancestry::Side;
 use super::attribute::Judgement;
 use super::bounded::Environments;
+#[cfg(test)]
+use super::tests::{Bug, planted};
 use super::{Escapee, Evidence, ScanContext, ScanTarget};
 use crate::sys::SysError;
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::{Marked, Proc, ProcStat};
+use crate::sys::procfs::{self, Marked, Proc, ProcStat};
 
 /// How many ancestors of one process are followed.
 pub(super) const CHAIN_BOUND: usize = 65_536;
@@ -76,6 +78,8 @@ pub(super) struct Whole<'a> {
     pub(super) held: BTreeMap<u32, Held>,
     /// Our living children that are nobody's known, read once.
     pub(super) unknown_children: Option<Vec<ProcStat>>,
+    /// When it began, in clock ticks after boot.
+    pub(super) began: u64,
 }
 
 impl<'a> Whole<'a> {
@@ -91,6 +95,7 @@ impl<'a> Whole<'a> {
             table: BTreeMap::new(),
             held: BTreeMap::new(),
             unknown_children: None,
+            began: procfs::ticks_now(),
         }
     }
 
@@ -122,6 +127,10 @@ impl<'a> Whole<'a> {
                         self.note_absent(pid, &mut absent)?;
                     }
                 }
+            }
+            #[cfg(test)]
+            if planted(Bug::BirthsIgnored) {
+                return Ok(true);
             }
             if stood && self.proc.last_pid()? == last {
                 return Ok(true);
@@ -226,6 +235,11 @@ impl<'a> Whole<'a> {
     /// The handle comes first and what proves it ours after that: if the number was another's
     /// by then, the handle is on somebody who has ended, and the signal reaches nobody.
     fn hold(&mut self, pid: u32, n: usize, target: &ScanTarget) -> Result<(), SysError> {
+        // One that was killed by others meanwhile has left its number.
+        let gone = |held: &Held| held.handle.is_gone();
+        if self.held.get(&pid).is_some_and(gone) {
+            self.held.remove(&pid);
+        }
         if self.held.contains_key(&pid)
             || self.held.len() >= HELD_BOUND
             || self.context.own_mark == target.mark
@@ -303,9 +317,18 @@ impl<'a> Whole<'a> {
         escapee: &Escapee,
     ) -> Result<Option<PidFd>, SysError> {
         let pid = escapee.process.pid;
+        #[cfg(test)]
+        if planted(Bug::LookedBeforeHandle) {
+            let now = self.proc.stat_of(escapee.process.id())?;
+            return Ok(now.and_then(|_| PidFd::open(pid).ok()?));
+        }
         let Some(handle) = PidFd::open(pid)? else {
             return Ok(None);
         };
+        #[cfg(test)]
+        if planted(Bug::NumberIsProcess) {
+            return Ok(Some(handle));
+        }
         let now = self.proc.stat_of(escapee.process.id())?;
         if now.is_none_or(|now| now.is_dead()) {
             return Ok(None);
