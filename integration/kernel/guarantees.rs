@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use crate::catalogue::place::delegated;
 use crate::look::{self, until};
 use crate::receipt::{assert_verified, rungs};
 use crate::world::World;
@@ -14,6 +15,19 @@ struct Place {
     launch: fn() -> Vec<String>,
     guarantee: &'static str,
     verdict: &'static str,
+}
+
+/// Orphans that left their process group, go to process 1 and bear no mark are nobody's to be
+/// found: that is why no stop is verified there.
+fn end_lost_orphans(world: &World) {
+    let supervisor = world.supervisor();
+    for id in world.everyone() {
+        if id.pid != supervisor {
+            assert_ne!(look::parent(id.pid), Some(supervisor), "it is no orphan");
+            look::signal(id.pid, libc::SIGKILL);
+            until("it ends", || (!look::is_alive(id)).then_some(()));
+        }
+    }
 }
 
 fn mount() -> String {
@@ -28,6 +42,9 @@ impl Place {
     fn world(&self) -> World {
         let mut world = World::new();
         world.launch = (self.launch)();
+        if world.launch.contains(&"user=64905".to_owned()) {
+            delegated(&world);
+        }
         world
     }
 
@@ -49,15 +66,15 @@ impl Place {
     }
 
     fn end(&self, mut world: World) {
-        if self.verdict != "verified" {
+        let policy = world.launch.iter().any(|word| word.starts_with("policy"));
+        let code = if self.verdict == "verified" { 0 } else { 71 };
+        if code != 0 || policy {
             world.census();
             world.signal(libc::SIGTERM);
-            assert_eq!(world.wait().code(), Some(71), "{}", world.log());
-        } else if world.launch.iter().any(|word| word.starts_with("policy")) {
+            assert_eq!(world.wait().code(), Some(code), "{}", world.log());
+        }
+        if policy {
             // Its monitor ends when it has seen the supervisor end.
-            world.census();
-            world.signal(libc::SIGTERM);
-            assert_eq!(world.wait().code(), Some(0), "{}", world.log());
             for monitor in world.numbers("launch", "monitor", 1) {
                 let monitor = u32::try_from(monitor).unwrap();
                 until("the policy ends", || {
@@ -115,6 +132,9 @@ impl Place {
             world.number(name, if name == "stopped" { "pid" } else { "up" });
             world.census();
             self.holds(&world.stop(name));
+        }
+        if self.guarantee.starts_with("process-group") && !self.guarantee.ends_with("marked") {
+            end_lost_orphans(&world);
         }
         let all = world.everyone().len();
         let monitors = usize::from(world.launch.iter().any(|w| w.starts_with("policy")));
@@ -225,6 +245,23 @@ places! {
     cgroup_kill: "cgroup-kill marked", "verified", Vec::new();
     /// A security policy denies cgroup.kill.
     cgroup_signal: "cgroup-signal marked", "verified", vec![format!("policy={}", super::mount())];
+    /// The same without CAP_SYS_ADMIN.
+    cgroup_signal_without_marks: "cgroup-signal descent", "verified",
+        vec![format!("policy={}", super::mount()), "no-capability=21".to_owned()];
+    /// An ordinary user in a cgroup of its own, who sees nobody else's processes.
+    hidden_processes: "cgroup-kill none", "unverified",
+        super::words(&["own-mounts", "hide-processes", "user=64905"]);
+    /// Root, but without CAP_SYS_PTRACE.
+    processes_hidden_from_root: "cgroup-kill none", "unverified",
+        super::words(&["own-mounts", "hide-processes", "no-capability=19"]);
+    /// An ordinary user again, where a security policy denies cgroup.kill.
+    cgroup_signal_and_hidden_processes: "cgroup-signal none", "unverified",
+        vec!["own-mounts".to_owned(), format!("policy={}", super::mount()),
+             "hide-processes".to_owned(), "user=64905".to_owned()];
+    /// The same without a cgroup.
+    no_cgroup2_and_hidden_processes: "subreaper none", "unverified",
+        vec![format!("no-cgroup={}", super::mount()), "hide-processes".to_owned(),
+             "user=64905".to_owned()];
     /// cgroup2 is there to be read alone.
     read_only_cgroup2: "subreaper marked", "verified",
         vec![format!("cgroup-read-only={}", super::mount())];
@@ -233,6 +270,14 @@ places! {
     /// Nor does anybody become a subreaper.
     process_group: "process-group marked", "unverified",
         vec![format!("no-cgroup={}", super::mount()), "no-subreaper".to_owned()];
+    /// Nor marked.
+    process_group_without_marks: "process-group descent", "unverified",
+        vec![format!("no-cgroup={}", super::mount()), "no-subreaper".to_owned(),
+             "no-capability=21".to_owned()];
+    /// Nor seen.
+    process_group_and_hidden_processes: "process-group none", "unverified",
+        vec![format!("no-cgroup={}", super::mount()), "hide-processes".to_owned(),
+             "no-subreaper".to_owned(), "user=64905".to_owned()];
     /// A filter answers clone3 with ENOSYS.
     no_clone3: "cgroup-kill marked", "verified", super::words(&["no-clone3"]);
     /// Without CAP_SYS_ADMIN.

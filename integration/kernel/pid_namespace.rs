@@ -89,6 +89,70 @@ fn what_no_cgroup_holds_a_pid_namespace_does() {
     world.end();
 }
 
+/// Pid namespaces hold what cannot be marked, and whom /proc hides, too: the first says what the
+/// place can tell at best.
+fn holds_where_less_is_told(launch: &[&str], scan: &str, verdict: &str) -> Value {
+    let mut world = without_cgroups();
+    world
+        .launch
+        .extend(launch.iter().map(|word| (*word).to_owned()));
+    let cases = [
+        ("web", "children 3", ""),
+        ("sly", "double-fork", ""),
+        ("away", "session", ""),
+        ("stubborn", "stubborn", "shutdown_timeout: 100ms"),
+        ("mainless", "mainless", "shutdown_timeout: 50ms"),
+    ];
+    for (name, words, more) in cases {
+        world.fixture(name, words, &format!("{OWN}\n{more}"));
+    }
+    world.init();
+    for (name, ..) in cases {
+        world.number(name, "up");
+        let lived = inside(&world, name);
+        assert!(lived.len() > 1, "{name}: {lived:?}");
+        let receipt = world.stop(name);
+        let guarantee = json!({"containment": "pid-namespace", "scan": scan});
+        assert_eq!(receipt["guarantee"], guarantee, "{receipt:#}");
+        assert_eq!(receipt["verdict"], verdict, "{receipt:#}");
+        all_gone(&lived, &receipt);
+    }
+    let stubborn = world.receipt("stubborn");
+    world.start("web").unwrap();
+    world.numbers("web", "up", 2);
+    world.kill();
+    world.init();
+    world.numbers("web", "up", 3);
+    world.signal(libc::SIGTERM);
+    let code = if verdict == "verified" { 0 } else { 71 };
+    assert_eq!(world.wait().code(), Some(code), "{}", world.log());
+    world.end();
+    stubborn
+}
+
+#[test]
+fn without_marks_pid_namespaces_hold_all_the_same() {
+    let launch = ["user-namespace", "zero=/proc/sys/user/max_time_namespaces"];
+    let receipt = holds_where_less_is_told(&launch, "descent", "verified");
+    row!(
+        Place,
+        "no cgroup2, no time namespace; `pid_namespace: true`"
+    )
+    .receipt(&receipt);
+}
+
+#[test]
+fn where_proc_hides_processes_pid_namespaces_hold_and_nothing_is_proven() {
+    // CAP_SYS_PTRACE, without which root sees no more than others do.
+    let launch = ["hide-processes", "no-capability=19"];
+    let receipt = holds_where_less_is_told(&launch, "none", "unverified");
+    row!(
+        Place,
+        "no cgroup2, /proc hides processes (hidepid); `pid_namespace: true`"
+    )
+    .receipt(&receipt);
+}
+
 /// The same orphan keeps a stop without it from being verified, and lives on:
 /// `degraded::without_cgroups_an_orphan_without_any_mark_keeps_the_stop_from_being_verified`.
 #[test]

@@ -204,3 +204,31 @@ fn an_orphan_in_somebody_elses_pid_namespace_without_its_mark() {
     });
     world.end();
 }
+
+/// Numbers of its own choice move no last pid: only that it is met tells of it, and that its
+/// predecessors end.
+#[test]
+fn an_orphan_outside_under_numbers_of_its_own_choice() {
+    let mut world = World::alone();
+    let outside = world.foreign_cgroup();
+    let words = format!("numbered-relay {}", outside.display());
+    let more = "shutdown_timeout: 20ms\nkill_timeout: 2s";
+    world.fixture("web", &words, more).init();
+    for round in 1..=super::from_environment("NOUGHT_STORMS", 3) {
+        if round > 1 {
+            world.start("web").unwrap();
+        }
+        world.numbers("web", "up", round);
+        world.numbers("web", "relay", round);
+        assert!(!look::members(&outside).is_empty());
+        let receipt = world.stop_verified("web");
+        let left = look::members(&outside);
+        assert!(left.is_empty(), "{left:?} live on: {receipt:#}");
+        row!(
+            Survive,
+            "an orphan outside that forks and exits for ever, under numbers of its own choice"
+        )
+        .receipt_that(&receipt, "when asked; escapees are killed");
+    }
+    world.end();
+}

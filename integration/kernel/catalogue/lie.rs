@@ -316,7 +316,7 @@ fn a_state_directory_that_is_removed() {
 
 /// A pid namespace with a process 1 of the test's, which reaps; the supervisor is another
 /// process in it, so that its pids can be given out again by hand.
-fn with_pids_of_its_own(world: &mut World) -> u32 {
+pub(super) fn with_pids_of_its_own(world: &mut World) -> u32 {
     let holder = world.tool("holder", &["pid-namespace"]);
     let first = world.pid("holder", "first");
     world.wrapper = [
@@ -332,7 +332,7 @@ fn with_pids_of_its_own(world: &mut World) -> u32 {
     first
 }
 
-fn inside(first: u32, script: &str) -> Child {
+pub(super) fn inside(first: u32, script: &str) -> Child {
     Command::new("nsenter")
         .args([
             "--target",

@@ -7,8 +7,9 @@ mod attack;
 mod engine;
 mod lie;
 mod notify;
+mod number;
 mod outside;
-mod place;
+pub(crate) mod place;
 mod program;
 mod survive;
 

@@ -64,6 +64,45 @@ fn a_filter_that_refuses_clone3() {
 }
 
 #[test]
+fn a_policy_that_denies_cgroup_kill() {
+    let policy = format!("policy={}", look::cgroup_mount().display());
+    let mut world = world_in(&[&policy]);
+    let receipt = stops_under(&mut world, "cgroup-signal marked", "verified");
+    assert!(notes(&world).contains("cgroup.kill"), "{}", notes(&world));
+    row!(
+        Place,
+        "a security policy denies cgroup.kill: frozen, then signalled one by one"
+    )
+    .receipt(&receipt);
+    world.census();
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
+    // Its monitor ends when it has seen the supervisor end.
+    let monitor = world.pid("launch", "monitor");
+    until("the policy ends", || {
+        look::alive(monitor).is_none().then_some(())
+    });
+    world.end();
+}
+
+#[test]
+fn where_orphans_go_to_others() {
+    let no_cgroup = format!("no-cgroup={}", look::cgroup_mount().display());
+    let mut world = world_in(&[&no_cgroup, "no-subreaper"]);
+    let receipt = stops_under(&mut world, "process-group marked", "unverified");
+    assert!(notes(&world).contains("orphans"), "{}", notes(&world));
+    row!(
+        Place,
+        "no cgroup2, and a filter lets nobody become a subreaper"
+    )
+    .receipt(&receipt);
+    world.census();
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.wait().code(), Some(71), "{}", world.log());
+    world.end();
+}
+
+#[test]
 fn without_the_capability_to_mark() {
     const CAP_SYS_ADMIN: &str = "no-capability=21";
     let mut world = world_in(&[CAP_SYS_ADMIN]);
@@ -107,7 +146,7 @@ fn in_a_threaded_cgroup() {
 }
 
 /// Somebody without privileges, in a cgroup that was handed over.
-fn delegated(world: &World) {
+pub(crate) fn delegated(world: &World) {
     let user = Some(64_905);
     let cgroup = &world.cgroup;
     for path in [

@@ -66,35 +66,37 @@ impl Row {
 
     /// The same where the way it ends is not the same each time.
     pub(crate) fn receipt_that(self, receipt: &Value, ends: &str) {
-        in_time(receipt);
+        let took = in_time(receipt);
         let verdict = receipt["verdict"].as_str().unwrap();
-        self.says(
-            &format!("{verdict}{}", named(receipt)),
-            ends,
-            &guarantee(receipt),
-        );
+        let verdict = format!("{verdict}{}", named(receipt));
+        self.write(&verdict, ends, Some(took), &guarantee(receipt));
     }
 
     /// A stop that ends lingering, and verified by itself later.
     pub(crate) fn lingering(self, first: &Value, late: &Value) {
-        in_time(first);
+        let took = in_time(first);
         assert_eq!(first["verdict"], "lingering", "{first:#}");
         assert_eq!(late["verdict"], "verified", "{late:#}");
         assert_eq!(late["late"], true, "{late:#}");
         let ends = "at its kill timeout; verified by itself when what held it is gone";
-        self.says("lingering, named", ends, &guarantee(first));
+        self.write("lingering, named", ends, Some(took), &guarantee(first));
     }
 
-    /// Anything else, in words.
+    /// Anything else, in words: there is no stop whose time could be given.
     pub(crate) fn says(self, verdict: &str, ends: &str, guarantee: &str) {
+        self.write(verdict, ends, None, guarantee);
+    }
+
+    fn write(self, verdict: &str, ends: &str, took_ms: Option<f64>, guarantee: &str) {
         let test = self
             .test
             .trim_start_matches("kernel::")
             .trim_end_matches("::here");
         let test = test.trim_end_matches("::{{closure}}");
         let case = self.case;
-        let row = format!("| {case} | {verdict} | {ends} | {guarantee} | `{test}` |");
-        hold(self.part, test, &row);
+        let row =
+            |ms: &str| format!("| {case} | {verdict} | {ends} | {ms} | {guarantee} | `{test}` |");
+        hold(self.part, test, took_ms, row);
     }
 }
 
@@ -136,29 +138,64 @@ fn guarantee(receipt: &Value) -> String {
     )
 }
 
-/// A verdict comes no later than the times that its service has allow.
-fn in_time(receipt: &Value) {
+/// A verdict comes no later than the times that its service has allow: how long it took (ms).
+fn in_time(receipt: &Value) -> f64 {
     let rungs = receipt["rungs"].as_array().unwrap();
     let graces = rungs.iter().filter_map(|rung| rung["grace_ms"].as_f64());
     let bound = graces.sum::<f64>() + 5_000.0 + SLACK_MS;
     let took = receipt["elapsed_ms"].as_f64().unwrap();
     assert!(took < bound, "it took {took} ms: {receipt:#}");
+    took
 }
+
+/// The next of 1, 2, 5, 10, 20, 50 … at or above.
+fn coarse(ms: f64) -> u32 {
+    let mut step = 1;
+    loop {
+        for factor in [1, 2, 5] {
+            if ms <= f64::from(step * factor) {
+                return step * factor;
+            }
+        }
+        step *= 10;
+    }
+}
+
+/// A time that a row gives is written anew when it was measured this much shorter or longer: a run
+/// alone changes no row.
+const STALE: f64 = 10.0;
 
 fn path() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/catalogue.md"))
 }
 
-/// Holds a row against the table, or writes it there.
-fn hold(part: Part, test: &str, row: &str) {
+/// Holds a row against the table, or writes it there: all of it has to be there as it is, and the
+/// time that it gives must not be exceeded by more than [`SLACK_MS`].
+fn hold(part: Part, test: &str, took_ms: Option<f64>, row: impl Fn(&str) -> String) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let writes = std::env::var_os("NOUGHT_WRITE_CATALOGUE").is_some();
     let text = fs::read_to_string(path()).unwrap();
-    if text.lines().any(|line| line == row) {
+    let stated = text.lines().find_map(|line| {
+        let ms = line.rsplit(" | ").nth(2)?;
+        (line == row(ms)).then_some(ms)
+    });
+    let holds = stated.is_some_and(|stated| match (stated.parse::<f64>(), took_ms) {
+        (Ok(stated), Some(took)) if writes => {
+            let now = f64::from(coarse(took));
+            now < stated * STALE && stated < now * STALE
+        }
+        (Ok(stated), Some(took)) => took <= stated + SLACK_MS,
+        (Err(_), None) => stated == NO_TIME,
+        _ => false,
+    });
+    if holds {
         return;
     }
+    let ms = took_ms.map_or(NO_TIME.to_owned(), |took| coarse(took).to_string());
+    let row = row(&ms);
     assert!(
-        std::env::var_os("NOUGHT_WRITE_CATALOGUE").is_some(),
+        writes,
         "docs/catalogue.md does not say what came of this:\n{row}\n(NOUGHT_WRITE_CATALOGUE=1 \
          writes it there: then look at the difference)"
     );
@@ -170,9 +207,18 @@ fn hold(part: Part, test: &str, row: &str) {
     let rows = lines[first..]
         .iter()
         .take_while(|line| line.starts_with('|'));
-    let at = first + rows.take_while(|line| **line < row).count();
-    lines.insert(at, row);
+    let at = first + rows.take_while(|line| **line < row.as_str()).count();
+    lines.insert(at, &row);
     fs::write(path(), lines.join("\n") + "\n").unwrap();
+}
+
+/// What stands where there is no time to give.
+const NO_TIME: &str = "–";
+
+#[test]
+fn times_are_rounded_up_to_one_two_and_five() {
+    let all = [0.3, 1.0, 1.1, 2.0, 3.0, 5.1, 11.0, 49.0, 51.0, 1400.0];
+    assert_eq!(all.map(coarse), [1, 1, 2, 2, 5, 10, 20, 50, 100, 2000]);
 }
 
 #[test]

@@ -345,6 +345,45 @@ fn an_orphan_without_a_trace_is_ended_where_it_can_only_be_the_commands() {
     world.end();
 }
 
+/// The other side of the last: somebody was our child before, whose orphans come to us as well.
+#[test]
+fn an_orphan_without_a_trace_that_may_be_anybodys_is_left_alone_and_nothing_is_proven() {
+    let mut world = World::new();
+    ordinary(&mut world);
+    let never = world.dir.join("never");
+    world.launch.push(format!("stranger={}", never.display()));
+    let script = "(setsid env -i sh -c 'echo $$ >orphan; exec sleep 1000' &); \
+                  while ! test -s orphan; do sleep 0.01; done";
+    let mut run = world.job(&["--report", "r.json", "--", "sh", "-c", script]);
+    // Who lives on would hold a pipe.
+    let file = |name| std::fs::File::create(world.dir.join(name)).unwrap();
+    let status = run
+        .stdout(file("out"))
+        .stderr(file("err"))
+        .status()
+        .unwrap();
+    let said = std::fs::read_to_string(world.dir.join("err")).unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let report = report(&world.dir.join("r.json"));
+    assert_eq!(report["verdict"], "unverified", "{report:#}");
+    let reason = report["reason"].as_str().unwrap();
+    assert!(reason.contains("nothing says whose it is"), "{reason}");
+    assert!(said.contains("not proven"), "{said}");
+    let orphan = super::number_in(&world.dir.join("orphan"));
+    assert!(look::alive(orphan).is_some(), "{said}");
+    let foreign = crate::receipt::pids(&report["receipt"], "foreign");
+    assert!(foreign.contains(&orphan), "{report:#}");
+    assert_eq!(report["leaks"], serde_json::json!([]), "{report:#}");
+    for id in world.everyone() {
+        look::signal(id.pid, libc::SIGKILL);
+    }
+    look::signal(orphan, libc::SIGKILL);
+    look::until("both end", || {
+        (world.everyone().is_empty() && look::alive(orphan).is_none()).then_some(())
+    });
+    world.end();
+}
+
 #[test]
 fn killed_without_a_cgroup_its_process_group_is_ended() {
     let mut world = World::new();
