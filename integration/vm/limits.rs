@@ -334,6 +334,19 @@ fn what_a_service_may_use_holds_and_its_account_is_the_kernels() {
         "{before} {after}: {stats:#}"
     );
     assert_eq!(stats["memory_from"], "cgroup", "{stats:#}");
+    let waited = |machine: &mut Machine| {
+        let first = "head -n1 /sys/fs/cgroup/nought-*/busy/*/cpu.pressure | cut -d= -f5";
+        let total: f64 = machine.run(first).trim().parse().unwrap();
+        total / 1000.0
+    };
+    let before = waited(&mut machine);
+    let stats = json(&mut machine, "stats busy");
+    let after = waited(&mut machine);
+    let told = stats["pressure"]["cpu"]["some_ms"].as_f64().unwrap();
+    assert!(
+        (before..=after).contains(&told),
+        "{before} {after}: {stats:#}"
+    );
     let pids = account(&mut machine, "busy", "pids.current");
     assert_eq!(stats["pids"], pids, "{stats:#}");
     assert_eq!(account(&mut machine, "busy", "pids.max"), 50);

@@ -44,7 +44,9 @@ pub use rpc::{
 pub use run::{RunAncestor, RunProcess, RunReport};
 pub use termination::{TERMINATION_BYTES, Termination, TerminationSurvivor};
 pub use twice::Frame;
-pub use usage::{Account, Plan, PlanQuery, Planned, ProcessUsage, Usage, UsageQuery, Usages};
+pub use usage::{
+    Account, Plan, PlanQuery, Planned, Pressure, Pressures, ProcessUsage, Usage, UsageQuery, Usages,
+};
 pub use zinit::{
     Create, Filter, Kill, StartHttp, ZinitChild, ZinitStates, ZinitStats, ZinitStatus,
 };

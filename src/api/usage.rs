@@ -63,6 +63,16 @@ pub struct Usage {
     /// How long it was ready to run and had used up its `cpu_max`, in milliseconds, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled_ms: Option<f64>,
+    /// Bytes read from block devices since it started, from the cgroup's account; absent without
+    /// that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to them, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_written_bytes: Option<u64>,
+    /// What it waits for; absent where the kernel does not count that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressures>,
     /// Processor time, in milliseconds to the microsecond.
     pub cpu_ms: f64,
     /// Where that comes from.
@@ -71,6 +81,32 @@ pub struct Usage {
     pub cpu_percent: f64,
     /// Who runs in it, the main process first.
     pub processes: Vec<ProcessUsage>,
+}
+
+/// The kernel's pressure stall information of a service, by resource.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pressures {
+    /// For a processor.
+    pub cpu: Pressure,
+    /// For memory.
+    pub memory: Pressure,
+    /// For block devices.
+    pub io: Pressure,
+}
+
+/// How much of the time its tasks waited for one resource.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pressure {
+    /// Percent of the last ten seconds in which at least one of them waited.
+    pub some_percent: f64,
+    /// All of that time, in milliseconds.
+    pub some_ms: f64,
+    /// Percent of the last ten seconds in which all that had something to do waited.
+    pub full_percent: f64,
+    /// All of that time, in milliseconds.
+    pub full_ms: f64,
 }
 
 /// What one process uses.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Seen;
 use super::describe::millis_f64;
 use crate::api::{self, Account};
+use crate::sys::pressure::{Moved, Pressure, Pressures};
 use crate::sys::usage::{CgroupUsage, CpuTime, ProcessUsage};
 
 /// One service's readings.
@@ -16,6 +17,10 @@ pub struct Use {
     pub processes: Vec<ProcessUsage>,
     /// What its cgroup accounts.
     pub cgroup: CgroupUsage,
+    /// What it has read and written.
+    pub moved: Option<Moved>,
+    /// What it waits for.
+    pub pressure: Option<Pressures>,
     /// When that was read, on CLOCK_BOOTTIME.
     pub now: Duration,
 }
@@ -66,6 +71,9 @@ pub(super) fn usage(seen: Seen, used: &Use) -> api::Usage {
         pids: used.cgroup.pids,
         pids_refused: used.cgroup.pids_refused,
         throttled_ms: used.cgroup.throttled.map(millis_f64),
+        io_read_bytes: used.moved.map(|moved| moved.read_bytes),
+        io_written_bytes: used.moved.map(|moved| moved.written_bytes),
+        pressure: used.pressure.as_ref().map(pressures),
         cpu_ms: millis_f64(cpu),
         cpu_from: from(used.cgroup.cpu.is_some()),
         cpu_percent: percent(cpu, elapsed),
@@ -73,6 +81,20 @@ pub(super) fn usage(seen: Seen, used: &Use) -> api::Usage {
             .into_iter()
             .map(|process| self::process(process, used.now))
             .collect(),
+    }
+}
+
+fn pressures(of: &Pressures) -> api::Pressures {
+    let pressure = |of: &Pressure| api::Pressure {
+        some_percent: of.some_avg10,
+        some_ms: millis_f64(of.some),
+        full_percent: of.full_avg10,
+        full_ms: millis_f64(of.full),
+    };
+    api::Pressures {
+        cpu: pressure(&of.cpu),
+        memory: pressure(&of.memory),
+        io: pressure(&of.io),
     }
 }
 

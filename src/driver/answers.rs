@@ -10,6 +10,7 @@ use super::run::{Driver, now};
 use super::service_files::ServiceFiles;
 use crate::control::{self, Ask, Definition, KillError, Look, Seen, Use};
 use crate::core::{Event, GenId, RequestId, ServiceView, Signal, Target};
+use crate::sys::pressure;
 use crate::sys::usage::{self, CgroupUsage};
 use crate::sys::{cgroup, clock, signal};
 
@@ -248,6 +249,8 @@ impl Whereabouts {
             main: self.main,
             processes: processes.collect(),
             cgroup: self.accounts(),
+            moved: self.dir.as_deref().and_then(pressure::moved),
+            pressure: self.dir.as_deref().and_then(pressure::of_cgroup),
             now: std::time::Duration::from_nanos(clock::boot_now()),
         }
     }

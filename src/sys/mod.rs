@@ -37,6 +37,7 @@ pub mod note;
 pub mod notify;
 pub mod pidfd;
 pub mod power;
+pub mod pressure;
 pub mod procfs;
 pub mod random;
 pub mod readiness;

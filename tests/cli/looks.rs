@@ -247,6 +247,11 @@ fn stats_say_where_the_numbers_come_from() {
     let mut of_processes = usage(status("b", "up"), &[(7, 1, "b")]);
     of_processes["memory_from"] = json!("processes");
     of_processes["cpu_from"] = json!("processes");
+    let pressure = |some: f64| json!({"some_percent": some, "some_ms": 1.5});
+    of_processes["pressure"] =
+        json!({"cpu": pressure(12.5), "memory": pressure(0.0), "io": pressure(0.25)});
+    of_processes["io_read_bytes"] = json!(3 << 20);
+    of_processes["io_written_bytes"] = json!(0);
     let fake = Fake::new(&[
         (
             "nought_usage",
@@ -281,8 +286,10 @@ a: 2 processes
         0,
         "\
 b: 1 process
-  memory  12.5 MiB (the sum over its processes)
-  cpu     1.23 s (the sum over its processes), 0.25 % of a processor since it started
+  memory    12.5 MiB (the sum over its processes)
+  cpu       1.23 s (the sum over its processes), 0.25 % of a processor since it started
+  io        3.0 MiB read, 0 B written
+  pressure  cpu 12.50 %, memory 0.00 %, io 0.25 % of the last 10 s
   PID  PARENT   MEMORY  CPU TIME  CPU %  COMMAND
     7       1  1.5 MiB    120 ms   0.50  b
 ",

@@ -148,7 +148,10 @@ fn prometheus_reads_the_metrics_and_they_count() {
     // Long enough for the kernel to account it.
     until("busy has used a tenth of a second", || {
         let usage = world.call("nought_usage", json!({"name": "busy"})).ok()?;
-        (usage["services"][0]["cpu_ms"].as_f64()? > 100.0).then_some(())
+        let busy = &usage["services"][0];
+        // It has waited for no block device, and the kernel says so.
+        assert!(busy["pressure"]["io"]["some_ms"].is_number(), "{usage:#}");
+        (busy["cpu_ms"].as_f64()? > 100.0).then_some(())
     });
     let (status, page) = get(http, "/metrics");
     assert_eq!(status, 200);

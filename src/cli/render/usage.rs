@@ -31,6 +31,7 @@ pub(in crate::cli) fn stats(usage: &Usage, style: Style) -> String {
     );
     let mut rows = vec![("memory", memory), ("cpu", cpu)];
     rows.extend(at_limits(usage));
+    rows.extend(moved_and_waited(usage));
     for (word, value) in rows {
         totals
             .rows
@@ -70,6 +71,25 @@ fn at_limits(usage: &Usage) -> Vec<(&'static str, String)> {
     }
     if let Some(waited) = usage.throttled_ms.filter(|waited| *waited > 0.0) {
         rows.push(("waited", format!("{} for cpu_max", millis(waited))));
+    }
+    rows
+}
+
+/// What it moved, and what share of the last ten seconds it waited for what.
+fn moved_and_waited(usage: &Usage) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    if let (Some(read), Some(written)) = (usage.io_read_bytes, usage.io_written_bytes) {
+        let text = format!("{} read, {} written", bytes(read), bytes(written));
+        rows.push(("io", text));
+    }
+    if let Some(pressure) = &usage.pressure {
+        let of = [
+            ("cpu", &pressure.cpu),
+            ("memory", &pressure.memory),
+            ("io", &pressure.io),
+        ];
+        let of = of.map(|(name, of)| format!("{name} {:.2} %", of.some_percent));
+        rows.push(("pressure", format!("{} of the last 10 s", of.join(", "))));
     }
     rows
 }
