@@ -53,7 +53,7 @@ static_build() {
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" || return
     bytes=$(stat -c %s "target/$target/release/nought")
     echo "$bytes bytes"
-    [ "$bytes" -lt $((13 << 19)) ] || { echo "the static binary has grown beyond 6.5 MiB"; return 1; }
+    [ "$bytes" -lt $((15 << 19)) ] || { echo "the static binary has grown beyond 7.5 MiB"; return 1; }
 }
 
 # machines_parts: what virtual machines are made from, so that their own time is theirs.
