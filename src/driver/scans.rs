@@ -95,6 +95,8 @@ impl Driver {
         let containment = self.place.guarantee().containment;
         for ((r#gen, wanted), mut result) in results {
             result.conclusive &= !missed;
+            // Without marks nothing says whose that orphan was, nor whom it left.
+            result.met |= self.orphan_reaped && result.quality != scan::Quality::Marked;
             if let Some(generation) = self.gens.get_mut(&r#gen)
                 && !wanted.spares()
             {

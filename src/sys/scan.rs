@@ -240,8 +240,9 @@ pub struct PassResult {
     /// Whether it missed nothing: nothing was forked meanwhile, every process could be told,
     /// and nobody was found.
     pub conclusive: bool,
-    /// Whether it met somebody of the target who had ended before he could be killed: who lived
-    /// when it came by may have left a child, and that another, for ever.
+    /// Whether it met somebody of the target, or without marks an orphan that may be of it, who had
+    /// ended before he could be killed: who lived when it came by may have left a child, and that
+    /// another, for ever.
     pub met: bool,
     /// What it could tell by.
     pub quality: Quality,

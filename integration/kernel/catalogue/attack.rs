@@ -232,3 +232,47 @@ fn an_orphan_outside_under_numbers_of_its_own_choice() {
     }
     world.end();
 }
+
+/// The same where it bears no mark.
+#[test]
+fn an_orphan_outside_under_numbers_of_its_own_choice_where_nothing_is_marked() {
+    let mut world = World::alone();
+    world.launch = vec!["no-capability=21".to_owned()];
+    let outside = world.foreign_cgroup();
+    let words = format!("numbered-relay {}", outside.display());
+    let more = "shutdown_timeout: 20ms\nkill_timeout: 2s";
+    world.fixture("web", &words, more).init();
+    let mut verdicts = Vec::new();
+    for round in 1..=super::from_environment("NOUGHT_STORMS", 3) {
+        if round > 1 {
+            world.start("web").unwrap();
+        }
+        world.numbers("web", "up", round);
+        world.numbers("web", "relay", round);
+        assert!(!look::members(&outside).is_empty());
+        let receipt = world.stop("web");
+        let left = look::members(&outside);
+        let verdict = receipt["verdict"].as_str().unwrap().to_owned();
+        assert!(
+            left.is_empty() || verdict != "verified",
+            "round {round}: {left:?} live on: {receipt:#}"
+        );
+        verdicts.push(verdict);
+        until("nobody is left", || {
+            std::fs::write(outside.join("cgroup.kill"), "1").unwrap();
+            look::members(&outside).is_empty().then_some(())
+        });
+    }
+    println!("{verdicts:?}");
+    row!(
+        Place,
+        "no CAP_SYS_ADMIN; an orphan outside that forks and exits for ever, under numbers of its own \
+         choice"
+    )
+    .says(
+        "verified and gone, or unverified",
+        "when asked, or at its kill timeout",
+        "cgroup-kill descent",
+    );
+    world.end();
+}

@@ -92,7 +92,12 @@ impl Whole<'_> {
             // It may have left a child that was born after the look; a child of somebody who is
             // known is nobody else's.
             let known = &self.context.known_children;
-            found.missed |= !matches!(line, Line::BelowUs(top) if known.contains(&top));
+            match line {
+                Line::BelowUs(top) if known.contains(&top) => {}
+                // An orphan of ours: nothing says any more whose.
+                Line::BelowUs(_) => found.met = true,
+                Line::Broken | Line::Elsewhere => found.missed = true,
+            }
         }
         let Some(now) = now else {
             return Ok(());
