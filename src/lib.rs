@@ -8,6 +8,7 @@ pub mod core;
 pub mod driver;
 pub mod init;
 pub mod logs;
+mod pictures;
 pub mod run;
 pub mod state;
 pub mod sys;

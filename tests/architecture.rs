@@ -17,7 +17,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("logs", &["sys"]),
     ("state", &["core", "sys"]),
-    ("web", &["api", "sys"]),
+    ("pictures", &["api"]),
+    ("web", &["api", "pictures", "sys"]),
     ("control", &["api", "core", "logs", "state", "sys", "web"]),
     (
         "driver",
@@ -25,7 +26,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("init", &["driver", "logs", "sys"]),
     ("run", &["api", "control", "core", "driver", "sys"]),
-    ("cli", &["api", "config", "sys", "state", "driver", "web"]),
+    (
+        "cli",
+        &["api", "config", "pictures", "sys", "state", "driver", "web"],
+    ),
 ];
 
 /// What the core may not name: I/O, clocks, threads, and maps whose order is not the same twice.

@@ -201,7 +201,7 @@ pub const METHODS: &[Method] = &[
     ),
     method(
         "system_start_http_server",
-        "Serve HTTP at an address too, besides the one of --http",
+        "Serve HTTP at an address too, besides the one of --http: a page, JSON-RPC by POST and WebSockets",
         &[must("address", STRING)],
         STRING,
         &[],

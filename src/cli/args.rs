@@ -373,8 +373,8 @@ struct Init {
     /// Let this group use the socket, too: its file gets mode 0660
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
-    /// Serve JSON-RPC, /livez, /readyz, /startupz and /metrics over HTTP on this address
-    /// [default: $NOUGHT_HTTP]
+    /// Serve a status page, JSON-RPC, /livez, /readyz, /startupz and /metrics over HTTP on this
+    /// address [default: $NOUGHT_HTTP]
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Let nobody change anything over HTTP

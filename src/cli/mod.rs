@@ -25,7 +25,6 @@ mod render;
 mod run;
 mod show;
 mod timeline;
-mod xml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

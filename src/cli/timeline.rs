@@ -1,8 +1,6 @@
 //! `timeline`, `blame` and `graph`: who waited for whom, how long, and what depends on what.
 
-mod graph;
-mod model;
-mod svg;
+mod dependencies;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -14,14 +12,15 @@ use super::command::Session;
 use super::error::Error;
 use super::{EXIT_FAILED, render};
 use crate::api::{List, ListQuery, Receipt, method};
+use crate::pictures::graph::Graph;
+use crate::pictures::svg;
+use crate::pictures::timeline::{self, Timeline};
 use crate::state;
-
-use model::Timeline;
 
 impl Session<'_> {
     pub(super) fn timeline_boot(&mut self, svg: Option<&Path>) -> Result<u8, Error> {
         let list = self.all_services()?;
-        let timeline = model::boot(&list.services);
+        let timeline = timeline::boot(&list.services);
         Ok(self.draw(&timeline, svg))
     }
 
@@ -44,7 +43,7 @@ impl Session<'_> {
                 return EXIT_FAILED;
             }
         };
-        let Some(timeline) = model::shutdown(&receipts) else {
+        let Some(timeline) = timeline::shutdown(&receipts) else {
             self.output.error(
                 "error: there is no receipt of a shutdown of this socket's supervisor\n  \
                  hint: `-s` names the socket; what /run held is gone after a boot\n",
@@ -83,7 +82,7 @@ impl Session<'_> {
     /// The longest starts first.
     pub(super) fn blame(&mut self) -> Result<u8, Error> {
         let list = self.all_services()?;
-        let timeline = model::boot(&list.services);
+        let timeline = timeline::boot(&list.services);
         let document = timeline.document();
         self.print(&document, |style| text::blame(&timeline, style));
         Ok(0)
@@ -91,14 +90,14 @@ impl Session<'_> {
 
     pub(super) fn graph(&mut self, dot: bool, svg: Option<&Path>) -> Result<u8, Error> {
         let list = self.all_services()?;
-        let graph = graph::Graph::of(&list.services);
+        let graph = Graph::of(&list.services);
         if let Some(path) = svg {
             return Ok(self.write_picture(path, &graph.svg()));
         }
         let document: Value = graph.document();
         self.print(&document, |style| match dot {
-            true => graph.dot(),
-            false => graph.text(style),
+            true => dependencies::dot(&graph),
+            false => dependencies::text(&graph, style),
         });
         Ok(0)
     }

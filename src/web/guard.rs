@@ -9,12 +9,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::header::{self, HeaderName};
 use hyper::http::uri::Authority;
-use hyper::http::{HeaderMap, HeaderValue, StatusCode, request};
+use hyper::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::rights::TOKEN_HINT;
 use super::token::Token;
 use crate::api::{ErrorCode, Id, RpcError};
 
+/// The protocol of our WebSockets.
+pub(super) const PROTOCOL: &str = "nought";
 /// A browser's script can set no header on a WebSocket: the token comes as a protocol.
 const TOKEN_PROTOCOL: &str = "nought.token.";
 
@@ -38,7 +40,7 @@ impl Refused {
 ///
 /// # Errors
 /// When it names another one, or none, or several.
-pub(super) fn host(request: &request::Parts, local: SocketAddr) -> Result<(), Refused> {
+pub(super) fn host(uri: &Uri, headers: &HeaderMap, local: SocketAddr) -> Result<(), Refused> {
     let refused = |message: String| {
         let error = RpcError::new(ErrorCode::Forbidden, message);
         let hint = format!(
@@ -50,10 +52,10 @@ pub(super) fn host(request: &request::Parts, local: SocketAddr) -> Result<(), Re
             error.hint(hint),
         ))
     };
-    if request.uri.authority().is_some() {
+    if uri.authority().is_some() {
         return refused("the request names its server in its first line".into());
     }
-    let Some(host) = only(&request.headers, &header::HOST) else {
+    let Some(host) = only(headers, &header::HOST) else {
         return refused("the request has no Host, or several".into());
     };
     match host.parse::<Authority>() {
@@ -142,6 +144,7 @@ pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h 
 #[cfg(test)]
 mod tests {
     use hyper::Request;
+    use hyper::http::request;
 
     use super::*;
 
@@ -151,6 +154,10 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    fn host(parts: &request::Parts, local: SocketAddr) -> Result<(), Refused> {
+        super::host(&parts.uri, &parts.headers, local)
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! HTTP over TCP: JSON-RPC by POST, within limits and behind a guard.
+//! HTTP over TCP: JSON-RPC by POST and over WebSockets, pictures and the status page, within
+//! limits and behind a guard.
 //!
 //! It carries calls to the supervisor's own JSON-RPC and back, and knows nothing of what they do
 //! but who may make them. The supervisor serves it in its own loop, `nought proxy` in front of a
@@ -6,12 +7,15 @@
 
 mod answer;
 mod guard;
+mod page;
 mod patient;
+mod picture;
 mod rate;
 mod rights;
 mod rpc;
 mod serve;
 mod server;
+mod socket;
 mod token;
 
 pub use server::{Server, Settings, serve};

@@ -39,7 +39,12 @@ impl Patient {
             .stuck
             .get_or_insert_with(|| Box::pin(sleep(WRITE_BOUND)));
         match stuck.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                // Else the kernel would keep what was sent for as long as the client is there. A
+                // socket that is gone needs none.
+                let _ = self.stream.set_zero_linger();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }

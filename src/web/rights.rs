@@ -76,7 +76,7 @@ impl Caller {
         if !self.stays && SUBSCRIPTIONS.contains(&method) {
             let message = format!("{method} needs a connection that stays");
             let error = RpcError::new(ErrorCode::InvalidRequest, message);
-            return Some(error.hint("subscribe over the Unix socket"));
+            return Some(error.hint("subscribe over a WebSocket, or over the Unix socket"));
         }
         None
     }

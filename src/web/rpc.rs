@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming as Body};
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
+use hyper::http::{HeaderMap, Uri};
 use hyper::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -46,7 +47,7 @@ async fn carried_out(
     head: &Parts,
     body: &mut Body,
 ) -> Result<Answer, Refused> {
-    let caller = caller(connection, head, false)?;
+    let caller = caller(connection, &head.uri, &head.headers, false)?;
     if !is_json(head) {
         let error = invalid("the request is no application/json");
         let error = error.hint("send `Content-Type: application/json`");
@@ -84,14 +85,15 @@ async fn carried_out(
 /// Who asks, when it may be asked at all.
 pub(super) fn caller(
     connection: &Connection,
-    head: &Parts,
+    uri: &Uri,
+    headers: &HeaderMap,
     stays: bool,
 ) -> Result<Caller, Refused> {
     let settings = &connection.shared.settings;
-    guard::host(head, connection.local)?;
-    guard::origin(&head.headers)?;
+    guard::host(uri, headers, connection.local)?;
+    guard::origin(headers)?;
     Ok(Caller {
-        token: guard::token(&head.headers, &settings.token)?,
+        token: guard::token(headers, &settings.token)?,
         beyond: connection.shared.beyond,
         read_only: settings.read_only,
         stays,

@@ -6,8 +6,12 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
 use super::answer::{self, Answer};
-use super::rpc;
+use super::picture::{self, Picture};
 use super::server::Connection;
+use super::{page, rpc, socket};
+
+/// Our own paths.
+const PATHS: [&str; 3] = ["/", "/graph.svg", "/timeline.svg"];
 
 /// Answers one request.
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Answer {
@@ -24,17 +28,23 @@ pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incomin
         let status = StatusCode::from_u16(page.status).unwrap_or_default();
         return answer::with(status, page.kind, page.body);
     }
-    match (path, request.method()) {
-        ("/", &Method::POST) => rpc::post(&connection, request).await,
-        ("/", _) => rpc::wrong_method(request.method(), "POST"),
+    match path {
+        "/" if *request.method() == Method::POST => rpc::post(&connection, request).await,
+        "/" if *request.method() == Method::GET && socket::is_asked_for(request.headers()) => {
+            socket::begin(connection, request)
+        }
+        "/" if looks => page::page(&connection, &request),
+        "/" => rpc::wrong_method(request.method(), "GET, HEAD, POST"),
+        "/graph.svg" if looks => picture::draw(&connection, &request, Picture::Graph).await,
+        "/timeline.svg" if looks => picture::draw(&connection, &request, Picture::Timeline).await,
+        "/graph.svg" | "/timeline.svg" => rpc::wrong_method(request.method(), "GET, HEAD"),
         _ => not_found(&connection),
     }
 }
 
 fn not_found(connection: &Connection) -> Answer {
     let open = connection.shared.site.open_paths();
-    let mut known: Vec<&str> = vec!["/"];
-    known.extend(open);
+    let known: Vec<&str> = PATHS.iter().chain(open).copied().collect();
     let text = format!("there are {}\n", known.join(", "));
     answer::text(StatusCode::NOT_FOUND, text)
 }

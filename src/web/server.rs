@@ -24,6 +24,8 @@ use super::{Site, Token, serve as paths};
 const CONNECTIONS: u32 = 64;
 /// Requests for the supervisor at a time: some places are always left for its open pages.
 const CALLS: usize = 32;
+/// WebSockets at a time.
+const SOCKETS: usize = 16;
 /// How long a client may say nothing while others wait.
 const SILENCE: Duration = Duration::from_millis(50);
 /// How long a connection may take from its first byte to its last, unless it waits for work.
@@ -35,7 +37,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// How long to leave the listen queue alone when there are no descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long what is under way may take when the server ends.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+pub(super) const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How it is served.
 #[derive(Clone, Debug)]
@@ -85,6 +87,9 @@ pub(super) struct Shared {
     /// It can be reached from other machines.
     pub(super) beyond: bool,
     pub(super) calls: Arc<Semaphore>,
+    pub(super) sockets: Arc<Semaphore>,
+    /// Whether the server ends.
+    pub(super) stopped: watch::Receiver<bool>,
     /// Whoever has the token is not kept out by those who have not.
     rates: [Rate; 2],
 }
@@ -149,14 +154,16 @@ pub fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
+    let (stop, mut stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         site,
         settings,
         beyond: !address.ip().to_canonical().is_loopback(),
         calls: Arc::new(Semaphore::new(CALLS)),
+        sockets: Arc::new(Semaphore::new(SOCKETS)),
+        stopped: stopped.clone(),
         rates: Default::default(),
     });
-    let (stop, mut stopped) = watch::channel(false);
     let (closing, closed) = watch::channel(false);
     let task = tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS as usize));

@@ -1,8 +1,11 @@
-//! HTTP: JSON-RPC by POST, who may do what, callers that mean ill, and the servers that come and
-//! go.
+//! HTTP: JSON-RPC by POST and over WebSockets, who may do what, callers that mean ill, the servers
+//! that come and go, and the page in a real browser.
 
+mod browser;
 mod callers;
 mod client;
 mod hostile;
+mod page;
 mod rpc;
 mod servers;
+mod sockets;

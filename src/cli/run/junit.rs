@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::show::{argv, exit_words, out_of_memory};
 use super::{Leaks, RunArgs};
 use crate::api::{RunReport, Verdict};
-use crate::cli::xml::escaped;
+use crate::pictures::xml::escaped;
 
 pub(super) fn document(report: &RunReport, args: &RunArgs) -> String {
     let command = command_failure(report, args);

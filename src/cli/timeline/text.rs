@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::model::{Kind, Lane, Timeline};
 use crate::cli::output::Style;
 use crate::cli::render::{clean, millis as ms};
+use crate::pictures::timeline::{Kind, Lane, Timeline};
 
 /// A bar is not shorter than this.
 const LEAST_BAR: usize = 20;
@@ -179,9 +179,9 @@ pub(super) fn blame(timeline: &Timeline, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::tests::{stopped, three};
-    use super::super::model::{boot, shutdown};
     use super::*;
+    use crate::pictures::timeline::tests::{stopped, three};
+    use crate::pictures::timeline::{boot, shutdown};
 
     const PLAIN: Style = Style { color: false };
 

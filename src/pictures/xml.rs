@@ -1,7 +1,7 @@
 //! Text in XML.
 
 /// `text` with XML's own characters escaped, and without what XML 1.0 may not hold at all.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::model::{Kind, Timeline};
-use crate::cli::render::millis as ms;
-use crate::cli::xml::escaped;
+use super::timeline::{Kind, Timeline};
+use super::words::millis as ms;
+use super::xml::escaped;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 170.0;
@@ -44,7 +44,8 @@ fn step(extent: f64) -> f64 {
         .unwrap_or(rough)
 }
 
-pub(super) fn timeline(timeline: &Timeline) -> String {
+/// A timeline.
+pub(crate) fn timeline(timeline: &Timeline) -> String {
     let extent = timeline.extent_ms();
     let scale = (WIDTH - LEFT - RIGHT) / extent;
     let x = |ms: f64| LEFT + ms * scale;

@@ -6,10 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::svg::{STYLE, cut};
+use super::xml::escaped;
 use crate::api::{ServiceState, ServiceStatus};
-use crate::cli::output::Style;
-use crate::cli::render::clean;
-use crate::cli::xml::escaped;
 
 const BOX_W: f64 = 150.0;
 const BOX_H: f64 = 42.0;
@@ -36,21 +34,22 @@ struct Arrow {
     requires: bool,
 }
 
-struct Node {
-    name: String,
-    state: ServiceState,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) state: ServiceState,
     /// What it waits for, and whether it requires it.
-    on: Vec<(String, bool)>,
+    pub(crate) on: Vec<(String, bool)>,
     /// Everything it waits for stands in earlier ones.
     layer: usize,
 }
 
-pub(super) struct Graph {
-    nodes: Vec<Node>,
+/// Services, those first that wait for nobody.
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
 }
 
 impl Graph {
-    pub(super) fn of(services: &[ServiceStatus]) -> Self {
+    pub(crate) fn of(services: &[ServiceStatus]) -> Self {
         let mut nodes: Vec<Node> = services
             .iter()
             .map(|status| {
@@ -70,7 +69,7 @@ impl Graph {
         Self { nodes }
     }
 
-    pub(super) fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let nodes = self.nodes.iter().map(|node| {
             let on = |requires: bool| {
                 let of = node.on.iter().filter(move |(_, r)| *r == requires);
@@ -87,83 +86,8 @@ impl Graph {
         json!({"services": nodes.collect::<Vec<_>>()})
     }
 
-    /// A line for each service, those first that wait for nobody.
-    pub(super) fn text(&self, style: Style) -> String {
-        let names = self
-            .nodes
-            .iter()
-            .map(|node| clean(&node.name).chars().count());
-        let width = names.max().unwrap_or(0);
-        let mut text = String::new();
-        for node in &self.nodes {
-            let state = node.state.as_str();
-            let painted = match node.state {
-                ServiceState::Up | ServiceState::Done => style.good(state),
-                ServiceState::Failed | ServiceState::Lingering => style.bad(state),
-                _ => style.warn(state),
-            };
-            let pad = " ".repeat(10_usize.saturating_sub(state.len()));
-            let on: Vec<String> = node
-                .on
-                .iter()
-                .map(|(name, requires)| {
-                    let sign = if *requires { "!" } else { "" };
-                    format!("{}{sign}", clean(name))
-                })
-                .collect();
-            let arrow = if on.is_empty() { "" } else { "← " };
-            let line = format!(
-                "{:width$}  {painted}{pad}{arrow}{}",
-                clean(&node.name),
-                on.join(", ")
-            );
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
-        text.push_str("← what it waits for, ! what it requires\n");
-        text
-    }
-
-    /// For Graphviz: an edge from each service to what it waits for.
-    pub(super) fn dot(&self) -> String {
-        let quoted = |text: &str| {
-            let plain: String = clean(text)
-                .chars()
-                .flat_map(|c| match c {
-                    '"' | '\\' => vec!['\\', c],
-                    c => vec![c],
-                })
-                .collect();
-            format!("\"{plain}\"")
-        };
-        let mut text =
-            String::from("digraph nought {\n  rankdir=RL;\n  node [shape=box, style=filled];\n");
-        for node in &self.nodes {
-            let state = node.state.as_str();
-            let color = color(node.state);
-            let label = quoted(&format!("{} ({state})", node.name));
-            let _ = writeln!(
-                text,
-                "  {} [label={label}, fillcolor=\"{color}\"];",
-                quoted(&node.name)
-            );
-        }
-        for node in &self.nodes {
-            for (on, requires) in &node.on {
-                let style = if *requires { "bold" } else { "solid" };
-                let _ = writeln!(
-                    text,
-                    "  {} -> {} [style={style}];",
-                    quoted(&node.name),
-                    quoted(on)
-                );
-            }
-        }
-        text.push_str("}\n");
-        text
-    }
-
     /// In layers from left to right: what starts first stands left.
-    pub(super) fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         let arrows = self.arrows();
         let rows = self.rows(&arrows);
         let at = |row: Row, layer: usize| {
@@ -311,7 +235,8 @@ fn draw(
     );
 }
 
-fn color(state: ServiceState) -> &'static str {
+/// What a state is filled with.
+pub(crate) fn color(state: ServiceState) -> &'static str {
     match state {
         ServiceState::Up | ServiceState::Done => "#aceebb",
         ServiceState::Failed | ServiceState::Lingering => "#ffcecb",
@@ -359,10 +284,10 @@ fn layer(nodes: &mut [Node]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn graph() -> Graph {
+    pub(crate) fn graph() -> Graph {
         let service = |name: &str, after: &[&str], requires: &[&str], state| {
             let of = |names: &[&str]| {
                 let names = names
@@ -389,24 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_nobody_comes_first_and_a_cycle_last() {
-        let style = Style { color: false };
-        assert_eq!(
-            graph().text(style),
-            "cache  up\n\
-             db     up        ← nobody\n\
-             web    failed    ← cache, db!\n\
-             a\"<b   up        ← c\n\
-             c      up        ← a\"<b\n\
-             ← what it waits for, ! what it requires\n"
-        );
-    }
-
-    #[test]
     fn pictures_quote_what_names_may_hold() {
-        let dot = graph().dot();
-        assert!(dot.contains("\"web\" -> \"db\" [style=bold];"), "{dot}");
-        assert!(dot.contains("\"a\\\"<b\" -> \"c\""), "{dot}");
         let svg = graph().svg();
         assert!(
             svg.contains("a&quot;&lt;b") && !svg.contains("a\"<b"),

@@ -11,7 +11,7 @@ const SAME_MS: f64 = 100.0;
 
 /// What a stretch of time was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Waiting for others.
     Waits,
     /// Started and not ready.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 6] = [
+    pub(crate) const ALL: [Kind; 6] = [
         Kind::Waits,
         Kind::Starts,
         Kind::Up,
@@ -36,7 +36,7 @@ impl Kind {
         Kind::Proven,
     ];
 
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Waits => "waits",
             Kind::Starts => "starts",
@@ -50,32 +50,32 @@ impl Kind {
 
 /// One service.
 #[derive(Clone, Debug)]
-pub(super) struct Lane {
-    pub(super) name: String,
+pub(crate) struct Lane {
+    pub(crate) name: String,
     /// From, to and what, in milliseconds; one after another.
-    pub(super) spans: Vec<(f64, f64, Kind)>,
-    pub(super) waited_for: Option<String>,
+    pub(crate) spans: Vec<(f64, f64, Kind)>,
+    pub(crate) waited_for: Option<String>,
     /// How long it waited, and how long what followed took.
-    pub(super) waited_ms: f64,
-    pub(super) took_ms: Option<f64>,
+    pub(crate) waited_ms: f64,
+    pub(crate) took_ms: Option<f64>,
     /// It is one of those that everything waited for.
-    pub(super) critical: bool,
+    pub(crate) critical: bool,
     /// What is to be said of its end, if it is no good one.
-    pub(super) remark: Option<String>,
+    pub(crate) remark: Option<String>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     /// `boot` or `shutdown`.
-    pub(super) of: &'static str,
-    pub(super) lanes: Vec<Lane>,
+    pub(crate) of: &'static str,
+    pub(crate) lanes: Vec<Lane>,
     /// When the last was ready, or gone.
-    pub(super) total_ms: f64,
-    pub(super) deadline_ms: Option<f64>,
+    pub(crate) total_ms: f64,
+    pub(crate) deadline_ms: Option<f64>,
 }
 
 /// The starts of all that run, from the first one that was wanted.
-pub(super) fn boot(services: &[ServiceStatus]) -> Timeline {
+pub(crate) fn boot(services: &[ServiceStatus]) -> Timeline {
     let started = services
         .iter()
         .filter_map(|s| Some((s, s.last_start.as_ref()?)));
@@ -122,7 +122,7 @@ pub(super) fn boot(services: &[ServiceStatus]) -> Timeline {
 }
 
 /// The last shutdown that `receipts` (the last of each service) tell of.
-pub(super) fn shutdown(receipts: &[Receipt]) -> Option<Timeline> {
+pub(crate) fn shutdown(receipts: &[Receipt]) -> Option<Timeline> {
     let began = |receipt: &Receipt| {
         let budget = receipt.budget.as_ref()?;
         Some(receipt.began_mono_ms - budget.asked_ms)
@@ -228,7 +228,7 @@ fn mark_critical(lanes: &mut [Lane], end: impl Fn(&Lane) -> Option<f64>) {
 }
 
 impl Timeline {
-    pub(super) fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let lanes = self.lanes.iter().map(|lane| {
             let spans = lane
                 .spans
@@ -253,7 +253,7 @@ impl Timeline {
     }
 
     /// The kinds that occur, for a legend.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = Kind> + '_ {
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> + '_ {
         let occurs = |kind: &Kind| {
             let mut spans = self.lanes.iter().flat_map(|lane| &lane.spans);
             spans.any(|(from, to, k)| k == kind && to > from)
@@ -262,7 +262,7 @@ impl Timeline {
     }
 
     /// Where the picture ends: at the last of it, or at the deadline where that is not far.
-    pub(super) fn extent_ms(&self) -> f64 {
+    pub(crate) fn extent_ms(&self) -> f64 {
         let near = self
             .deadline_ms
             .filter(|deadline| *deadline <= 3.0 * self.total_ms);
@@ -271,12 +271,12 @@ impl Timeline {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::api::{Budget, StartTimes};
 
     /// Ready at once, after 400 ms for db, and not yet.
-    pub(in crate::cli::timeline) fn three() -> Vec<ServiceStatus> {
+    pub(crate) fn three() -> Vec<ServiceStatus> {
         let service =
             |name: &str, times: [f64; 2], ready, waited_for: Option<&str>, state| ServiceStatus {
                 name: name.into(),
@@ -297,7 +297,7 @@ pub(super) mod tests {
         ]
     }
 
-    pub(in crate::cli::timeline) fn stopped() -> Vec<Receipt> {
+    pub(crate) fn stopped() -> Vec<Receipt> {
         let receipt = |name: &str, began, ended, asked_ms, rungs: &[(&str, f64)], waited| Receipt {
             service: name.into(),
             began_mono_ms: began,
