@@ -265,5 +265,6 @@ mod tests {
         ] {
             assert_eq!(with(&headers), Err(401), "{headers:?}");
         }
+        made.withdraw();
     }
 }
