@@ -376,6 +376,7 @@ fn the_list_of_methods_is_sound_and_matches_what_is_read() {
         ("nought_usage", <UsageQuery as P>::NAMES),
         ("nought_plan", <PlanQuery as P>::NAMES),
         ("nought_reload", <Reload as P>::NAMES),
+        ("nought_reloadService", <Named as P>::NAMES),
     ];
     for (name, names) in read {
         let method = METHODS.iter().find(|method| method.name == *name).unwrap();

@@ -24,6 +24,7 @@ mod receipt;
 mod wire;
 mod world;
 
+mod activation;
 mod catalogue;
 mod children;
 mod clients;
@@ -51,6 +52,7 @@ mod readiness;
 mod ready;
 mod refused;
 mod reload;
+mod reload_service;
 mod remain;
 mod run;
 mod run_as;

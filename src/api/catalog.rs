@@ -360,6 +360,13 @@ pub const METHODS: &[Method] = &[
         &[NOT_FOUND],
     ),
     method(
+        method::RELOAD_SERVICE,
+        "Have a service read its own configuration again, as its `reload` says",
+        &[NAME],
+        r#"{"type":"object","required":["service","done"],"properties":{"service":{"type":"string"},"done":{"type":"boolean"}}}"#,
+        &[NOT_FOUND, GOING_DOWN, "Refused"],
+    ),
+    method(
         method::RELOAD,
         "Read the service files again and bring about what changed; with `dry_run` only say it",
         &[may("dry_run", FLAG)],

@@ -11,10 +11,14 @@ pub struct Unready {
     pub why: String,
 }
 
-/// The services that are wanted up and neither up nor done. Empty: ready.
+/// The services that are wanted up and neither up nor done, nor listening for somebody who wants
+/// them. Empty: ready.
 pub fn unready(services: &[ServiceStatus]) -> Vec<Unready> {
     let waits = |service: &&ServiceStatus| {
-        let ready = matches!(service.state, ServiceState::Up | ServiceState::Done);
+        let ready = matches!(
+            service.state,
+            ServiceState::Up | ServiceState::Done | ServiceState::Listening
+        );
         service.target == "up" && !ready
     };
     let named = services.iter().filter(waits).map(|service| {
@@ -49,6 +53,7 @@ mod tests {
         let services = [
             service("a", "up", ServiceState::Up),
             service("b", "up", ServiceState::Done),
+            service("e", "up", ServiceState::Listening),
             service("c", "down", ServiceState::Down),
             service("d", "down", ServiceState::Lingering),
         ];

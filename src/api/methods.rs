@@ -37,6 +37,9 @@ pub mod method {
     pub const PLAN: &str = "nought_plan";
     /// Read the service files again: [`super::Reload`] to [`super::Reloaded`].
     pub const RELOAD: &str = "nought_reload";
+    /// Have a service read its own configuration again: [`super::Named`] to
+    /// [`super::ServiceReloaded`].
+    pub const RELOAD_SERVICE: &str = "nought_reloadService";
 }
 
 /// `nought_info`.
@@ -98,6 +101,8 @@ pub enum ServiceState {
     Down,
     /// Wanted, and waits for something; `detail` says what.
     Blocked,
+    /// Nothing of it runs, and it is started when somebody connects; `detail` says where.
+    Listening,
     /// Its main process is being started, or is not ready yet.
     Starting,
     /// It runs and is ready.
@@ -124,6 +129,7 @@ impl ServiceState {
         match self {
             ServiceState::Down => "down",
             ServiceState::Blocked => "blocked",
+            ServiceState::Listening => "listening",
             ServiceState::Starting => "starting",
             ServiceState::Up => "up",
             ServiceState::Stopping => "stopping",
@@ -280,6 +286,17 @@ pub struct Done {
     pub receipt: Option<Receipt>,
 }
 
+/// What `nought_reloadService` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceReloaded {
+    /// The service.
+    pub service: String,
+    /// Whether it is done: its command has exited 0, or it has said so itself. False: it was
+    /// signalled, and what comes of that it does not tell.
+    pub done: bool,
+}
+
 /// The parameters of `nought_receipt`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptQuery {
@@ -405,7 +422,7 @@ pub struct LogLines {
 pub struct LogRecord {
     /// When it was read: RFC 3339 with microseconds, in UTC.
     pub time: String,
-    /// Who said it: a service, or `NAME/test`, `NAME/health`, `NAME/stop`.
+    /// Who said it: a service, or `NAME/test`, `NAME/health`, `NAME/stop`, `NAME/reload`.
     pub service: String,
     /// `stdout` or `stderr`.
     pub stream: String,

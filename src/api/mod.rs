@@ -29,8 +29,8 @@ pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
 pub use methods::{
     Done, Info, Item, List, ListQuery, LogLines, LogQuery, LogRecord, Named, ReceiptQuery,
-    Receipts, Restart, ServiceState, ServiceStatus, Shutdown, ShutdownDone, ShutdownKind, Start,
-    StartTimes, Stop, Subscribed, method,
+    Receipts, Restart, ServiceReloaded, ServiceState, ServiceStatus, Shutdown, ShutdownDone,
+    ShutdownKind, Start, StartTimes, Stop, Subscribed, method,
 };
 pub use openrpc::openrpc;
 pub use receipt::{

@@ -89,8 +89,13 @@ pub(super) enum ClientCommand {
         #[command(flatten)]
         names: Names,
     },
-    /// Read the service files again and bring about what changed; untouched services never notice
+    /// Read the service files again and bring about what changed; untouched services never notice.
+    /// With names: have these services read their own configuration again
     Reload {
+        /// Services that are to read their own configuration again, as the `reload` of their files
+        /// says; none: the directory of service files is read again
+        #[arg(value_name = "SERVICE", conflicts_with = "dry_run")]
+        services: Vec<String>,
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
@@ -264,7 +269,7 @@ impl Names {
 
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// The services (or NAME/test, NAME/health, NAME/stop); none: all of them
+    /// The services (or NAME/test, NAME/health, NAME/stop, NAME/reload); none: all of them
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,
     /// Go on with the lines to come

@@ -73,7 +73,10 @@ impl<'a> Session<'a> {
             ClientCommand::Stats { service } => self.stats(service),
             ClientCommand::Monitor { services } => self.files(Change::Monitor, services),
             ClientCommand::Forget { services } => self.files(Change::Forget, services),
-            ClientCommand::Reload { dry_run } => self.reload(dry_run),
+            ClientCommand::Reload { services, dry_run } if services.is_empty() => {
+                self.reload(dry_run)
+            }
+            ClientCommand::Reload { services, .. } => self.reload_services(services),
             ClientCommand::Kill { service, signal } => self.kill(service, signal),
             ClientCommand::Proxy(proxy) => self.proxy(&proxy),
             ClientCommand::Schema => {
@@ -424,7 +427,9 @@ fn done_line(done: &Done, verb: &str, style: Style) -> String {
         ("stop", None) if done.already_down => format!("{name}: already down\n"),
         (_, stopped) => {
             let word = match done.state {
-                ServiceState::Up | ServiceState::Done => style.good(done.state.as_str()),
+                ServiceState::Up | ServiceState::Done | ServiceState::Listening => {
+                    style.good(done.state.as_str())
+                }
                 other => style.warn(other.as_str()),
             };
             format!("{}{name}: {word}\n", stopped.unwrap_or_default())

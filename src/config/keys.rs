@@ -12,6 +12,10 @@ pub(super) const SERVICE: &[&str] = &[
     "ready",
     "health",
     "watchdog",
+    "fd_store",
+    "sockets",
+    "start",
+    "reload",
     "oneshot",
     "after",
     "requires",
@@ -94,6 +98,20 @@ pub(super) const LOG: &[&str] = &[
     "format",
     "backpressure",
 ];
+/// Keys of a socket in `sockets`.
+pub(super) const SOCKET: &[&str] = &[
+    "tcp",
+    "udp",
+    "unix",
+    "unix_datagram",
+    "name",
+    "backlog",
+    "mode",
+    "user",
+    "group",
+];
+/// Keys of `reload`, when it is a mapping.
+pub(super) const RELOAD: &[&str] = &["signal", "exec", "notify", "timeout"];
 /// Keys of `signal`.
 pub(super) const SIGNAL: &[&str] = &["stop", "to"];
 /// Keys of `restart`.
@@ -182,6 +200,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("exit_on_end", "on_end: stop_all"),
     ("exit_on_failure", "on_failure: stop_all"),
     ("critical", "essential"),
+    ("listen", "sockets"),
+    ("socket", "sockets"),
+    ("listenstream", "sockets"),
+    ("listendatagram", "sockets"),
+    ("socket_activation", "start: on_demand"),
+    ("on_demand", "start: on_demand"),
+    ("lazy", "start: on_demand"),
+    ("execreload", "reload"),
+    ("reload_signal", "reload"),
+    ("reload_command", "reload"),
+    ("filedescriptorstoremax", "fd_store"),
 ];
 
 /// The known keys of one mapping, each with its value.
@@ -368,6 +397,8 @@ mod tests {
             ("/properties/ready", READY),
             ("/properties/health", HEALTH),
             ("/properties/log", LOG),
+            ("/properties/reload", RELOAD),
+            ("/properties/sockets/items", SOCKET),
             ("/properties/signal", SIGNAL),
             ("/properties/restart", RESTART),
             ("/properties/survivors", SURVIVORS),

@@ -18,6 +18,7 @@ mod process;
 mod read;
 mod ready;
 mod resources;
+mod sockets;
 mod values;
 mod words;
 mod yaml;

@@ -144,7 +144,7 @@ impl Reader<'_> {
 
     /// The name or number of a user or a group; whether there is such a one is found out at the
     /// start.
-    fn account(&mut self, what: &str, node: &Node) -> Option<String> {
+    pub(super) fn account(&mut self, what: &str, node: &Node) -> Option<String> {
         let text = self.text(what, node)?;
         if text.is_empty() || text.contains([':', '/', ' ', '\t', '\n', ',']) {
             let message = format!(
@@ -176,7 +176,12 @@ impl Reader<'_> {
     }
 
     fn umask(&mut self, node: &Node) -> Option<u32> {
-        let mask = match &node.kind {
+        self.octal("umask", node, "from 000 to 777: `027`")
+    }
+
+    /// An octal number up to 777.
+    pub(super) fn octal(&mut self, what: &str, node: &Node, hint: &str) -> Option<u32> {
+        let number = match &node.kind {
             Kind::Scalar { text, .. } => {
                 let digits = text.strip_prefix("0o").unwrap_or(text);
                 let octal = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -184,15 +189,15 @@ impl Reader<'_> {
             }
             Kind::List(_) | Kind::Map(_) => None,
         };
-        let mask = mask.filter(|mask| *mask <= 0o777);
-        if mask.is_none() {
+        let number = number.filter(|number| *number <= 0o777);
+        if number.is_none() {
             let message = format!(
-                "`umask` must be an octal number, this is {}",
+                "`{what}` must be an octal number, this is {}",
                 node.describe()
             );
-            self.error(node.mark, message, Some("from 000 to 777: `027`".into()));
+            self.error(node.mark, message, Some(hint.into()));
         }
-        mask
+        number
     }
 
     fn limits(&mut self, node: &Node, spec: &mut Spec) {

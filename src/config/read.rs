@@ -210,6 +210,7 @@ impl Reader<'_> {
         if let Some(node) = fields.raw("log") {
             self.log(node, &mut spec);
         }
+        self.socket_keys(&fields, &mut spec);
         Some(spec)
     }
 

@@ -163,6 +163,7 @@ pub(super) fn state(word: &str) -> api::ServiceState {
     let all = [
         S::Down,
         S::Blocked,
+        S::Listening,
         S::Starting,
         S::Up,
         S::Stopping,
@@ -179,7 +180,8 @@ pub(super) fn state(word: &str) -> api::ServiceState {
 /// The state as zinit's Debug prints its own.
 fn zinit_state(view: &ServiceView<'_>) -> String {
     match view.state {
-        "blocked" => "Blocked".into(),
+        // zinit has no word for what waits for somebody to connect.
+        "blocked" | "listening" => "Blocked".into(),
         "starting" if view.test_failing => "TestFailure".into(),
         "starting" if view.spec.oneshot && view.pid.is_some() => "Running".into(),
         "starting" => "Spawned".into(),

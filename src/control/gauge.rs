@@ -1,11 +1,12 @@
-//! How many answers are on their way: at the end of a shutdown they are waited for.
+//! How many things are on their way, answers as a rule: at the end of a shutdown they are waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Counts calls from their arrival until their answer is written, or their client is gone.
+/// Counts calls from their arrival until their answer is written, or their client is gone; or other
+/// work that is not to be cut off.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge(Arc<Shared>);
 
@@ -17,15 +18,16 @@ struct Shared {
 
 /// One call that is counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<Shared>);
+pub struct Counted(Arc<Shared>);
 
 impl Gauge {
-    pub(super) fn count(&self) -> Counted {
+    /// Counts one more, until what this returns is dropped.
+    pub fn count(&self) -> Counted {
         self.0.calls.fetch_add(1, Ordering::AcqRel);
         Counted(Arc::clone(&self.0))
     }
 
-    /// Waits until no answer is on its way. The caller bounds it.
+    /// Waits until nothing is on its way. The caller bounds it.
     pub async fn idle(&self) {
         loop {
             // Made before the look, so that the last one's end is not missed between the two.

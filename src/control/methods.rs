@@ -14,8 +14,8 @@ use super::session::Session;
 use super::{Ask, Gauge, Look, refusal, reload, usage, zinit};
 use crate::api::{
     self, Call, Done, ErrorCode, Filter, ListQuery, LogQuery, Named, Parameters, Params, PlanQuery,
-    ReceiptQuery, Receipts, Restart, RpcError, Shutdown, ShutdownDone, Start, Stop, Subscribed,
-    UsageQuery, method,
+    ReceiptQuery, Receipts, Restart, RpcError, ServiceReloaded, Shutdown, ShutdownDone, Start,
+    Stop, Subscribed, UsageQuery, method,
 };
 use crate::core::{Goal, Reply, Request, ShutdownKind, Time};
 use crate::logs::Logs;
@@ -69,6 +69,7 @@ pub(super) fn is_question(name: &str) -> bool {
             | method::RESTART
             | method::SHUTDOWN
             | method::RELOAD
+            | method::RELOAD_SERVICE
             | method::FOLLOW
     )
 }
@@ -146,6 +147,7 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
             to_value(&api::Usages { services })
         }
         method::PLAN => plan(context, params.read()?).await,
+        method::RELOAD_SERVICE => reload_service(context, params.read()?).await,
         method::RELOAD => to_value(&reload::reload(context, params.read()?).await?),
         unknown => Err(no_method(unknown)),
     }
@@ -293,12 +295,24 @@ async fn done(
             done.state = api::ServiceState::Down;
             done.receipt = Some(describe::receipt(&receipt, clocks()));
         }
-        Reply::Accepted | Reply::ShutDown { .. } => {
+        Reply::Accepted | Reply::ShutDown { .. } | Reply::Reloaded { .. } => {
             done.state = look(context, &done.service, action).await?.status.state;
         }
         Reply::Error(error) => return Err(refusal::error(error, action, clocks())),
     }
     Ok(done)
+}
+
+/// Has a service read its own configuration again.
+async fn reload_service(context: &Context, Named { name }: Named) -> Answer {
+    let service = name.clone();
+    match context.request(Request::Reload { service }).await? {
+        Reply::Error(error) => Err(refusal::error(error, "reload", clocks())),
+        reply => to_value(&ServiceReloaded {
+            service: name,
+            done: matches!(reply, Reply::Reloaded { done: true }),
+        }),
+    }
 }
 
 async fn receipts(context: &Context, query: ReceiptQuery) -> Answer {
@@ -352,7 +366,9 @@ async fn sources(context: &Context, query: LogQuery) -> Result<(Vec<String>, usi
         // Sources of their own; whatever else has a slash is no name.
         let parts = source.split_once('/');
         let service = match parts {
-            Some((service, "test" | "health" | "stop")) if !service.is_empty() => service,
+            Some((service, "test" | "health" | "stop" | "reload")) if !service.is_empty() => {
+                service
+            }
             Some(_) => return Err(refusal::no_source(source)),
             None => source,
         };

@@ -119,7 +119,7 @@ impl Tally {
 fn unit_state(state: ServiceState) -> &'static str {
     match state {
         ServiceState::Blocked | ServiceState::Starting | ServiceState::Backoff => "activating",
-        ServiceState::Up => "active",
+        ServiceState::Up | ServiceState::Listening => "active",
         ServiceState::Stopping => "deactivating",
         ServiceState::Lingering | ServiceState::Failed => "failed",
         ServiceState::Down | ServiceState::Done | ServiceState::Unknown => "inactive",

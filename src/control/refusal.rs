@@ -72,6 +72,12 @@ pub(super) fn error(error: RequestError, action: &str, clocks: Clocks) -> RpcErr
         )
         .about(service, action)
         .hint("mend the files' `after` and `requires`; then stop, forget and monitor them"),
+        RequestError::NotReloaded { service, why, hint } => RpcError::new(
+            ErrorCode::Refused,
+            format!("failed to {action} {service}: {why}"),
+        )
+        .about(service, action)
+        .hint(hint),
         RequestError::Blocked { service, why } => {
             RpcError::new(ErrorCode::Blocked, format!("{service} is blocked: {why}"))
                 .about(&service, action)
@@ -117,8 +123,8 @@ pub(super) fn no_source(source: &str) -> RpcError {
     )
     .about(source, "log")
     .hint(
-        "a log is a service's, NAME, or its NAME/test, NAME/health or NAME/stop; `nought list` \
-         shows the services",
+        "a log is a service's, NAME, or its NAME/test, NAME/health, NAME/stop or NAME/reload; \
+         `nought list` shows the services",
     )
 }
 

@@ -173,8 +173,15 @@ async fn stop(context: &Context, steps: &mut [Step]) -> Result<(), RpcError> {
     for (n, step) in steps.iter().enumerate() {
         if matches!(step.change, Change::Remove | Change::Restart) {
             let (context, service) = (context.clone(), step.service.clone());
-            let force = false;
-            let stop = Request::Stop { service, force };
+            let comes_back = step.change == Change::Restart && step.wanted;
+            // Whoever connects to it meanwhile is not refused.
+            let stop = match comes_back {
+                true => Request::StopToAmend { service },
+                false => Request::Stop {
+                    service,
+                    force: false,
+                },
+            };
             stops.spawn(async move { (n, context.request(stop).await) });
         }
     }
@@ -267,6 +274,7 @@ fn why(error: RequestError) -> String {
         }
         RequestError::Cycle { cycle, .. } => format!("a dependency cycle: {cycle}"),
         RequestError::Refused { why, .. }
+        | RequestError::NotReloaded { why, .. }
         | RequestError::Blocked { why, .. }
         | RequestError::Failed { why, .. } => why,
         RequestError::Superseded { .. } => "somebody asked for the opposite meanwhile".into(),

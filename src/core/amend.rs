@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::ServiceId;
 use super::machine::Supervisor;
 use super::request::{Reply, RequestError, RequestId};
-use super::service::State;
+use super::service::{Service, State};
 use super::spec::Spec;
 use super::time::Timer;
 
@@ -98,6 +98,7 @@ impl Supervisor {
             }
             self.begin_health(id);
         }
+        self.relisten(id);
     }
 
     /// Nothing that was remembered of the order holds any more.
@@ -112,5 +113,11 @@ impl Supervisor {
         self.recheck.extend(all);
         // Who waits in vain may hope again, and the other way round.
         self.hope_lost = true;
+        // Whoever requires what is about to go down by now, goes down before it.
+        let leaving =
+            |(id, service): (&ServiceId, &Service)| Some((*id, service.stop_wanted?.force));
+        for (id, force) in self.services.iter().filter_map(leaving).collect::<Vec<_>>() {
+            self.cascade(id, force);
+        }
     }
 }

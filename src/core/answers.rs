@@ -59,7 +59,17 @@ impl Supervisor {
                     state: service.state.as_str(),
                 });
             }
-            State::Starting(_) | State::Up(_) | State::Stopping(_) | State::Done | State::Down => {
+            State::Listening { .. } if service.open => {
+                return Some(Reply::Reached {
+                    state: service.state.as_str(),
+                });
+            }
+            State::Listening { .. }
+            | State::Starting(_)
+            | State::Up(_)
+            | State::Stopping(_)
+            | State::Done
+            | State::Down => {
                 return None;
             }
             State::Lingering(ladder) => RequestError::Lingering(Box::new(ladder.receipt().clone())),

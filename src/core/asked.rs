@@ -11,6 +11,14 @@ use super::sabotage::{Bug, planted};
 use super::service::{Service, State, StopWanted, Target};
 use super::time::Timer;
 
+/// Who goes down with a service that is asked to stop, and whether what is kept open for it stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Along {
+    Nobody,
+    NobodyAndHold,
+    Dependents,
+}
+
 impl Supervisor {
     pub(super) fn on_request(&mut self, id: RequestId, request: Request) {
         let name = match request {
@@ -20,13 +28,17 @@ impl Supervisor {
             Request::Start { ref service, .. }
             | Request::Stop { ref service, .. }
             | Request::StopWithDependents { ref service, .. }
+            | Request::StopToAmend { ref service }
+            | Request::Reload { ref service }
             | Request::Forget { ref service }
             | Request::Restart { ref service, .. } => service,
         };
         let Some(service) = self.graph.find(name) else {
             let stops = matches!(
                 request,
-                Request::Stop { .. } | Request::StopWithDependents { .. }
+                Request::Stop { .. }
+                    | Request::StopWithDependents { .. }
+                    | Request::StopToAmend { .. }
             );
             if stops && self.stop_ghosts(id, name) {
                 return;
@@ -37,11 +49,17 @@ impl Supervisor {
             return self.reply(id, Reply::Error(error));
         };
         match request {
-            Request::Stop { force, .. } => self.on_stop_request(id, service, force, false),
+            Request::Stop { force, .. } => self.on_stop_request(id, service, force, Along::Nobody),
             Request::StopWithDependents { force, .. } => {
-                self.on_stop_request(id, service, force, true);
+                self.on_stop_request(id, service, force, Along::Dependents);
             }
-            Request::Start { .. } | Request::Restart { .. } | Request::Forget { .. }
+            Request::StopToAmend { .. } => {
+                self.on_stop_request(id, service, false, Along::NobodyAndHold);
+            }
+            Request::Start { .. }
+            | Request::Restart { .. }
+            | Request::Reload { .. }
+            | Request::Forget { .. }
                 if self.shutdown.is_some() =>
             {
                 self.reply(id, Reply::Error(RequestError::ShuttingDown));
@@ -49,6 +67,7 @@ impl Supervisor {
             Request::Start { wait, force, .. } => self.on_start_request(id, service, wait, force),
             Request::Restart { wait, .. } => self.on_restart_request(id, service, wait),
             Request::Forget { .. } => self.on_forget_request(id, service),
+            Request::Reload { .. } => self.on_reload_request(id, service),
             Request::Shutdown { .. } | Request::Load { .. } | Request::Amend { .. } => {}
         }
     }
@@ -58,7 +77,11 @@ impl Supervisor {
     }
 
     fn on_start_request(&mut self, request: RequestId, id: ServiceId, wait: bool, force: bool) {
+        if let Some(service) = self.services.get_mut(&id) {
+            service.held = false;
+        }
         if let Some(error) = self.unstartable(id) {
+            self.close_unless_kept(id);
             return self.reply(request, Reply::Error(error));
         }
         #[cfg(test)]
@@ -69,6 +92,7 @@ impl Supervisor {
         if let State::Lingering(ladder) = &service.state {
             if !force {
                 let receipt = Box::new(ladder.receipt().clone());
+                self.close_unless_kept(id);
                 return self.reply(request, Reply::Error(RequestError::Lingering(receipt)));
             }
             self.set_aside(id);
@@ -80,8 +104,13 @@ impl Supervisor {
             return;
         };
         service.target = Target::Up;
+        service.demanded = true;
         match &service.state {
-            State::Down | State::Backoff { .. } | State::Failed { .. } | State::Done => {
+            State::Down
+            | State::Listening { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Done => {
                 service.backoff.reset();
                 self.out.timers.cancel(Timer::Backoff(id));
                 self.set_state(id, starting_again());
@@ -174,6 +203,7 @@ impl Supervisor {
             }
             State::Down
             | State::Blocked { .. }
+            | State::Listening { .. }
             | State::Stopping(_)
             | State::Lingering(_)
             | State::Backoff { .. }
@@ -181,13 +211,7 @@ impl Supervisor {
         }
     }
 
-    fn on_stop_request(
-        &mut self,
-        request: RequestId,
-        id: ServiceId,
-        force: bool,
-        with_dependents: bool,
-    ) {
+    fn on_stop_request(&mut self, request: RequestId, id: ServiceId, force: bool, along: Along) {
         let shutting_down = self.shutdown.is_some();
         let Some(service) = self.services.get_mut(&id) else {
             return;
@@ -197,7 +221,7 @@ impl Supervisor {
         if running && !force && !shutting_down && self.refuse_below_lingering(request, id) {
             return;
         }
-        if with_dependents && !shutting_down {
+        if along == Along::Dependents && !shutting_down {
             self.put_dependents_down(id, force);
         }
         let Some(service) = self.services.get_mut(&id) else {
@@ -205,6 +229,8 @@ impl Supervisor {
         };
         service.target = Target::Down;
         service.again = false;
+        service.demanded = false;
+        service.held = along == Along::NobodyAndHold && !shutting_down;
         self.hope_lost = true;
         match &mut service.state {
             State::Starting(_) | State::Up(_) => {
@@ -215,13 +241,21 @@ impl Supervisor {
                 }
                 self.push_stop_wait(id, request);
             }
-            State::Stopping(_) => self.push_stop_wait(id, request),
+            State::Stopping(_) => {
+                self.push_stop_wait(id, request);
+                self.close_unless_kept(id);
+            }
             State::Lingering(ladder) => {
                 ladder.kill_again(&mut self.out);
                 let receipt = Box::new(ladder.receipt().clone());
                 self.reply(request, Reply::Error(RequestError::Lingering(receipt)));
+                self.close_unless_kept(id);
             }
-            State::Down | State::Blocked { .. } | State::Backoff { .. } | State::Failed { .. } => {
+            State::Down
+            | State::Blocked { .. }
+            | State::Listening { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. } => {
                 self.stop_what_is_down(request, id);
             }
             State::Done => {
@@ -285,5 +319,6 @@ impl Supervisor {
         {
             self.set_state(id, State::Down);
         }
+        self.close_unless_kept(id);
     }
 }

@@ -8,7 +8,7 @@ use super::event::{Exit, Failed, Told};
 use super::machine::{Out, Supervisor};
 use super::readiness::{AfterFailure, Probe};
 use super::receipt::Cause;
-use super::service::{Run, Service, State, StopWanted};
+use super::service::{Main, Run, Service, State, StopWanted};
 use super::spec::Test;
 use super::stop::{AuxState, end_aux};
 use super::time::Timer;
@@ -37,6 +37,11 @@ impl Run {
     /// As [`end_aux`], of this generation.
     pub(super) fn end_aux(&mut self, out: &mut Out, aux: OpId) {
         end_aux(out, self.r#gen, &mut self.auxes, aux);
+    }
+
+    /// Whether nothing is left of the last look.
+    fn looks_clear(&self) -> bool {
+        self.auxes.keys().all(|aux| Some(*aux) == self.reload_aux)
     }
 }
 
@@ -97,6 +102,9 @@ impl Supervisor {
             return;
         }
         run.end_aux(&mut self.out, aux);
+        if run.reload_aux == Some(aux) {
+            return self.on_reload_command(id, aux, result);
+        }
         let current = |probe: &Probe| probe.running == Some(aux);
         if !run.probe.as_ref().is_some_and(current) {
             return;
@@ -209,7 +217,7 @@ impl Supervisor {
     pub(super) fn on_test_pause(&mut self, id: ServiceId) {
         let mut clear = false;
         self.with_run(id, |run| {
-            clear = run.auxes.is_empty();
+            clear = run.looks_clear();
             if let Some(probe) = &mut run.probe {
                 probe.due = !clear;
             }
@@ -250,7 +258,8 @@ impl Supervisor {
         let mut due = false;
         self.with_run(id, |run| {
             run.auxes.remove(&aux);
-            due = run.auxes.is_empty() && run.probe.as_ref().is_some_and(|probe| probe.due);
+            run.reload_aux.take_if(|reload| *reload == aux);
+            due = run.looks_clear() && run.probe.as_ref().is_some_and(|probe| probe.due);
         });
         if let Some(error) = error {
             self.trouble(id, &error);
@@ -272,9 +281,19 @@ impl Supervisor {
                     run.said.reloading = false;
                 });
                 self.on_said_ready(id);
+                self.on_said_reloaded(id);
             }
             Told::Stopping => self.with_run(id, |run| run.said.ending = true),
-            Told::Reloading => self.with_run(id, |run| run.said.reloading = true),
+            Told::Reloading => {
+                self.with_run(id, |run| run.said.reloading = true);
+                self.on_said_reloading(id);
+            }
+            Told::MainPid(pid) => self.with_run(id, |run| {
+                if matches!(run.main, Main::Alive(_)) {
+                    run.main = Main::Alive(pid);
+                    run.pid = Some(pid);
+                }
+            }),
             Told::Status(words) => self.with_run(id, |run| run.said.status = words),
             Told::Alive => {
                 let Some(service) = self.services.get(&id) else {

@@ -18,6 +18,29 @@ pub enum Effect {
         /// The service it is a start of.
         service: ServiceId,
     },
+    /// Open the service's sockets, those that are not open yet, and tell of the first connection or
+    /// datagram that comes. A later one of the same service takes its place.
+    /// Answers: `Listening` or `ListenFailed`; after `Listening` at some time `Demanded`.
+    Listen {
+        /// The service.
+        service: ServiceId,
+        /// Names the operation.
+        op: OpId,
+    },
+    /// Close what is kept open for the service: its sockets, and the descriptors that it stored.
+    Close {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Send `signal` to the main process, and to nobody else: a reload. Answer: `Reloaded`.
+    Reload {
+        /// The generation.
+        r#gen: GenId,
+        /// Names the operation.
+        op: OpId,
+        /// The signal.
+        signal: Signal,
+    },
     /// Run an auxiliary command in the generation's `control` cgroup, or look at what a readiness
     /// test that is no command looks at (exit code 0 is a pass).
     /// Answers: `AuxExited` or `AuxFailed`.
@@ -108,6 +131,8 @@ pub enum AuxKind {
     Health,
     /// The stop command.
     Stop,
+    /// The command that has it read its configuration again.
+    Reload,
 }
 
 /// Whom a signal goes to.

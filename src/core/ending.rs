@@ -65,6 +65,9 @@ impl Supervisor {
                     self.hope_lost = true;
                 }
             }
+        } else if let Some(last) = &mut service.last {
+            // It was not known when it was given up for the time being.
+            last.exit = receipt.exit;
         }
         for id in waits {
             let reply = match verdict {
@@ -113,13 +116,16 @@ impl Supervisor {
         if by_itself && self.sidecar_goes_on(id) {
             return;
         }
-        let Some(service) = self.services.get(&id) else {
+        let Some(service) = self.services.get_mut(&id) else {
             return;
         };
+        // Whoever connected has been served, or will be by the next start.
+        service.demanded &= service.again;
         let down = service.target == Target::Down || self.shutdown.is_some();
+        let again = service.again;
         let next = match cause {
             _ if down => State::Down,
-            _ if service.again => starting_again(),
+            _ if again => starting_again(),
             Cause::Stop
             | Cause::Restart
             | Cause::Dependency
@@ -127,11 +133,15 @@ impl Supervisor {
             | Cause::Leftover => starting_again(),
             Cause::Ended | Cause::StartFailed | Cause::Unhealthy => self.after_end(id, cause),
         };
+        self.come_to(id, next, cause.of_itself() && !down);
+    }
+
+    /// It has ended, or could not be started, and this is what it comes to; `ended`: by itself.
+    pub(super) fn come_to(&mut self, id: ServiceId, next: State, ended: bool) {
         if let State::Backoff { until } = next {
             self.out.timers.set(Timer::Backoff(id), until);
         }
         let failed = matches!(next, State::Failed { .. });
-        let ended = cause.of_itself() && !down;
         let for_good = ended && (failed || matches!(next, State::Done));
         self.set_state(id, next);
         if for_good {
@@ -159,7 +169,7 @@ impl Supervisor {
     }
 
     /// It ended by itself, or could not be started: by its restart policy.
-    fn after_end(&mut self, id: ServiceId, cause: Cause) -> State {
+    pub(super) fn after_end(&mut self, id: ServiceId, cause: Cause) -> State {
         let now = self.out.now;
         let Some(service) = self.services.get_mut(&id) else {
             return State::Down;
@@ -216,7 +226,8 @@ pub(super) fn on_ladder_event(
         Event::ExecFailed { error, .. } | Event::SignalFailed { error, .. } => {
             ladder.on_trouble(out, error);
         }
-        Event::MainExited { exit, .. } => ladder.on_main_exited(out, id, exit),
+        Event::MainExited { exit, .. } => ladder.on_main_exited(out, id, Some(exit)),
+        Event::MainLost { .. } => ladder.on_main_exited(out, id, None),
         Event::OutOfMemory { kills, .. } => ladder.on_out_of_memory(kills),
         Event::Cgroup { main, whole, .. } => ladder.on_cgroup(out, id, main, whole),
         Event::AuxExited { aux, exit, .. } => ladder.on_aux_exited(out, id, aux, Some(exit)),
@@ -232,7 +243,15 @@ pub(super) fn on_ladder_event(
             return ladder.on_inspected(out, id, op, survivors);
         }
         Event::SurvivorGone { .. } => ladder.on_survivor_gone(out, id),
-        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => {}
+        // Its reload was given up when the ladder began.
+        Event::Reloaded { .. } => {}
+        Event::Request { .. }
+        | Event::Listening { .. }
+        | Event::ListenFailed { .. }
+        | Event::Demanded { .. }
+        | Event::Terminate
+        | Event::Flushed
+        | Event::Swept { .. } => {}
     }
     None
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::receipt::{Foreigner, Guarantee, Proc, Survivor};
 use super::request::{Request, RequestId};
-use super::{GenId, OpId};
+use super::{GenId, OpId, ServiceId};
 
 /// Something that happened. Completions name the operation they complete; the core ignores
 /// those it no longer waits for, so a late or a repeated one is harmless.
@@ -19,6 +19,38 @@ pub enum Event {
     },
     /// TERM, INT, HUP or QUIT arrived: the first shuts down, a second cuts every grace short.
     Terminate,
+    /// After [`super::Effect::Listen`]: its sockets are open.
+    Listening {
+        /// The service.
+        service: ServiceId,
+        /// The operation this answers.
+        op: OpId,
+    },
+    /// After [`super::Effect::Listen`]: they could not be opened.
+    ListenFailed {
+        /// The service.
+        service: ServiceId,
+        /// The operation this answers.
+        op: OpId,
+        /// What failed.
+        error: Failed,
+    },
+    /// After `Listening`: somebody connects, or has sent something.
+    Demanded {
+        /// The service.
+        service: ServiceId,
+        /// The operation this answers.
+        op: OpId,
+    },
+    /// [`super::Effect::Reload`] is done.
+    Reloaded {
+        /// The generation signalled.
+        r#gen: GenId,
+        /// The operation this completes.
+        op: OpId,
+        /// Why the signal could not be sent.
+        error: Option<Failed>,
+    },
     /// The main process exists inside its cgroup; exec has not happened yet.
     Spawned {
         /// The generation it is the main process of.
@@ -51,6 +83,12 @@ pub enum Event {
         r#gen: GenId,
         /// How it ended.
         exit: Exit,
+    },
+    /// The main process has ended, and how was for its parent to see alone: it was made the main
+    /// process by what the service said of itself.
+    MainLost {
+        /// The generation it belonged to.
+        r#gen: GenId,
     },
     /// The kernel has killed processes of the generation for want of memory.
     OutOfMemory {
@@ -177,6 +215,8 @@ pub enum Told {
     Extend(Duration),
     /// What it does, in words.
     Status(String),
+    /// Another of its processes, this one, is its main process from now on; proven to be its own.
+    MainPid(u32),
 }
 
 /// How a process ended.

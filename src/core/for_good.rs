@@ -25,14 +25,17 @@ impl Service {
         cause == Cause::Ended && self.failure.is_none() && exit.is_some_and(Exit::success)
     }
 
-    /// Whether its file has it started again after such an end; how often is another question.
+    /// Whether its file has it started again after such an end, or on demand have it listen again;
+    /// how often is another question.
     pub(super) fn restarts_after(&self, success: bool) -> bool {
-        !self.spec.oneshot
-            && match self.spec.restart.when {
+        let idle = success && self.spec.on_demand;
+        let again = idle
+            || match self.spec.restart.when {
                 RestartWhen::Always => true,
                 RestartWhen::OnFailure => !success,
                 RestartWhen::Never => false,
-            }
+            };
+        again && !self.spec.oneshot
     }
 }
 

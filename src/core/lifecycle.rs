@@ -32,6 +32,7 @@ impl Supervisor {
             }
             State::Down
             | State::Blocked { .. }
+            | State::Listening { .. }
             | State::Backoff { .. }
             | State::Failed { .. }
             | State::Done => {}
@@ -57,6 +58,8 @@ impl Supervisor {
                 }
             }
             Event::MainExited { exit, .. } => self.on_main_exited(id, exit),
+            Event::MainLost { .. } => self.on_main_lost(id),
+            Event::Reloaded { op, error, .. } => self.on_reload_signalled(id, op, error),
             Event::OutOfMemory { kills, .. } => {
                 self.with_run(id, |run| run.oom_kills = run.oom_kills.max(kills));
             }
@@ -82,7 +85,13 @@ impl Supervisor {
             | Event::Fenced { .. }
             | Event::Inspected { .. }
             | Event::SurvivorGone { .. } => {}
-            Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => {}
+            Event::Request { .. }
+            | Event::Listening { .. }
+            | Event::ListenFailed { .. }
+            | Event::Demanded { .. }
+            | Event::Terminate
+            | Event::Flushed
+            | Event::Swept { .. } => {}
         }
     }
 
@@ -104,6 +113,7 @@ impl Supervisor {
         }
         run.main = Main::None;
         service.failure = Some(error.to_string());
+        self.fail_demand(id);
         self.begin_ladder(id, Cause::StartFailed);
     }
 
@@ -190,8 +200,10 @@ impl Supervisor {
             .stop_wanted
             .map(|wanted| wanted.cause)
             .filter(|cause| !(done && *cause == Cause::Dependency));
+        // Whoever requires one that comes and goes on demand may connect to it all the same.
+        let comes_back = service.spec.on_demand && exit.success() && !failed && cause.is_none();
         self.with_run(id, |run| run.main = Main::Gone(exit));
-        if !oneshot {
+        if !oneshot && !comes_back {
             self.cascade(id, true);
         }
         let ended = if failed {
@@ -200,6 +212,21 @@ impl Supervisor {
             Cause::Ended
         };
         self.begin_ladder(id, cause.unwrap_or(ended));
+    }
+
+    /// Its main process was another's child, who alone knows how it ended.
+    fn on_main_lost(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let wanted = service.stop_wanted.map(|wanted| wanted.cause);
+        if wanted.is_none() {
+            let why = "its main process has ended, and how was for its parent to see alone";
+            service.failure.get_or_insert_with(|| why.into());
+        }
+        self.with_run(id, |run| run.main = Main::None);
+        self.cascade(id, true);
+        self.begin_ladder(id, wanted.unwrap_or(Cause::Ended));
     }
 
     /// Nobody is left of what the main process left running, and nobody asked for that.
@@ -247,6 +274,15 @@ impl Supervisor {
             service.failure = Some(why);
             let cause = Cause::StartFailed;
             self.want_stop(id, StopWanted { cause, force: true });
+            self.fail_demand(id);
+        }
+    }
+
+    /// On demand it counted as ready before it was: whoever requires it goes down as if it had been
+    /// up.
+    pub(super) fn fail_demand(&mut self, id: ServiceId) {
+        if self.services.get(&id).is_some_and(|s| s.spec.on_demand) {
+            self.cascade(id, true);
         }
     }
 
@@ -281,6 +317,8 @@ fn generation(event: &Event) -> Option<GenId> {
         | Event::Execed { r#gen }
         | Event::ExecFailed { r#gen, .. }
         | Event::MainExited { r#gen, .. }
+        | Event::MainLost { r#gen }
+        | Event::Reloaded { r#gen, .. }
         | Event::OutOfMemory { r#gen, .. }
         | Event::Cgroup { r#gen, .. }
         | Event::AuxExited { r#gen, .. }
@@ -293,6 +331,12 @@ fn generation(event: &Event) -> Option<GenId> {
         | Event::Fenced { r#gen, .. }
         | Event::Inspected { r#gen, .. }
         | Event::SurvivorGone { r#gen } => Some(*r#gen),
-        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => None,
+        Event::Request { .. }
+        | Event::Listening { .. }
+        | Event::ListenFailed { .. }
+        | Event::Demanded { .. }
+        | Event::Terminate
+        | Event::Flushed
+        | Event::Swept { .. } => None,
     }
 }

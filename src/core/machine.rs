@@ -208,6 +208,11 @@ impl Supervisor {
         match event {
             Event::Request { id, request } => self.on_request(id, request),
             Event::Terminate => self.on_terminate(),
+            Event::Listening { service, op } => self.on_listening(service, op),
+            Event::ListenFailed { service, op, error } => {
+                self.on_listen_failed(service, op, &error);
+            }
+            Event::Demanded { service, op } => self.on_demanded(service, op),
             Event::Flushed => self.on_flushed(),
             Event::Swept { report } => self.on_swept(report),
             event => self.on_generation_event(event),
@@ -252,6 +257,7 @@ impl Supervisor {
             Timer::TestPause(id) => self.on_test_pause(id),
             Timer::TestClear(id) => self.on_test_clear_timeout(id),
             Timer::Watchdog(id) => self.on_watchdog(id),
+            Timer::Reload(id) => self.on_reload_timeout(id),
             Timer::Backoff(id) => self.on_backoff_over(id),
             Timer::Rung(id) => self.on_ladder(id, |ladder, out| ladder.on_rung_timeout(out, id)),
             Timer::Retry(id) => self.on_ladder(id, |ladder, out| {
@@ -314,6 +320,7 @@ impl Supervisor {
             };
             service.target = Target::Down;
             service.again = false;
+            service.held = false;
             service.share = shares.get(&id).copied().unwrap_or_default();
             let times = polite_times(service);
             match &mut service.state {
@@ -332,12 +339,13 @@ impl Supervisor {
                 }
                 // Somebody may need it until the end: its pause goes on.
                 State::Backoff { .. } if service.spec.role == Some(Role::Sidecar) => {}
-                State::Blocked { .. } | State::Backoff { .. } => {
+                State::Blocked { .. } | State::Listening { .. } | State::Backoff { .. } => {
                     self.out.timers.cancel_service(id);
                     self.set_state(id, State::Down);
                 }
                 State::Down | State::Lingering(_) | State::Failed { .. } | State::Done => {}
             }
+            self.close_unless_kept(id);
         }
     }
 

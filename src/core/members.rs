@@ -5,6 +5,7 @@
 //! whatever runs, and the order it goes down in, stays as it is.
 
 use super::ServiceId;
+use super::effect::Effect;
 use super::machine::Supervisor;
 use super::receipt::Cause;
 use super::request::{Reply, RequestError, RequestId};
@@ -81,7 +82,10 @@ impl Supervisor {
     fn take_out(&mut self, id: ServiceId) {
         self.out.timers.cancel_service(id);
         let name = self.graph.name_of(id).to_owned();
-        self.services.remove(&id);
+        let service = self.services.remove(&id);
+        if service.is_some_and(|service| service.holds) {
+            self.out.push(Effect::Close { service: id });
+        }
         self.graph.remove(id);
         self.dirty.remove(&id);
         self.recheck.remove(&id);
@@ -102,6 +106,8 @@ impl Supervisor {
             };
             service.target = Target::Down;
             service.again = false;
+            service.held = false;
+            service.demanded = false;
             self.hope_lost = true;
             match &service.state {
                 State::Starting(_) | State::Up(_) => {
@@ -110,11 +116,13 @@ impl Supervisor {
                     self.want_stop(dependent, StopWanted { cause, force });
                 }
                 State::Blocked { .. }
+                | State::Listening { .. }
                 | State::Backoff { .. }
                 | State::Failed { .. }
                 | State::Done => self.put_down(dependent),
                 State::Down | State::Stopping(_) | State::Lingering(_) => {}
             }
+            self.close_unless_kept(dependent);
         }
     }
 

@@ -29,6 +29,7 @@ mod order;
 pub mod plan;
 mod readiness;
 pub mod receipt;
+mod reload;
 pub mod request;
 mod resources;
 mod restart;
@@ -40,6 +41,7 @@ mod settle;
 mod share;
 mod shutdown;
 pub mod signal;
+mod sockets;
 pub mod spec;
 mod stop;
 pub mod time;
@@ -62,9 +64,10 @@ pub use resources::{IoMax, Resources};
 pub use roles::imply_order;
 pub use service::{Ended, Target};
 pub use signal::Signal;
+pub use sockets::{Socket, SocketAt};
 pub use spec::{
-    EndAction, EnvFile, Health, Limit, LogFormat, LogMode, LogTarget, LogTo, Reach, Resource,
-    RestartPolicy, RestartWhen, Role, Spec, Test,
+    EndAction, EnvFile, FD_STORE, Health, Limit, LogFormat, LogMode, LogTarget, LogTo, Reach,
+    Reload, ReloadBy, Resource, RestartPolicy, RestartWhen, Role, Spec, Test,
 };
 pub use time::{Time, Timer, Timers};
 pub use view::ServiceView;

@@ -25,11 +25,8 @@ impl Supervisor {
         if planted(Bug::NoDependencyGuard) {
             return None;
         }
-        if self.leftovers > 0 {
-            return Some("what an earlier supervisor left behind is being ended".into());
-        }
-        if self.haunted(id) {
-            return Some("an earlier start of it lingers".into());
+        if let Some(why) = self.cannot_listen(id) {
+            return Some(why);
         }
         if let Some(why) = self.unready_dependency(id) {
             return Some(why);
@@ -44,6 +41,15 @@ impl Supervisor {
         self.held.entry(requirer).or_default().insert(id);
         let name = self.graph.name_of(requirer);
         Some(format!("{name}, which requires it, is stopping"))
+    }
+
+    /// Why a wanted service cannot even listen now: who is to be ended first may hold its addresses.
+    pub(super) fn cannot_listen(&self, id: ServiceId) -> Option<String> {
+        if self.leftovers > 0 {
+            return Some("what an earlier supervisor left behind is being ended".into());
+        }
+        let haunted = || "an earlier start of it lingers".into();
+        self.haunted(id).then(haunted)
     }
 
     /// Whether an earlier start of it lingers beside which it was not told to start.

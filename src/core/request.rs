@@ -28,6 +28,18 @@ pub enum Request {
         /// Go on to the service although a dependent lingers.
         force: bool,
     },
+    /// As `Stop`, so that a new definition of it can be taken over: what is kept open for it stays
+    /// open until it is started again.
+    StopToAmend {
+        /// Its name.
+        service: String,
+    },
+    /// Has the service read its own configuration again; replies when it was asked, or has said
+    /// that it is done.
+    Reload {
+        /// Its name.
+        service: String,
+    },
     /// Wants the service and everything that waits for it down, dependents first; replies with
     /// the service's verdict.
     StopWithDependents {
@@ -87,6 +99,11 @@ pub enum Reply {
         /// Services whose last verdict is unverified.
         unverified: Vec<String>,
     },
+    /// The service was asked to read its configuration again.
+    Reloaded {
+        /// Whether that is done: a command has said so, or the service itself.
+        done: bool,
+    },
     /// Refused or failed.
     Error(RequestError),
 }
@@ -130,6 +147,15 @@ pub enum RequestError {
         service: String,
         /// Why.
         why: String,
+    },
+    /// It was not reloaded.
+    NotReloaded {
+        /// Its name.
+        service: String,
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// It waits for something that will not come by itself.
     Blocked {

@@ -244,6 +244,7 @@ impl Supervisor {
         service.starts += 1;
         service.failure = None;
         service.up_since = None;
+        service.holds |= service.spec.keeps_descriptors();
         let run = Run::new(r#gen, Main::Spawning, Some(now));
         self.set_state(id, State::Starting(Box::new(run)));
         self.out.push(Effect::Spawn { r#gen, service: id });

@@ -54,11 +54,17 @@ pub enum Bug {
     RemainsUnwatched,
     /// An essential service ends, and everything goes on.
     EndIgnored,
+    /// Somebody connects to what starts on demand, and nothing starts.
+    DemandIgnored,
+    /// A service has stopped for good, and its sockets stay open.
+    SocketsStayOpen,
+    /// A reload that a stop overtakes is not answered.
+    ReloadUnanswered,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 26] = [
         Bug::NoDependentsGuard,
         Bug::DirectDependentsOnly,
         Bug::NoDependencyGuard,
@@ -82,6 +88,9 @@ impl Bug {
         Bug::GreedyShares,
         Bug::RemainsUnwatched,
         Bug::EndIgnored,
+        Bug::DemandIgnored,
+        Bug::SocketsStayOpen,
+        Bug::ReloadUnanswered,
     ];
 }
 

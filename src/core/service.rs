@@ -6,6 +6,7 @@ use super::event::Exit;
 use super::graph::NameId;
 use super::readiness::Probe;
 use super::receipt::{Cause, Receipt};
+use super::reload::Reloading;
 use super::request::RequestId;
 use super::restart::Backoff;
 use super::share::Share;
@@ -73,6 +74,9 @@ pub(super) struct Run {
     /// Processes of it that the kernel killed for want of memory.
     pub(super) oom_kills: u64,
     pub(super) auxes: BTreeMap<OpId, AuxState>,
+    pub(super) reload: Option<Reloading>,
+    /// The command of a reload, until nothing of it is left.
+    pub(super) reload_aux: Option<OpId>,
     pub(super) probe: Option<Probe>,
     pub(super) said: Said,
 }
@@ -102,6 +106,8 @@ impl Run {
             populated: None,
             oom_kills: 0,
             auxes: BTreeMap::new(),
+            reload: None,
+            reload_aux: None,
             probe: None,
             said: Said::default(),
         }
@@ -115,6 +121,8 @@ pub(super) enum State {
     Down,
     /// Wanted, and waiting for something.
     Blocked { why: String },
+    /// Started on demand: its sockets are open, or are being opened by this operation.
+    Listening { op: OpId },
     /// Its generation exists and is not ready; a running oneshot stays here.
     Starting(Box<Run>),
     /// Ready.
@@ -136,6 +144,7 @@ impl State {
         match self {
             State::Down => "down",
             State::Blocked { .. } => "blocked",
+            State::Listening { .. } => "listening",
             State::Starting(_) => "starting",
             State::Up(_) => "up",
             State::Stopping(_) => "stopping",
@@ -152,6 +161,7 @@ impl State {
             State::Starting(_) | State::Up(_) | State::Stopping(_) => true,
             State::Down
             | State::Blocked { .. }
+            | State::Listening { .. }
             | State::Lingering(_)
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -166,6 +176,7 @@ impl State {
             State::Stopping(ladder) | State::Lingering(ladder) => Some(ladder.r#gen),
             State::Down
             | State::Blocked { .. }
+            | State::Listening { .. }
             | State::Backoff { .. }
             | State::Failed { .. }
             | State::Done => None,
@@ -212,6 +223,14 @@ pub(super) struct Service {
     pub(super) blocked_on: Option<super::ServiceId>,
     /// Nothing above it was going down when this many services had begun to: see order.rs.
     pub(super) clear_since: Option<u64>,
+    /// What is open for it may be kept by the driver: sockets, descriptors that it stored.
+    pub(super) holds: bool,
+    /// Its sockets are open.
+    pub(super) open: bool,
+    /// Somebody connected, or asked for a start: on demand it is to run, not to listen.
+    pub(super) demanded: bool,
+    /// It goes down to take over a new definition: what is open for it stays.
+    pub(super) held: bool,
     /// Start again although the state's own rules would not: a request said so.
     pub(super) again: bool,
     pub(super) backoff: Backoff,
@@ -253,6 +272,10 @@ impl Service {
             waits_for: None,
             blocked_on: None,
             clear_since: None,
+            holds: false,
+            open: false,
+            demanded: false,
+            held: false,
             again: false,
             backoff: Backoff::default(),
             starts: 0,
@@ -272,12 +295,13 @@ impl Service {
         }
     }
 
-    /// Whether dependents may run: it is up and not about to go, or its work is done.
+    /// Whether dependents may run: it is up and not about to go, its work is done, or it is started
+    /// on demand and they may connect to it.
     pub(super) fn ready(&self) -> bool {
         match self.state {
             State::Up(_) => self.stop_wanted.is_none(),
             State::Done => self.spec.oneshot,
-            _ => false,
+            _ => self.answers() && self.stop_wanted.is_none(),
         }
     }
 

@@ -7,6 +7,7 @@ use super::ServiceId;
 use super::effect::{Effect, Notice};
 use super::machine::Supervisor;
 use super::receipt::Cause;
+use super::reload;
 use super::service::{Main, Run, State, StopWanted, Target};
 use super::shutdown::polite_times;
 use super::stop::{Budget, Ladder};
@@ -36,13 +37,20 @@ impl Supervisor {
                 }
             }
             State::Down | State::Blocked { .. } if service.target == Target::Up => {
-                match self.blocked_by(id) {
+                let awaits = service.awaits_demand();
+                let blocked = match awaits {
+                    true => self.cannot_listen(id),
+                    false => self.blocked_by(id),
+                };
+                match blocked {
+                    None if awaits => self.listen(id),
                     None => self.start(id),
                     Some(why) => self.block(id, why),
                 }
             }
             State::Down
             | State::Blocked { .. }
+            | State::Listening { .. }
             | State::Stopping(_)
             | State::Lingering(_)
             | State::Backoff { .. }
@@ -81,6 +89,8 @@ impl Supervisor {
         service.up_since = None;
         service.begun = Some(now);
         service.stop_waited = None;
+        service.held = false;
+        service.holds |= service.spec.keeps_descriptors();
         if let Some(timeout) = service.spec.start_timeout {
             self.out.timers.set(Timer::StartTimeout(id), now + timeout);
         }
@@ -118,7 +128,7 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        let run = match std::mem::replace(&mut service.state, State::Down) {
+        let mut run = match std::mem::replace(&mut service.state, State::Down) {
             State::Starting(run) | State::Up(run) => run,
             other => {
                 service.state = other;
@@ -126,6 +136,7 @@ impl Supervisor {
             }
         };
         let spec = &service.spec;
+        reload::give_up(&mut self.out, &mut run, &spec.name);
         let remains = run.remains && run.main_populated != Some(false);
         let asked = remains || matches!(run.main, Main::Alive(_) | Main::Spawning | Main::Unknown);
         let grace = if asked { spec.grace } else { spec.exit_grace };
@@ -192,6 +203,8 @@ impl Supervisor {
                         }
                         open.push(requirer);
                     }
+                    // It listens on, and that is all its own requirers need of it now.
+                    State::Listening { .. } => {}
                     _ => open.push(requirer),
                 }
             }
@@ -215,7 +228,11 @@ impl Supervisor {
             State::Backoff { until } => {
                 format!("next start in {} ms", until.since(self.out.now).as_millis())
             }
-            State::Down | State::Starting(_) | State::Up(_) | State::Done => String::new(),
+            State::Down
+            | State::Listening { .. }
+            | State::Starting(_)
+            | State::Up(_)
+            | State::Done => String::new(),
         };
         let name = state.as_str();
         // On its way to another state within this very settling.
@@ -237,6 +254,7 @@ impl Supervisor {
             }));
         }
         self.mark_concerned(id);
+        self.close_unless_kept(id);
     }
 
     /// Whether a service that goes into `state` may make waiting for it vain.
@@ -252,7 +270,11 @@ impl Supervisor {
             State::Blocked { .. } => {
                 matches!(&service.state, State::Blocked { why } if why.is_empty())
             }
-            State::Starting(_) | State::Up(_) | State::Stopping(_) | State::Backoff { .. } => false,
+            State::Listening { .. }
+            | State::Starting(_)
+            | State::Up(_)
+            | State::Stopping(_)
+            | State::Backoff { .. } => false,
         }
     }
 

@@ -143,6 +143,7 @@ impl Supervisor {
                 }
                 State::Down
                 | State::Blocked { .. }
+                | State::Listening { .. }
                 | State::Lingering(_)
                 | State::Backoff { .. }
                 | State::Failed { .. }

@@ -8,6 +8,7 @@ use super::effect::AuxKind;
 use super::receipt::{Containment, Guarantee};
 use super::resources::Resources;
 use super::signal::Signal;
+use super::sockets::Socket;
 
 /// A service as its file describes it, checked. `config` makes these; the core never sees text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,14 @@ pub struct Spec {
     /// Readiness: dependents wait until this passed. A oneshot's readiness is its exit; its test
     /// is not run.
     pub test: Option<Test>,
+    /// Opened before its first start and handed to each (sd_listen_fds(3)), in this order.
+    pub sockets: Vec<Socket>,
+    /// It is started when somebody connects to one of its sockets, not when everything is.
+    pub on_demand: bool,
+    /// So many descriptors it may have kept for its next start (FDSTORE=1, sd_notify(3)).
+    pub fd_store: u32,
+    /// How it is asked to read its configuration again; none: it is not.
+    pub reload: Option<Reload>,
     /// Looked at while it is up; a oneshot has none.
     pub health: Option<Health>,
     /// While it is up it has to send `WATCHDOG=1` (sd_notify(3)) at least as often as this.
@@ -100,6 +109,10 @@ impl Spec {
             name: name.into(),
             exec,
             test: None,
+            sockets: Vec::new(),
+            on_demand: false,
+            fd_store: FD_STORE,
+            reload: None,
             health: None,
             watchdog: None,
             stop_command: None,
@@ -140,7 +153,8 @@ impl Spec {
     /// Whether its processes may tell something about it (sd_notify(3)).
     pub fn listens(&self) -> bool {
         let waits = |test: &Test| test.check == Check::Notify;
-        self.watchdog.is_some() || self.test.as_ref().is_some_and(waits)
+        let reloads = self.reload.as_ref().is_some_and(|reload| reload.notify);
+        self.watchdog.is_some() || reloads || self.test.as_ref().is_some_and(waits)
     }
 
     /// Whether it says itself that it is ready.
@@ -153,7 +167,7 @@ impl Spec {
         match kind {
             AuxKind::Test => Some(&self.test.as_ref()?.check),
             AuxKind::Health => Some(&self.health.as_ref()?.test.check),
-            AuxKind::Stop => None,
+            AuxKind::Stop | AuxKind::Reload => None,
         }
     }
 
@@ -162,6 +176,10 @@ impl Spec {
         match kind {
             AuxKind::Test | AuxKind::Health => self.check(kind)?.command(),
             AuxKind::Stop => self.stop_command.as_deref(),
+            AuxKind::Reload => match &self.reload.as_ref()?.by {
+                ReloadBy::Command(argv) => Some(argv),
+                ReloadBy::Signal(_) => None,
+            },
         }
     }
 
@@ -182,6 +200,41 @@ impl Spec {
     pub fn dependencies(&self) -> impl Iterator<Item = &str> {
         self.after.iter().chain(&self.requires).map(String::as_str)
     }
+}
+
+/// So many descriptors a service may have kept when its file does not say.
+pub const FD_STORE: u32 = 16;
+
+/// How a service is asked to read its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// What asks it.
+    pub by: ReloadBy,
+    /// It says `RELOADING=1` and, when that is done, `READY=1` (sd_notify(3)): waited for.
+    pub notify: bool,
+    /// How long all of that may take.
+    pub timeout: Duration,
+}
+
+impl Reload {
+    /// Asked by this, everything else at its default (not waited for, 30 s).
+    pub fn new(by: ReloadBy) -> Self {
+        let timeout = Duration::from_secs(30);
+        Self {
+            by,
+            notify: false,
+            timeout,
+        }
+    }
+}
+
+/// What asks a service to read its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadBy {
+    /// This signal, to its main process alone.
+    Signal(Signal),
+    /// This command, run in the generation's `control` cgroup. Never empty.
+    Command(Vec<String>),
 }
 
 /// A readiness test: looked at again and again until it passes.

@@ -57,6 +57,8 @@ pub enum Timer {
     TestClear(ServiceId),
     /// It has not said that it is alive for as long as it may: it is not healthy.
     Watchdog(ServiceId),
+    /// A reload has taken as long as it may: it has failed.
+    Reload(ServiceId),
     /// The back-off is over: start again.
     Backoff(ServiceId),
     /// The current rung of the stop ladder (start awaited, stop command, grace, inspection) is
@@ -145,13 +147,14 @@ impl Timers {
 }
 
 impl Timer {
-    fn of_service(id: ServiceId) -> [Timer; 9] {
+    fn of_service(id: ServiceId) -> [Timer; 10] {
         [
             Timer::StartTimeout(id),
             Timer::TestTimeout(id),
             Timer::TestPause(id),
             Timer::TestClear(id),
             Timer::Watchdog(id),
+            Timer::Reload(id),
             Timer::Backoff(id),
             Timer::Rung(id),
             Timer::Retry(id),
@@ -167,6 +170,7 @@ impl Timer {
             | Timer::TestPause(id)
             | Timer::TestClear(id)
             | Timer::Watchdog(id)
+            | Timer::Reload(id)
             | Timer::Backoff(id)
             | Timer::Rung(id)
             | Timer::Retry(id)

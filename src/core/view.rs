@@ -73,6 +73,12 @@ impl Supervisor {
         self.services.get(&id).map(|service| service.state.as_str())
     }
 
+    /// Whether anything may be kept open for it from one start to the next; once it may not,
+    /// [`super::Effect::Close`] has said so.
+    pub fn holds(&self, id: ServiceId) -> bool {
+        self.services.get(&id).is_some_and(|service| service.holds)
+    }
+
     /// The service a generation belongs to.
     pub fn service_of(&self, r#gen: GenId) -> Option<ServiceId> {
         self.gens.get(&r#gen).copied()
@@ -163,6 +169,7 @@ impl Supervisor {
             }
             State::Blocked { why } | State::Failed { why } => detail.clone_from(why),
             State::Backoff { until } => next_start = Some(until.since(now)),
+            State::Listening { .. } => detail = listening_detail(service),
             State::Down | State::Done => {}
         }
         ServiceView {
@@ -190,6 +197,15 @@ impl Supervisor {
             ghost: service.ghost,
         }
     }
+}
+
+fn listening_detail(service: &Service) -> String {
+    if !service.open {
+        return "its sockets are being opened".into();
+    }
+    let sockets = service.spec.sockets.iter();
+    let at: Vec<String> = sockets.map(|socket| socket.at.to_string()).collect();
+    format!("starts when somebody connects to {}", at.join(", "))
 }
 
 /// What it has to do to be ready, where nothing is looked at.

@@ -23,7 +23,7 @@ use crate::core::{
 use crate::logs::{Capture, Command, Format, Mode, Outlet, Output, Rotated, Target, WriteEnds};
 use crate::state::Completion;
 use crate::sys::rlimit::OpenFiles;
-use crate::sys::spawn::{self, Born, Forward, Prepared, SpawnError, World};
+use crate::sys::spawn::{self, Attributes, Born, Forward, Prepared, SpawnError, World};
 use crate::sys::{SysError, cgroup, clock, heap, rlimit, signal};
 
 /// The variable by which a process's environment names its generation.
@@ -43,7 +43,9 @@ impl Driver {
         let mut generation = Generation::new(service, spec.name.clone(), dir, marker);
         generation.own_pids = spec.pid_namespace;
         generation.memory_limited = spec.resources.is_some() || self.place.counts_memory();
-        let spec = resolve::is_needed(spec).then(|| spec.clone());
+        let waits = resolve::is_needed(spec) || !self.has_open(service, spec);
+        let spec = waits.then(|| spec.clone());
+        self.await_no_demand(service);
         self.gens.insert(r#gen, Box::new(generation));
         match spec {
             Some(spec) => self.resolve(r#gen, spec),
@@ -89,7 +91,11 @@ impl Driver {
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.outputs = outputs;
         }
-        let given = stdio.and_then(|stdio| Ok((stdio, self.listen_to(r#gen, &spec)?)));
+        let given = stdio.and_then(|stdio| {
+            let mut voice = self.listen_to(r#gen, &spec)?;
+            self.hand_over(r#gen, &spec, &mut voice)?;
+            Ok((stdio, voice))
+        });
         let (stdio, voice) = match given {
             Ok(given) => given,
             Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
@@ -100,6 +106,7 @@ impl Driver {
         self.starts_since_tidy += 1;
         let mut program = self.program(r#gen);
         program.vars = voice.vars;
+        program.listen_pid = voice.listen_pid;
         let stdio = spawn::Stdio::Also(stdio, voice.descriptors);
         let (place, state) = (Arc::clone(&self.place), self.store.dir());
         self.starts.push(self.reported(move || {
@@ -195,6 +202,7 @@ impl Driver {
             vars: Vec::new(),
             open_files: self.open_files,
             mark: self.place.marks(),
+            listen_pid: false,
         }
     }
 
@@ -213,6 +221,7 @@ impl Driver {
             AuxKind::Test => Command::Test,
             AuxKind::Health => Command::Health,
             AuxKind::Stop => Command::Stop,
+            AuxKind::Reload => Command::Reload,
         };
         let marker = generation.marker.clone();
         let join = generation.mark_to_join();
@@ -335,6 +344,8 @@ struct Program {
     vars: Vec<(OsString, OsString)>,
     open_files: Option<OpenFiles>,
     mark: bool,
+    /// Descriptors are handed to it, as LISTEN_PID says.
+    listen_pid: bool,
 }
 
 impl Program {
@@ -374,7 +385,10 @@ impl Program {
             enter: None,
             new_session: true,
             job: None,
-            attributes: resolve::attributes(spec, &self.resolved.run_as),
+            attributes: Attributes {
+                listen_pid: self.listen_pid,
+                ..resolve::attributes(spec, &self.resolved.run_as)
+            },
         }
     }
 }

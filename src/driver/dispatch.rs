@@ -23,6 +23,9 @@ impl Driver {
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { r#gen, service } => self.spawn(r#gen, service),
+            Effect::Listen { service, op } => self.listen(service, op),
+            Effect::Close { service } => self.close(service),
+            Effect::Reload { r#gen, op, signal } => self.signal_reload(r#gen, op, signal),
             Effect::RunAux { r#gen, aux, kind } => self.run_aux(r#gen, aux, kind),
             Effect::EndAux { r#gen, aux } => self.end_aux(r#gen, aux),
             Effect::Signal { r#gen, signal, to } => self.signal(r#gen, signal, to),

@@ -38,6 +38,12 @@ impl Driver {
                 self.on_event(Event::Killed { r#gen, op, report });
             }
             Message::Said { r#gen, said } => self.on_said(r#gen, said),
+            Message::Opened {
+                service,
+                op,
+                result,
+            } => self.on_opened(service, op, result),
+            Message::NamedMainEnded { r#gen, pid } => self.on_named_main_ended(r#gen, pid),
             Message::Nothing => {}
         }
         self.carry_out();

@@ -27,6 +27,9 @@ impl Driver {
         generation.stopping = true;
         let number = signal.number();
         let leader = generation.leader;
+        // Not the leader, where the service has named another.
+        let last_main = generation.main_id.map_or(leader, |id| Some(id.pid));
+        let named = last_main != leader;
         let own_pids = generation.own_pids;
         let main = generation.main.clone();
         let dir = generation.dir.as_ref().map(|dir| dir.join("main"));
@@ -43,6 +46,10 @@ impl Driver {
                     ..Whom::default()
                 };
                 return self.signal_members(r#gen, dir, number, whom);
+            }
+            // Its group is not the one that the others are in.
+            (To::Reach(Reach::Group), Some(_), Some(dir)) if named => {
+                return self.signal_members(r#gen, dir, number, Whom::default());
             }
             // The main process is not reaped, so its number, and its group's, are its own.
             (To::Reach(Reach::Main), Some(main), _) => match &main.pidfd {
@@ -70,15 +77,15 @@ impl Driver {
             }
             (To::Rest(Reach::Main), _, Some(dir)) => {
                 let whom = Whom {
-                    but: leader,
+                    but: last_main,
                     ..Whom::default()
                 };
                 return self.signal_members(r#gen, dir, number, whom);
             }
             (To::Rest(_), _, Some(dir)) => {
                 let whom = Whom {
-                    but: leader,
-                    but_group: leader,
+                    but: last_main,
+                    but_group: leader.filter(|_| !named),
                     ..Whom::default()
                 };
                 return self.signal_members(r#gen, dir, number, whom);

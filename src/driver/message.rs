@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::resolve::Resolved;
 use super::scans::Wanted;
-use crate::core::{Event, Foreigner, GenId, KillReport, OpId};
+use super::sockets::Sockets;
+use crate::core::{Event, Foreigner, GenId, KillReport, OpId, ServiceId};
 use crate::sys::SysError;
 use crate::sys::scan::PassResult;
 use crate::sys::sd_notify::Said;
@@ -19,6 +20,12 @@ pub(super) enum Message {
         r#gen: GenId,
         result: Result<Resolved, SysError>,
     },
+    /// The sockets of a service that is started on demand are open, or cannot be.
+    Opened {
+        service: ServiceId,
+        op: OpId,
+        result: Result<Sockets, SysError>,
+    },
     /// The main process of a generation exists, or does not.
     Started {
         r#gen: GenId,
@@ -32,6 +39,8 @@ pub(super) enum Message {
     },
     /// Somebody says something in the name of a generation.
     Said { r#gen: GenId, said: Said },
+    /// The main process that a generation named itself has ended.
+    NamedMainEnded { r#gen: GenId, pid: u32 },
     /// A process's exec pipe has something to say.
     ExecReady { pid: u32 },
     /// The first process of a generation's pid namespace has something to say.

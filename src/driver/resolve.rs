@@ -14,17 +14,18 @@ use std::time::Duration;
 
 use super::message::Message;
 use super::run::{Driver, now};
+use super::sockets::{self, Sockets};
 use super::translate::failed;
 use crate::config::{self, MAX_FILE_BYTES};
-use crate::core::{EnvFile, Event, GenId, Limit, Resource, Spec};
+use crate::core::{EnvFile, Event, GenId, Limit, Resource, SocketAt, Spec};
 use crate::sys::accounts::{self, Account};
 use crate::sys::rlimit::{self, UNLIMITED};
 use crate::sys::spawn::{Attributes, RunAs};
 use crate::sys::{SysError, clock};
 
 /// How long the files of one start may take to be read: less than a stop waits for a start.
-const READ_BOUND: Duration = Duration::from_secs(3);
-const STACK_BYTES: usize = 128 * 1024;
+pub(super) const READ_BOUND: Duration = Duration::from_secs(3);
+pub(super) const STACK_BYTES: usize = 128 * 1024;
 /// A home directory for users that have none.
 const NO_HOME: &str = "/";
 
@@ -36,6 +37,8 @@ pub(super) struct Resolved {
     pub(super) vars: Vec<(OsString, OsString)>,
     /// Variables that would tell of another user.
     pub(super) without: &'static [&'static str],
+    /// Its sockets.
+    pub(super) sockets: Sockets,
 }
 
 /// Files that are being read, each with when that began (CLOCK_BOOTTIME, nanoseconds).
@@ -50,12 +53,17 @@ impl Driver {
     /// Reads what the start needs; it goes on, or fails, when that is there or late.
     pub(super) fn resolve(&mut self, r#gen: GenId, spec: Spec) {
         let paths = paths(&spec);
+        let service = self.gens.get(&r#gen).map(|generation| generation.service);
+        let open = service.map(|id| self.open_sockets(id)).unwrap_or_default();
         let (inbox, readings) = (self.inbox.clone(), Arc::clone(&self.readings));
         let reader = std::thread::Builder::new()
             .name("nought-files".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let result = resolve(&spec, &readings);
+                let result = resolve(&spec, &readings).and_then(|mut resolved| {
+                    resolved.sockets = sockets::open(&spec, &open, &readings)?;
+                    Ok(resolved)
+                });
                 // Fails only when the loop has ended.
                 let _ = inbox.send(Message::Resolved { r#gen, result });
             });
@@ -77,15 +85,21 @@ impl Driver {
 
     /// The files are read, or were not in time; what comes second means nothing.
     pub(super) fn on_resolved(&mut self, r#gen: GenId, result: Result<Resolved, SysError>) {
-        let Some(generation) = self.gens.get_mut(&r#gen) else {
-            return;
-        };
-        let Some(bound) = generation.resolving.take() else {
+        let generation = self.gens.get_mut(&r#gen);
+        let waiting = generation.and_then(|g| Some((g.resolving.take()?, g.service)));
+        let Some((bound, service)) = waiting else {
+            if let Ok(late) = result {
+                self.unlink(late.sockets);
+            }
             return;
         };
         bound.abort();
         match result {
-            Ok(resolved) => {
+            Ok(mut resolved) => {
+                self.keep_open(service, std::mem::take(&mut resolved.sockets));
+                let Some(generation) = self.gens.get_mut(&r#gen) else {
+                    return;
+                };
                 generation.resolved = Arc::new(resolved);
                 self.waiting_starts.push_back(r#gen);
                 self.start_waiting();
@@ -101,7 +115,7 @@ impl Driver {
     }
 }
 
-fn paths(spec: &Spec) -> String {
+pub(super) fn paths(spec: &Spec) -> String {
     let mut paths: Vec<&str> = spec
         .env_files
         .iter()
@@ -110,6 +124,10 @@ fn paths(spec: &Spec) -> String {
     if spec.user.is_some() || spec.group.is_some() {
         paths.extend([accounts::PASSWD, accounts::GROUP]);
     }
+    paths.extend(spec.sockets.iter().filter_map(|socket| match &socket.at {
+        SocketAt::Stream(path) | SocketAt::Datagram(path) => Some(path.as_str()),
+        SocketAt::Tcp(_) | SocketAt::Udp(_) => None,
+    }));
     paths.join(", ")
 }
 
@@ -170,7 +188,7 @@ impl Resolved {
 }
 
 /// The text of a file; `None`: there is none. **May hang** for as long as its file system does.
-fn read(path: &str, readings: &Readings) -> Result<Option<String>, SysError> {
+pub(super) fn read(path: &str, readings: &Readings) -> Result<Option<String>, SysError> {
     let key = (PathBuf::from(path), clock::boot_now());
     let lock = || readings.lock().unwrap_or_else(PoisonError::into_inner);
     {
@@ -221,6 +239,7 @@ pub(super) fn attributes(spec: &Spec, run_as: &RunAs) -> Attributes {
         umask: spec.umask,
         nice: spec.nice,
         oom_score_adj: spec.oom_score_adj,
+        listen_pid: false,
     }
 }
 

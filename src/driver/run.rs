@@ -18,11 +18,13 @@ use super::place::Place;
 use super::resolve::Readings;
 use super::scans::Wanted;
 use super::service_files::ServiceFiles;
+use super::sockets::Kept;
 use super::store::Store;
 use super::threads::Threads;
 use crate::control::{Ask, Gauge, Tally};
 use crate::core::{
-    Containment, Event, Exit, GenId, OpId, Outcome, Reply, Request, RequestId, Supervisor, Time,
+    Containment, Event, Exit, GenId, OpId, Outcome, Reply, Request, RequestId, ServiceId,
+    Supervisor, Time,
 };
 use crate::logs::Logs;
 use crate::state::Instance;
@@ -93,6 +95,10 @@ pub(super) struct Driver {
     pub(super) readings: Readings,
     /// Generations with their last verdict of which somebody lives on purpose.
     pub(super) kept: BTreeMap<GenId, Box<Generation>>,
+    /// What is kept open for services from one start to the next.
+    pub(super) open: BTreeMap<ServiceId, Kept>,
+    /// Sockets' files that are being removed.
+    pub(super) unlinking: Gauge,
     /// For the standard input of everything that is started.
     pub(super) null: Option<File>,
     pub(super) inbox: mpsc::UnboundedSender<Message>,
@@ -213,6 +219,8 @@ impl Driver {
             waiting_starts: VecDeque::new(),
             readings: Readings::default(),
             kept: BTreeMap::new(),
+            open: BTreeMap::new(),
+            unlinking: Gauge::default(),
             null: File::open("/dev/null").ok(),
             messages,
             asks: parts.asks,

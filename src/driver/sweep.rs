@@ -46,8 +46,10 @@ impl Driver {
     /// through. The core bounds how long it waits for that.
     pub(super) fn flush(&self) {
         let (gauge, store, inbox) = (self.gauge.clone(), self.store.clone(), self.inbox.clone());
+        let unlinking = self.unlinking.clone();
         tokio::spawn(async move {
             gauge.idle().await;
+            unlinking.idle().await;
             store.push(move |_| {
                 let _ = inbox.send(Message::Event(Event::Flushed));
             });

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::AbortHandle;
 
+use super::fd_store::Store;
 use super::generation::Generation;
 use super::message::Message;
 use super::run::{Driver, now};
@@ -32,10 +33,13 @@ const STATUS_MOST: usize = 200;
 pub(super) struct Voice {
     pub(super) vars: Vec<(OsString, OsString)>,
     pub(super) descriptors: Vec<(OwnedFd, u32)>,
+    /// Some of them as sd_listen_fds(3) has them.
+    pub(super) listen_pid: bool,
 }
 
 /// Whose process a sender is.
-enum Sender {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
     Ours,
     Gone,
     Stranger,
@@ -150,7 +154,7 @@ impl Driver {
     }
 
     /// A notice came: what it says counts if a process of the start sent it.
-    pub(super) fn on_said(&mut self, r#gen: GenId, said: Said) {
+    pub(super) fn on_said(&mut self, r#gen: GenId, mut said: Said) {
         let Some(generation) = self.gens.get(&r#gen) else {
             return;
         };
@@ -164,8 +168,16 @@ impl Driver {
             Sender::Stranger => false,
         };
         if counts {
+            let service = generation.service;
+            if let Some(store) = Store::read(&said.text) {
+                let descriptors = std::mem::take(&mut said.descriptors);
+                self.store_descriptors(service, store, descriptors);
+            }
             for told in parse(&said.text) {
-                self.core.handle(now(), Event::Told { r#gen, told });
+                match told {
+                    Told::MainPid(pid) => self.name_main(r#gen, pid),
+                    told => self.core.handle(now(), Event::Told { r#gen, told }),
+                }
             }
         } else {
             let words = said.text.lines().next().unwrap_or_default();
@@ -177,10 +189,10 @@ impl Driver {
             );
         }
         // A sender that waits for this (`BARRIER=1`) goes on.
-        drop(said.descriptors);
+        self.drop_descriptors(said.descriptors);
     }
 
-    fn sender(&self, generation: &Generation, pid: u32) -> Sender {
+    pub(super) fn sender(&self, generation: &Generation, pid: u32) -> Sender {
         let Ok(proc) = Proc::open() else {
             return Sender::Stranger;
         };
@@ -232,6 +244,7 @@ fn parse(text: &str) -> Vec<Told> {
                 Told::Extend(Duration::from_micros(micros.parse().ok()?))
             }
             ("STATUS", words) => Told::Status(plain(words)),
+            ("MAINPID", pid) => Told::MainPid(pid.parse().ok()?),
             _ => return None,
         })
     });
@@ -258,6 +271,7 @@ mod tests {
         let told = [
             Told::Status("Serving  [31m3".into()),
             Told::Ready,
+            Told::MainPid(12),
             Told::Extend(Duration::from_millis(1500)),
             Told::Alive,
             Told::GivesUp,

@@ -108,6 +108,8 @@ pub enum Command {
     Health,
     /// Its stop command: source `NAME/stop`.
     Stop,
+    /// The command that has it reload: source `NAME/reload`.
+    Reload,
 }
 
 /// How one run of one command is captured.
@@ -154,7 +156,8 @@ const START: &str = "------------ [start] ------------";
 /// A line, as it was kept. Displays as zinit's `[+] NAME: text`, invalid UTF-8 replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Who said it: a service's name, or `NAME/test`, `NAME/health`, `NAME/stop`.
+    /// Who said it: a service's name, or `NAME/test`, `NAME/health`, `NAME/stop`,
+    /// `NAME/reload`.
     pub source: Arc<str>,
     /// Where it said it.
     pub stream: Stream,
@@ -328,7 +331,13 @@ impl Logs {
     /// Drops everything kept of `service` and its commands.
     pub fn forget(&self, service: &str) {
         self.pipes.with_store(|store| {
-            for command in [Command::Main, Command::Test, Command::Stop] {
+            for command in [
+                Command::Main,
+                Command::Test,
+                Command::Health,
+                Command::Stop,
+                Command::Reload,
+            ] {
                 store.rings.remove(&*source_name(service, command));
             }
         });
@@ -354,6 +363,7 @@ fn source_name(service: &str, command: Command) -> Arc<str> {
         Command::Test => format!("{service}/test").into(),
         Command::Health => format!("{service}/health").into(),
         Command::Stop => format!("{service}/stop").into(),
+        Command::Reload => format!("{service}/reload").into(),
     }
 }
 

@@ -238,7 +238,7 @@ fn draw(
 /// What a state is filled with.
 pub(crate) fn color(state: ServiceState) -> &'static str {
     match state {
-        ServiceState::Up | ServiceState::Done => "#aceebb",
+        ServiceState::Up | ServiceState::Done | ServiceState::Listening => "#aceebb",
         ServiceState::Failed | ServiceState::Lingering => "#ffcecb",
         ServiceState::Down => "#eaeef2",
         _ => "#f8e3a1",

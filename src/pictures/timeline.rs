@@ -93,7 +93,10 @@ pub(crate) fn boot(services: &[ServiceStatus]) -> Timeline {
             let ready = start.ready_mono_ms.map(|at| at - origin);
             spans.push((began, ready.unwrap_or(total_ms).max(began), Kind::Starts));
             spans.extend(ready.map(|ready| (ready, total_ms.max(ready), Kind::Up)));
-            let good = matches!(status.state, ServiceState::Up | ServiceState::Done);
+            let good = matches!(
+                status.state,
+                ServiceState::Up | ServiceState::Done | ServiceState::Listening
+            );
             Lane {
                 name: status.name.clone(),
                 spans,

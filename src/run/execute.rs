@@ -49,6 +49,9 @@ impl Runner<'_> {
             Effect::EndAux { aux, .. } => self.end_aux(aux),
             // What a service's end means to others means nothing here.
             Effect::Spawn { .. }
+            | Effect::Listen { .. }
+            | Effect::Close { .. }
+            | Effect::Reload { .. }
             | Effect::Receipt(_)
             | Effect::Release { .. }
             | Effect::Reply { .. }

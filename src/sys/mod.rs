@@ -30,6 +30,7 @@ pub mod inspect;
 pub mod kill;
 pub mod last_resort;
 pub mod limits;
+pub mod listen;
 mod listing;
 pub mod mount;
 pub mod namespace;

@@ -59,6 +59,20 @@ pub fn send_group_bare(pgid: u32, signal: i32) -> Result<bool, SysError> {
     }
 }
 
+/// Sends a signal to one process and nothing after it; `false` when there is none. The caller makes
+/// sure that it is the one it means: the number of a child is safe until that is reaped.
+pub fn send_bare(pid: u32, signal: i32) -> Result<bool, SysError> {
+    let failed = |e| SysError::new("signal", format!("process {pid}"), e);
+    let own = i32::try_from(pid).ok().filter(|&pid| pid > 1);
+    let own = own.ok_or_else(|| failed(Errno::EINVAL))?;
+    // SAFETY: kill takes two integers, and the pid is that of one process.
+    match Errno::result(unsafe { libc::kill(own, signal) }) {
+        Ok(_) => Ok(true),
+        Err(Errno::ESRCH) => Ok(false),
+        Err(e) => Err(failed(e)),
+    }
+}
+
 fn kill_group(group: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes two integers; the callers pass groups above 1 only.
     Errno::result(unsafe { libc::kill(-group, signal) }).map(drop)

@@ -98,12 +98,10 @@ impl From<SysError> for SocketError {
 ///
 /// With a `group` its members may connect, too: the file becomes that group's, with mode 0660.
 pub fn listen_at(path: &Path, group: Option<u32>) -> Result<Listening, SocketError> {
-    if let Some(found) = look(path)? {
-        clear_the_way(path, &found)?;
-    }
+    make_way(path, SockType::Stream)?;
     let failed = |doing| move |e| SysError::at(doing, path, e);
     let addr = UnixAddr::new(path).map_err(|e| too_long(path, e))?;
-    let fd = new_socket(path)?;
+    let fd = new_socket(path, SockType::Stream)?;
     // On Linux the file gets the mode of the unbound socket, less the umask (unix_bind_bsd,
     // net/unix/af_unix.c): there is no moment at which others could connect.
     fchmod(&fd, Mode::from_bits_truncate(0o600)).map_err(failed("set the mode of"))?;
@@ -153,13 +151,13 @@ impl Listening {
     }
 }
 
-fn new_socket(path: &Path) -> Result<OwnedFd, SysError> {
+fn new_socket(path: &Path, kind: SockType) -> Result<OwnedFd, SysError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socket(AddressFamily::Unix, SockType::Stream, flags, None)
+    socket(AddressFamily::Unix, kind, flags, None)
         .map_err(|e| SysError::at("make a socket for", path, e))
 }
 
-fn too_long(path: &Path, errno: Errno) -> SysError {
+pub(super) fn too_long(path: &Path, errno: Errno) -> SysError {
     let mut error = SysError::at("use as a socket's name", path, errno);
     if errno == Errno::ENAMETOOLONG {
         error.why = "a socket's path may have at most 107 bytes (unix(7))".to_owned();
@@ -175,7 +173,18 @@ fn look(path: &Path) -> Result<Option<FileStat>, SysError> {
     }
 }
 
-fn clear_the_way(path: &Path, found: &FileStat) -> Result<(), SocketError> {
+/// Removes a socket's file of this kind that nobody listens on any more.
+///
+/// # Errors
+/// When somebody does, or something else is there.
+pub(super) fn make_way(path: &Path, kind: SockType) -> Result<(), SocketError> {
+    match look(path)? {
+        Some(found) => clear_the_way(path, kind, &found),
+        None => Ok(()),
+    }
+}
+
+fn clear_the_way(path: &Path, of: SockType, found: &FileStat) -> Result<(), SocketError> {
     let kind = match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFSOCK => None,
         SFlag::S_IFLNK => Some("a symbolic link"),
@@ -191,7 +200,7 @@ fn clear_the_way(path: &Path, found: &FileStat) -> Result<(), SocketError> {
         });
     }
     let addr = UnixAddr::new(path).map_err(|e| too_long(path, e))?;
-    match connect(new_socket(path)?.as_raw_fd(), &addr) {
+    match connect(new_socket(path, of)?.as_raw_fd(), &addr) {
         Err(Errno::ECONNREFUSED) => {}
         Err(Errno::ENOENT) => return Ok(()),
         // EAGAIN: a full backlog. Somebody owns it who is slow to accept.

@@ -140,6 +140,11 @@ pub(super) struct CloneArgs {
     pub(super) cgroup: u64,
 }
 
+/// Room for a pid's digits (at most 2^22, proc_sys_kernel(5)) and the zero behind them.
+const DIGITS: usize = 8;
+/// The variable that names its own pid to a process that sockets are handed to, without the pid.
+const LISTEN_PID: &[u8; 11 + DIGITS] = b"LISTEN_PID=\0\0\0\0\0\0\0\0";
+
 /// What runs a program that is neither a binary nor begins with `#!`, as in execvp(3).
 const SHELL: &CStr = c"/bin/sh";
 
@@ -226,13 +231,21 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         list.push(std::ptr::null());
         list
     };
-    let (candidates, argv, env) = (
+    let mut listen_pid = *LISTEN_PID;
+    let (candidates, argv, mut env) = (
         pointers(&prepared.candidates),
         pointers(&prepared.argv),
         pointers(&prepared.env),
     );
     let mut shell_argv = vec![SHELL.as_ptr(), std::ptr::null()];
     shell_argv.extend(argv.iter().skip(1));
+    let listen_pid = prepared.attributes.listen_pid.then(|| {
+        let variable = listen_pid.as_mut_ptr();
+        let end = env.len().saturating_sub(1);
+        env.insert(end, variable.cast_const().cast());
+        // Behind the `=`, where the child writes what only it knows.
+        variable.wrapping_add(LISTEN_PID.len() - DIGITS)
+    });
     let limits: Vec<(u32, libc::rlimit)> = prepared.limits().collect();
     let arranged = prepared.stdio.arranged();
     let attributes = &prepared.attributes;
@@ -242,6 +255,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         argv: argv.as_ptr(),
         shell_argv: shell_argv.as_mut_ptr(),
         env: env.as_ptr(),
+        listen_pid: listen_pid.map(<*mut u8>::cast),
         dir: prepared.dir.as_ptr(),
         descriptors: arranged.as_ref().map(|all| (all.as_ptr(), all.len())),
         exec_pipe: pipes.exec_write.as_raw_fd(),

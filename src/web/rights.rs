@@ -127,6 +127,7 @@ mod tests {
             "nought_restart",
             "nought_shutdown",
             "nought_reload",
+            "nought_reloadService",
         ];
         for method in METHODS.iter().map(|method| method.name) {
             let lists = [OPEN, PRIVATE, &changing[..]];

@@ -12,6 +12,7 @@ mod fuzz;
 mod keys;
 mod operate;
 mod problems;
+mod sockets;
 mod zinit;
 
 use std::fmt::Write as _;

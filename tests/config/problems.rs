@@ -28,7 +28,7 @@ web.yaml:5:1: error: unknown key `depends_on`
 web.yaml:6:1: error: unknown key `zzz`
     zzz: 1
     ^^^
-    hint: the keys are exec, test, ready, health, watchdog, oneshot, after, requires, stop_after, role, stop, signal, shutdown_timeout, \
+    hint: the keys are exec, test, ready, health, watchdog, fd_store, sockets, start, reload, oneshot, after, requires, stop_after, role, stop, signal, shutdown_timeout, \
 exit_grace, kill_timeout, start_timeout, restart, remain, on_end, on_failure, essential, survivors, pid_namespace, min_guarantee, log, env, env_file, dir, user, group, umask, limits, nice, oom_score_adj, resources; one of your own may begin with `x-`
 "
     );

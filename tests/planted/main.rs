@@ -15,6 +15,10 @@ pub mod core;
 
 #[path = "../sim/carry.rs"]
 mod carry;
+#[path = "../sim/changes.rs"]
+mod changes;
+#[path = "../sim/demand.rs"]
+mod demand;
 #[path = "../sim/dice.rs"]
 mod dice;
 #[path = "../sim/faults.rs"]

@@ -17,6 +17,11 @@ impl World {
                     found.released = true;
                 }
             }
+            Effect::Close { service } => drop(self.listening.remove(service)),
+            Effect::Listen { service, .. } => {
+                let channel = Some(Channel::Sockets(*service));
+                self.reach_kernel(effect, channel);
+            }
             Effect::Signal { r#gen, .. } | Effect::Kill { r#gen, .. } => {
                 let channel = Some(Channel::Signals(*r#gen));
                 self.reach_kernel(effect, channel);
@@ -34,7 +39,7 @@ impl World {
 
     fn reach_kernel(&mut self, effect: Effect, channel: Option<Channel>) {
         let hangs = match effect {
-            Effect::Signal { .. } => 0,
+            Effect::Signal { .. } | Effect::Reload { .. } | Effect::Listen { .. } => 0,
             Effect::Spawn { .. } => self.faults.spawn_hangs,
             _ => self.faults.op_hangs,
         };
@@ -54,6 +59,8 @@ impl World {
     pub fn carry(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { r#gen, .. } => self.spawn(r#gen),
+            Effect::Listen { service, op } => self.listen(service, op),
+            Effect::Reload { r#gen, op, .. } => self.reload(r#gen, op),
             Effect::RunAux { r#gen, aux, kind } => self.run_aux(r#gen, aux, kind),
             Effect::EndAux { r#gen, aux } => self.end_aux(r#gen, aux),
             Effect::Signal { r#gen, signal, to } => self.signal(r#gen, signal, to),
@@ -65,6 +72,7 @@ impl World {
             Effect::Sweep => self.sweep(),
             Effect::Receipt(_)
             | Effect::Release { .. }
+            | Effect::Close { .. }
             | Effect::Reply { .. }
             | Effect::Notice(_)
             | Effect::Finish(_) => {}
@@ -154,6 +162,7 @@ impl World {
             }
         }
         self.speak(r#gen);
+        self.idle(r#gen, main);
         if self.dice.chance(faults.main_escapes) {
             self.later(main, Deed::Escape);
         }
@@ -264,7 +273,9 @@ impl World {
         }
         let (hangs, fails) = match kind {
             AuxKind::Test | AuxKind::Health => (faults.test_hangs, faults.test_fails),
-            AuxKind::Stop => (faults.stop_command_hangs, faults.stop_command_fails),
+            AuxKind::Stop | AuxKind::Reload => {
+                (faults.stop_command_hangs, faults.stop_command_fails)
+            }
         };
         if self.dice.chance(hangs) {
             return;

@@ -12,7 +12,7 @@ use crate::observer::{GenSeen, Main, Observer, SECOND, ServiceSeen, nanos};
 
 pub type Check = Result<(), String>;
 
-fn hold(condition: bool, broken: impl FnOnce() -> String) -> Check {
+pub(crate) fn hold(condition: bool, broken: impl FnOnce() -> String) -> Check {
     if condition { Ok(()) } else { Err(broken()) }
 }
 
@@ -36,6 +36,14 @@ impl Observer {
         }
         match effect {
             Effect::Spawn { r#gen, service } => self.check_spawn(core, *r#gen, *service)?,
+            Effect::Listen { service, .. } => self.check_listen(core, *service)?,
+            Effect::Close { service } => self.check_close(core, *service)?,
+            Effect::Reload { r#gen, .. } => {
+                let seen = self.gens.get(r#gen);
+                hold(seen.is_some_and(|seen| seen.stopping.is_none()), || {
+                    format!("g{} is asked to reload while it stops", r#gen.0)
+                })?;
+            }
             Effect::Signal { r#gen, .. } => self.check_stopping(*r#gen)?,
             Effect::RunAux {
                 r#gen,
@@ -394,6 +402,7 @@ impl Observer {
         match (request, reply) {
             (
                 Request::Stop { service, .. }
+                | Request::StopToAmend { service }
                 | Request::StopWithDependents { service, .. }
                 | Request::Forget { service },
                 Reply::AlreadyDown | Reply::Accepted,
@@ -408,7 +417,9 @@ impl Observer {
                 Ok(())
             }
             (
-                Request::Stop { service, .. } | Request::StopWithDependents { service, .. },
+                Request::Stop { service, .. }
+                | Request::StopToAmend { service }
+                | Request::StopWithDependents { service, .. },
                 Reply::Stopped(receipt),
             ) => {
                 let told = self.gens.get(&receipt.r#gen).and_then(|g| g.last.as_ref());
@@ -492,7 +503,8 @@ impl Observer {
         let service = &self.services[name];
         let seen = service.gens.last().map(|id| &self.gens[id]);
         let exit = self.stopper_exit;
-        let refused = seen.is_none() && service.spec.min_guarantee.is_some();
+        let spec = &service.spec;
+        let refused = seen.is_none() && (spec.min_guarantee.is_some() || spec.on_demand);
         hold(
             refused || seen.is_some_and(|seen| seen.stopping.is_some()),
             || format!("{name} stopped everything, and has not ended"),
@@ -508,6 +520,8 @@ impl Observer {
         let failed = seen.is_none_or(|seen| exit != Some(Exit::Code(0)) || seen.was_remaining);
         let fits = match exit {
             _ if !own => because.code == 0,
+            // Its sockets could not be opened again.
+            _ if service.spec.on_demand && because.code == 125 => true,
             Some(Exit::Code(0)) => matches!(because.code, 0 | 125),
             Some(Exit::Code(code)) => i32::from(because.code) == code,
             Some(Exit::Signal { signal, .. }) => i32::from(because.code) == 128 + signal,
@@ -585,7 +599,7 @@ impl Observer {
                     let looked_at = core.spec(id).is_some_and(|spec| spec.health.is_some());
                     state == Some("starting") || (state == Some("up") && looked_at)
                 }
-                Timer::Watchdog(_) => state == Some("up"),
+                Timer::Watchdog(_) | Timer::Reload(_) => state == Some("up"),
                 Timer::Backoff(_) => state == Some("backoff"),
                 Timer::Rung(_) | Timer::Retry(_) | Timer::Proof(_) => {
                     matches!(state, Some("stopping" | "lingering"))
@@ -597,6 +611,7 @@ impl Observer {
             })?;
         }
         self.check_accounts(core)?;
+        self.check_open(core)?;
         if self.shutdown_began.is_none() {
             self.check_ends(core)?;
         }
@@ -647,6 +662,7 @@ impl Observer {
                     && match v.state {
                         "up" => !v.spec.oneshot || v.spec.remain,
                         "done" => v.spec.oneshot,
+                        "listening" => true,
                         _ => false,
                     }
             })
@@ -654,7 +670,7 @@ impl Observer {
         for view in &views {
             let name = &view.spec.name;
             let fine = match view.state {
-                "up" | "done" | "failed" | "down" => !view.ghost,
+                "up" | "done" | "failed" | "down" | "listening" => !view.ghost,
                 "blocked" => {
                     let mut through = vec![view.spec];
                     let mut required = Vec::new();
@@ -699,6 +715,7 @@ fn acts_on(effect: &Effect) -> Option<GenId> {
     match effect {
         Effect::RunAux { r#gen, .. }
         | Effect::EndAux { r#gen, .. }
+        | Effect::Reload { r#gen, .. }
         | Effect::Signal { r#gen, .. }
         | Effect::Kill { r#gen, .. }
         | Effect::Scan { r#gen, .. }

@@ -13,6 +13,8 @@
 pub use nought::core;
 
 mod carry;
+mod changes;
+mod demand;
 mod dice;
 mod doubts;
 mod ends;
@@ -35,5 +37,6 @@ mod scale;
 mod scenario;
 mod seeds;
 mod situations;
+mod sockets;
 mod trace;
 mod world;

@@ -7,7 +7,7 @@ use crate::core::{
     AuxKind, Cause, Effect, Event, Exit, Fence, GenId, Notice, OpId, Receipt, Reply, Request,
     RequestId, ServiceId, Spec, Supervisor, Told, Verdict,
 };
-use crate::orders::{closure, gen_of, leftovers_above, stop_orders};
+use crate::orders::{gen_of, leftovers_above, requirers, stop_orders};
 use crate::scenario::Scenario;
 use crate::situations::Situations;
 
@@ -102,6 +102,8 @@ pub struct Observer {
     /// How the main process ended of whose end stopped everything, as the receipt had it.
     pub stopper_exit: Option<Exit>,
     pub running_at_shutdown: BTreeSet<GenId>,
+    pub sockets: crate::demand::Sockets,
+    pub sockets_of: BTreeMap<ServiceId, String>,
     pub finished: bool,
     /// How far the core's clock may lag behind.
     pub slack: u64,
@@ -216,10 +218,10 @@ impl Observer {
             hurried: false,
             stopper_exit: None,
             running_at_shutdown: BTreeSet::new(),
+            sockets: crate::demand::Sockets::default(),
+            sockets_of: BTreeMap::new(),
             finished: false,
-            requirers: closure(&specs, |spec| {
-                spec.requires.iter().map(String::as_str).collect()
-            }),
+            requirers: requirers(&specs),
             slack: 0,
             punctual: false,
             above: stop_orders(&specs),
@@ -272,6 +274,9 @@ impl Observer {
         if service.spec.oneshot && (service.done || !service.spec.remain) {
             return service.done;
         }
+        if service.stops.is_empty() && self.answers(name) {
+            return true;
+        }
         service.stops.is_empty()
             && self
                 .current(name)
@@ -290,6 +295,9 @@ impl Observer {
             }
             Event::Terminate => self.on_shutdown(now),
             Event::Flushed | Event::Swept { .. } => {}
+            Event::Listening { service, op } => self.sockets.on_listening(*service, *op),
+            Event::Demanded { service, op } => self.sockets.on_demanded(*service, *op),
+            Event::ListenFailed { .. } => {}
             other => self.on_gen_event(other),
         }
     }
@@ -299,7 +307,12 @@ impl Observer {
         match request {
             Request::Shutdown { .. } if self.shutdown_began.is_none() => self.on_shutdown(now),
             Request::Shutdown { .. } => {}
-            Request::Stop { service, .. } | Request::StopWithDependents { service, .. } => {
+            Request::Stop { service, .. }
+            | Request::StopToAmend { service }
+            | Request::StopWithDependents { service, .. } => {
+                if matches!(request, Request::StopToAmend { .. }) {
+                    self.sockets.held.insert(service.clone());
+                }
                 if let Some(seen) = self.services.get_mut(service) {
                     seen.stops.insert(id);
                 }
@@ -315,6 +328,7 @@ impl Observer {
                 }
             }
             Request::Restart { .. }
+            | Request::Reload { .. }
             | Request::Load { .. }
             | Request::Amend { .. }
             | Request::Forget { .. } => {}
@@ -406,6 +420,8 @@ impl Observer {
         self.witness_effect(effect);
         match effect {
             Effect::Spawn { service, .. } => self.note_spawn(*service, effect),
+            Effect::Listen { service, op } => self.sockets.on_listen(*service, *op),
+            Effect::Close { service } => self.sockets.on_close(*service),
             Effect::RunAux { r#gen, aux, kind } => {
                 if let Some(seen) = self.gens.get_mut(r#gen) {
                     match kind {
@@ -422,6 +438,7 @@ impl Observer {
                             self.situations.insert("a stop command is run");
                             seen.stop_command = Some(now);
                         }
+                        AuxKind::Reload => {}
                     }
                 }
             }
@@ -490,16 +507,20 @@ impl Observer {
                 self.on_shutdown(now);
             }
             Effect::Finish(_) => self.finished = true,
-            Effect::EndAux { .. } | Effect::Notice(_) | Effect::Flush | Effect::Sweep => {}
+            Effect::EndAux { .. }
+            | Effect::Reload { .. }
+            | Effect::Notice(_)
+            | Effect::Flush
+            | Effect::Sweep => {}
         }
     }
 
-    fn note_spawn(&mut self, service: ServiceId, effect: &Effect) {
+    fn note_spawn(&mut self, id: ServiceId, effect: &Effect) {
         let Effect::Spawn { r#gen, .. } = effect else {
             return;
         };
         self.starts += 1;
-        self.ids.insert(service, *r#gen);
+        self.ids.insert(id, *r#gen);
         let name = self.gens.get(r#gen).map(|seen| seen.name.clone());
         let lingering: Vec<GenId> = self
             .lingering()
@@ -517,6 +538,9 @@ impl Observer {
             }
             service.done = false;
             service.gens.push(*r#gen);
+            if self.gens[r#gen].spec.keeps_descriptors() {
+                self.sockets.holding.insert(id);
+            }
         }
     }
 
@@ -544,7 +568,11 @@ impl Observer {
     fn note_reply(&mut self, id: RequestId, reply: &Reply) {
         self.answered.insert(id);
         match self.open.remove(&id) {
-            Some(Request::Stop { service, .. } | Request::StopWithDependents { service, .. }) => {
+            Some(
+                Request::Stop { service, .. }
+                | Request::StopToAmend { service }
+                | Request::StopWithDependents { service, .. },
+            ) => {
                 if let Some(seen) = self.services.get_mut(&service) {
                     seen.stops.remove(&id);
                     if matches!(reply, Reply::AlreadyDown) {
@@ -558,6 +586,7 @@ impl Observer {
                     .insert(spec.name.clone(), ServiceSeen::new(&spec));
                 self.learn_orders();
             }
+            Some(Request::Amend { specs }) if *reply == Reply::Accepted => self.note_amended(specs),
             Some(Request::Forget { service }) if *reply == Reply::Accepted => {
                 self.situations.insert("a service is taken out");
                 self.services.remove(&service);
@@ -568,12 +597,10 @@ impl Observer {
     }
 
     /// Who waits for whom, by the files there are now.
-    fn learn_orders(&mut self) {
+    pub(crate) fn learn_orders(&mut self) {
         let specs: Vec<&Spec> = self.services.values().map(|seen| &seen.spec).collect();
         self.above = stop_orders(&specs);
-        self.requirers = closure(&specs, |spec| {
-            spec.requires.iter().map(String::as_str).collect()
-        });
+        self.requirers = requirers(&specs);
         // Their order was worked out from the files that there were.
         self.leftovers_ordered = false;
     }

@@ -34,6 +34,23 @@ pub fn closure<'a>(
     all
 }
 
+/// Who has to go down when a service does. Whoever requires what starts on demand needs no more than
+/// that it listens, whatever becomes of what that requires itself.
+pub fn requirers(specs: &[&Spec]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = closure(specs, |spec| match spec.on_demand {
+        true => Vec::new(),
+        false => spec.requires.iter().map(String::as_str).collect(),
+    });
+    for spec in specs.iter().filter(|spec| spec.on_demand) {
+        for required in &spec.requires {
+            all.entry(required.clone())
+                .or_default()
+                .insert(spec.name.clone());
+        }
+    }
+    all
+}
+
 /// For the name of every leftover, the leftovers that wait for it, through whatever is between.
 /// Whose verdicts each one's stop waits for, directly or through others.
 pub fn stop_orders(specs: &[&Spec]) -> BTreeMap<String, BTreeSet<String>> {
@@ -83,6 +100,8 @@ pub fn gen_of(event: &Event) -> Option<GenId> {
         | Event::Execed { r#gen }
         | Event::ExecFailed { r#gen, .. }
         | Event::MainExited { r#gen, .. }
+        | Event::MainLost { r#gen }
+        | Event::Reloaded { r#gen, .. }
         | Event::OutOfMemory { r#gen, .. }
         | Event::Cgroup { r#gen, .. }
         | Event::AuxExited { r#gen, .. }
@@ -95,6 +114,12 @@ pub fn gen_of(event: &Event) -> Option<GenId> {
         | Event::Fenced { r#gen, .. }
         | Event::Inspected { r#gen, .. }
         | Event::SurvivorGone { r#gen } => Some(*r#gen),
-        Event::Request { .. } | Event::Terminate | Event::Flushed | Event::Swept { .. } => None,
+        Event::Request { .. }
+        | Event::Listening { .. }
+        | Event::ListenFailed { .. }
+        | Event::Demanded { .. }
+        | Event::Terminate
+        | Event::Flushed
+        | Event::Swept { .. } => None,
     }
 }

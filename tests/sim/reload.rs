@@ -1,6 +1,9 @@
 //! Definitions that change while the supervisor runs.
 
-use crate::core::{Check, Health, Reply, Request, RequestError, RequestId, Spec};
+use crate::core::{
+    Check, Effect, Event, Exit, Health, Reply, Request, RequestError, RequestId, RestartWhen, Spec,
+    SweepReport,
+};
 use crate::hand::{Hand, failed, ms, requires};
 use crate::scenario::spec;
 
@@ -169,4 +172,36 @@ fn nothing_changes_once_a_shutdown_has_begun() {
         hand.reply(asked),
         Some(Reply::Error(RequestError::ShuttingDown))
     ));
+}
+
+/// What it came to counts, though it was not known yet when it was called lingering.
+#[test]
+fn one_that_lingered_and_is_not_started_again_ends_everything_with_its_own_code() {
+    let mut web = spec("web");
+    web.essential = true;
+    web.start_timeout = Some(ms(100));
+    web.test = Some(crate::core::Test::new(Check::Notify));
+    let mut hand = Hand::new(vec![web.clone()]);
+    hand.run("web");
+    let r#gen = hand.r#gen("web");
+    hand.pass_ms(100);
+    hand.lingers("web");
+    web.restart.when = RestartWhen::Never;
+    accepted(&mut hand, vec![web]);
+    let exit = Exit::Signal {
+        signal: 9,
+        core: false,
+    };
+    hand.tell(Event::MainExited { r#gen, exit });
+    hand.kill_done(r#gen, false);
+    hand.reads("web", false, false);
+    hand.proven(r#gen);
+    hand.tell(Event::Flushed);
+    let report = SweepReport::default();
+    hand.tell(Event::Swept { report });
+    let code = hand.effects.iter().find_map(|effect| match effect {
+        Effect::Finish(outcome) => Some(outcome.exit_code()),
+        _ => None,
+    });
+    assert_eq!(code, Some(137));
 }

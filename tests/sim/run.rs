@@ -1,5 +1,6 @@
 //! One run: the core in its world, step by step, watched.
 
+use crate::changes::{draw_changes, draw_demand};
 use crate::core::{Event, GenId, Request, Supervisor, Time};
 use crate::dice::Dice;
 use crate::kernel::MS;
@@ -39,6 +40,8 @@ pub fn from_seed(seed: u64, size: Size, traced: bool) -> (Result<Stats, String>,
     let mut scenario = Scenario::draw(&mut dice, size);
     draw_membership(&mut scenario, &mut Dice::seed(!seed));
     draw_pod(&mut scenario, &mut Dice::seed(!seed ^ 1));
+    draw_demand(&mut scenario, &mut Dice::seed(!seed ^ 2));
+    draw_changes(&mut scenario, &mut Dice::seed(!seed ^ 3));
     let mut run = Run::new(&scenario, dice, traced);
     (run.finish(), run)
 }
@@ -199,6 +202,7 @@ impl Run {
             What::Process { pid, deed } => self.world.act(pid, deed),
             What::Exec(r#gen) => self.world.exec(r#gen),
             What::SayAlive(r#gen) => self.world.say_alive(r#gen),
+            What::Connect { service, op } => self.world.connect(service, op),
             What::Hint(r#gen) => {
                 let kernel = &mut self.world.kernel;
                 let Some(found) = kernel.gens.get_mut(&r#gen) else {

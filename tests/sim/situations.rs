@@ -11,6 +11,7 @@ pub type Situations = BTreeSet<&'static str>;
 
 /// All that has to come up in the ordinary number of seeds.
 pub const EXPECTED: &[&str] = &[
+    "a definition changes",
     "a dependent lingers: the stop below halts",
     "a generation is lingering",
     "a generation is unverified",
@@ -23,9 +24,12 @@ pub const EXPECTED: &[&str] = &[
     "a pass fails",
     "a pass that fails knows of somebody",
     "a pass is inconclusive",
+    "a reload fails",
+    "a reload is answered",
     "a request comes after a shutdown began",
     "a request waits in vain",
     "a service is not healthy",
+    "a service comes when it is wanted and goes again",
     "a service is started again",
     "a service is taken in",
     "a service is taken out",
@@ -34,6 +38,7 @@ pub const EXPECTED: &[&str] = &[
     "a start fails",
     "a start is forced beside what lingers",
     "a stop command is run",
+    "a socket cannot be opened",
     "a stop is taken back",
     "a test fails and is run again",
     "an end stops everything",
@@ -84,6 +89,7 @@ impl Observer {
             Event::Fenced { result, .. } if *result == Fence::Busy => {
                 "something comes back before the fence"
             }
+            Event::ListenFailed { .. } => "a socket cannot be opened",
             Event::Request { .. } if self.shutdown_began.is_some() => {
                 "a request comes after a shutdown began"
             }
@@ -107,6 +113,8 @@ impl Observer {
                 }
                 Reply::Error(RequestError::Superseded { .. }) => "a stop is taken back",
                 Reply::Error(RequestError::Blocked { .. }) => "a request waits in vain",
+                Reply::Error(RequestError::NotReloaded { .. }) => "a reload fails",
+                Reply::Reloaded { .. } => "a reload is answered",
                 _ => return,
             },
             Effect::Finish(outcome) => {

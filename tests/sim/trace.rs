@@ -84,6 +84,7 @@ pub fn effect(effect: &Effect) -> String {
                 AuxKind::Test => "test",
                 AuxKind::Health => "health check",
                 AuxKind::Stop => "stop command",
+                AuxKind::Reload => "reload command",
             };
             format!("► run {kind} g{} aux{}", r#gen.0, aux.0)
         }

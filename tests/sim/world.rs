@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::{Effect, Event, Exit, Failed, GenId, OpId, RequestId, Spec};
+use crate::core::{Effect, Event, Exit, Failed, GenId, OpId, RequestId, ServiceId, Spec};
 use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::kernel::{Cgroup, Gen, KILLED, Kernel, MS, Mortality, Place, Process};
@@ -23,6 +23,8 @@ pub enum What {
     Exec(GenId),
     /// It says that it is alive.
     SayAlive(GenId),
+    /// Somebody connects to what listens by this operation.
+    Connect { service: ServiceId, op: OpId },
     /// cgroup.events is read and the core is told.
     Hint(GenId),
     /// An old reading comes late.
@@ -57,6 +59,7 @@ pub enum Deed {
 pub enum Channel {
     Main(GenId),
     Signals(GenId),
+    Sockets(ServiceId),
 }
 
 pub struct World {
@@ -74,6 +77,8 @@ pub struct World {
     requests: u64,
     /// Auxiliary commands that were ended: they do not begin any more.
     pub ended_auxes: BTreeSet<OpId>,
+    /// Who waits for somebody to connect, and by which operation.
+    pub listening: BTreeMap<ServiceId, OpId>,
     /// Whether the clock ever jumped.
     pub jumped: bool,
 }
@@ -93,6 +98,7 @@ impl World {
             held: Vec::new(),
             requests: 0,
             ended_auxes: BTreeSet::new(),
+            listening: BTreeMap::new(),
             jumped: false,
         };
         for leftover in &scenario.leftovers {

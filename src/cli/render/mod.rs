@@ -146,7 +146,7 @@ impl Table {
 
 fn colored(style: Style, word: &str) -> Cell {
     let shown = match word {
-        "up" | "done" | "verified" => style.good(word),
+        "up" | "done" | "listening" | "verified" => style.good(word),
         "lingering" | "failed" => style.bad(word),
         "unverified" | "blocked" | "starting" | "stopping" | "backoff" => style.warn(word),
         _ => word.to_string(),

@@ -20,7 +20,10 @@ pub(in crate::cli) fn unready<'a>(
         .filter(|name| seen.insert(*name))
         .filter(|name| {
             let state = known.get(name).map(|service| service.state);
-            !matches!(state, Some(ServiceState::Up | ServiceState::Done))
+            !matches!(
+                state,
+                Some(ServiceState::Up | ServiceState::Done | ServiceState::Listening)
+            )
         })
         .collect()
 }
@@ -117,6 +120,7 @@ fn next(service: &ServiceStatus) -> Option<String> {
         ServiceState::Down => format!("`nought start {name}`"),
         ServiceState::Starting => format!("`nought log {name}/test` if its test does not pass"),
         ServiceState::Stopping => format!("`nought plan stop {name}` says how long it may take"),
+        ServiceState::Listening => format!("`nought start {name}` starts it without that"),
         ServiceState::Blocked | ServiceState::Up | ServiceState::Done | ServiceState::Unknown => {
             return None;
         }

@@ -18,7 +18,7 @@ pub(super) fn text(graph: &Graph, style: Style) -> String {
     for node in &graph.nodes {
         let state = node.state.as_str();
         let painted = match node.state {
-            ServiceState::Up | ServiceState::Done => style.good(state),
+            ServiceState::Up | ServiceState::Done | ServiceState::Listening => style.good(state),
             ServiceState::Failed | ServiceState::Lingering => style.bad(state),
             _ => style.warn(state),
         };

@@ -149,7 +149,7 @@ fn what_a_name_or_a_signal_is_refused_for_says_what_to_do_next() {
 
 const NAMES: &str = "\
 -32000 ServiceNotFound: there is no log of \"web/tset\"
-  a log is a service's, NAME, or its NAME/test, NAME/health or NAME/stop; `nought list` shows the services
+  a log is a service's, NAME, or its NAME/test, NAME/health, NAME/stop or NAME/reload; `nought list` shows the services
 -32003 ServiceIsDown: failed to signal web: it has no main process, it is failed
   start it first: `nought start web`
 -32003 ServiceIsDown: failed to signal web: it has no main process, it is starting

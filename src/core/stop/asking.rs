@@ -22,6 +22,10 @@ impl Ladder {
                 self.step(out, Rung::AwaitSpawn);
                 self.begin_rung(out, id);
             }
+            // Another's child: that it has ended is known, and nothing else.
+            Main::None if self.receipt.pid.is_some() && self.main_populated != Some(false) => {
+                self.ask(out, id);
+            }
             Main::None => self.prove(out, id),
             Main::Gone(_) if self.main_populated == Some(false) => self.prove(out, id),
             Main::Gone(_) if self.remains && stop_command => self.run_stop_command(out, id),
@@ -135,13 +139,20 @@ impl Ladder {
         }
     }
 
-    pub(in super::super) fn on_main_exited(&mut self, out: &mut Out, id: ServiceId, exit: Exit) {
+    pub(in super::super) fn on_main_exited(
+        &mut self,
+        out: &mut Out,
+        id: ServiceId,
+        exit: Option<Exit>,
+    ) {
         if matches!(self.main, Main::Gone(_) | Main::None) {
             return;
         }
-        self.main = Main::Gone(exit);
-        self.receipt.exit = Some(exit);
-        self.step(out, Rung::MainExited { exit });
+        self.main = exit.map_or(Main::None, Main::Gone);
+        self.receipt.exit = exit;
+        if let Some(exit) = exit {
+            self.step(out, Rung::MainExited { exit });
+        }
         match self.on {
             On::AwaitSpawn => self.ask(out, id),
             On::Command { .. } | On::Signal if self.main_populated == Some(false) => {

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub(super) shell_argv: *mut *const c_char,
     /// Ended by null.
     pub(super) env: *const *const c_char,
+    /// Where in `env` its own pid is to stand: room for its digits and a zero.
+    pub(super) listen_pid: Option<*mut c_char>,
     pub(super) dir: *const c_char,
     /// `None`: what is open stays open.
     /// Otherwise pairs of a descriptor here and its number there, and how many.
@@ -99,7 +101,30 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
         if *plan.dir != 0 && libc::chdir(plan.dir) < 0 {
             fail(pipes.exec, Stage::Directory, errno());
         }
+        if let Some(at) = plan.listen_pid {
+            write_pid(at);
+        }
         execute(plan, pipes)
+    }
+}
+
+/// Its own pid, as it sees it itself, in this copy of the environment.
+unsafe fn write_pid(at: *mut c_char) {
+    // SAFETY: the parent left room for the digits of any pid and a zero behind them.
+    unsafe {
+        let mut rest = libc::getpid();
+        let mut digits = 1;
+        while rest >= 10 {
+            rest /= 10;
+            digits += 1;
+        }
+        rest = libc::getpid();
+        *at.add(digits) = 0;
+        while digits > 0 {
+            digits -= 1;
+            *at.add(digits) = b'0' as c_char + (rest % 10) as c_char;
+            rest /= 10;
+        }
     }
 }
 

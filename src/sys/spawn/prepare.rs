@@ -122,7 +122,7 @@ impl Stdio {
 }
 
 /// So many descriptors beside the standard ones may be given to a process.
-pub const ALSO_MOST: usize = 32;
+pub const ALSO_MOST: usize = 96;
 /// The highest number that one of them may have.
 pub const ALSO_HIGHEST: u32 = 255;
 
@@ -148,6 +148,8 @@ pub struct Attributes {
     pub nice: Option<i32>,
     /// Its oom_score_adj.
     pub oom_score_adj: Option<i32>,
+    /// Whether its environment names its own pid as LISTEN_PID (sd_listen_fds(3)).
+    pub listen_pid: bool,
 }
 
 /// Whom a process runs as.

@@ -47,7 +47,7 @@ function exit(end) {
 }
 
 const KINDS = {
-  up: 'good', done: 'good', verified: 'good',
+  up: 'good', done: 'good', listening: 'good', verified: 'good',
   blocked: 'warn', starting: 'warn', stopping: 'warn', backoff: 'warn', unverified: 'warn',
   failed: 'bad', lingering: 'bad',
 };
