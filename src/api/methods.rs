@@ -11,6 +11,9 @@ use super::rpc::Parameters;
 pub mod method {
     /// What this supervisor is and can promise.
     pub const INFO: &str = "nought_info";
+    /// A notification, no call: this connection is told nothing from now on that stands in the
+    /// service files that are refused.
+    pub const DISCREET: &str = "nought_discreet";
     /// Every service's status.
     pub const LIST: &str = "nought_list";
     /// One service's status.

@@ -4,13 +4,16 @@
 //! another reader understands otherwise must not be carried out.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::rpc::MAX_BATCH_CALLS;
+
+/// So many names of one request that stand twice are noticed.
+const NAMES: usize = 8;
 
 /// A JSON value as it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +46,7 @@ impl From<Value> for Frame {
 /// # Errors
 /// When it is no JSON, or nested deeper than serde_json goes (128).
 pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Frame> {
-    let found = RefCell::default();
+    let found = RefCell::<BTreeMap<usize, BTreeSet<Twice>>>::default();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let several = bytes.first() == Some(&b'[');
     let at = At {
@@ -54,14 +57,16 @@ pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Frame> {
     };
     let value = at.deserialize(&mut json)?;
     json.end()?;
-    let twice = found.into_inner().into_iter().collect();
+    let found = found.into_inner().into_iter();
+    let twice = found.flat_map(|(call, names)| names.into_iter().map(move |name| (call, name)));
+    let twice = twice.collect();
     Ok(Frame { value, twice })
 }
 
 /// Where in the frame a value is.
 #[derive(Clone, Copy)]
 struct At<'a> {
-    found: &'a RefCell<BTreeSet<(usize, Twice)>>,
+    found: &'a RefCell<BTreeMap<usize, BTreeSet<Twice>>>,
     /// The place in the outermost array.
     call: usize,
     depth: usize,
@@ -78,14 +83,20 @@ impl At<'_> {
 
     fn note(self, name: &str) {
         let of_request = self.depth == usize::from(self.several);
-        // One name inside of a request is enough to say; a request has few of its own.
+        if self.call >= MAX_BATCH_CALLS {
+            return;
+        }
         let mut found = self.found.borrow_mut();
-        let known = found
-            .iter()
-            .any(|(call, twice)| *call == self.call && !twice.of_request && !of_request);
-        if self.call < MAX_BATCH_CALLS && !known {
+        let here = found.entry(self.call).or_default();
+        // One name inside of a request is enough to say, and a few of its own: a crowd of them
+        // costs no more. Whether the id does is always wanted.
+        let full = match of_request {
+            true => here.len() >= NAMES && name != "id",
+            false => here.iter().any(|twice| !twice.of_request),
+        };
+        if !full {
             let name = name.to_owned();
-            found.insert((self.call, Twice { of_request, name }));
+            here.insert(Twice { of_request, name });
         }
     }
 }
@@ -212,5 +223,16 @@ mod tests {
             r#"{"a": {"b": 1, "b": 2, "b": 3}},"#.repeat(9000)
         );
         assert_eq!(twice(&many).len(), MAX_BATCH_CALLS);
+        // As many different ones in one request as a request may hold.
+        let pairs: Vec<String> = (0..60_000)
+            .map(|n| format!("\"{n}\":1,\"{n}\":1"))
+            .collect();
+        let found = twice(&format!("{{{},\"id\":1,\"id\":1}}", pairs.join(",")));
+        assert_eq!(found.len(), NAMES + 1);
+        assert!(
+            found
+                .iter()
+                .any(|(_, of_request, name)| *of_request && name == "id")
+        );
     }
 }

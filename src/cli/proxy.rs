@@ -107,7 +107,8 @@ fn token(socket: &Path, proxy: &Proxy, listener: &TcpListener) -> Result<Token, 
         hint: "name a file in a directory that only you can write to: --token-file FILE",
     };
     if let Some(file) = &proxy.token_file {
-        return Token::make(file).map_err(|error| failed(error.to_string()));
+        let file = std::path::absolute(file).map_err(|error| failed(error.to_string()))?;
+        return Token::make(&file).map_err(|error| failed(error.to_string()));
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR");
     let state = state::default_path(socket, geteuid().as_raw(), runtime.as_deref());

@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -38,8 +38,8 @@ struct Inner {
     token_file: PathBuf,
     read_only: bool,
     tally: Tally,
-    /// Made for the first server.
-    token: OnceLock<Token>,
+    /// Made for the first server, gone with the last.
+    token: Mutex<Option<Token>>,
     servers: Mutex<Servers>,
 }
 
@@ -66,7 +66,7 @@ impl Http {
             token_file,
             read_only,
             tally,
-            token: OnceLock::new(),
+            token: Mutex::default(),
             servers: Mutex::default(),
         }))
     }
@@ -89,8 +89,8 @@ impl Http {
     }
 
     /// The file that says the token, while there is one.
-    pub(super) fn token_file(&self) -> Option<&Path> {
-        self.0.token.get().map(Token::file)
+    pub(super) fn token_file(&self) -> Option<PathBuf> {
+        self.lock_token().as_ref().map(|token| token.file().into())
     }
 
     /// Serves at one more address.
@@ -139,6 +139,9 @@ impl Http {
         };
         tracing::info!("HTTP is served on {} no more", server.address());
         server.close().await;
+        if self.addresses().is_empty() {
+            self.withdraw_token();
+        }
         Ok(())
     }
 
@@ -148,9 +151,7 @@ impl Http {
         for server in own.into_iter().chain(asked_for) {
             server.end().await;
         }
-        if let Some(token) = self.0.token.get() {
-            token.withdraw();
-        }
+        self.withdraw_token();
     }
 
     fn server(&self, listener: TcpListener, context: &Context) -> Result<Server, HttpError> {
@@ -170,12 +171,24 @@ impl Http {
         Ok(server)
     }
 
-    fn token(&self) -> Result<&Token, TokenError> {
-        if let Some(token) = self.0.token.get() {
-            return Ok(token);
+    fn token(&self) -> Result<Token, TokenError> {
+        let mut known = self.lock_token();
+        if let Some(token) = &*known {
+            return Ok(token.clone());
         }
         let token = Token::make(&self.0.token_file)?;
-        Ok(self.0.token.get_or_init(|| token))
+        Ok(known.insert(token).clone())
+    }
+
+    /// With the last server nobody takes it any more.
+    fn withdraw_token(&self) {
+        if let Some(token) = self.lock_token().take() {
+            token.withdraw();
+        }
+    }
+
+    fn lock_token(&self) -> MutexGuard<'_, Option<Token>> {
+        self.0.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Servers> {

@@ -114,8 +114,8 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
             let Nothing {} = params.read()?;
             let mut info = context.ask(Ask::Info).await?;
             info.http = context.http.addresses();
-            let token = context.http.token_file().map(Path::display);
-            info.http_token = token.map(|path| path.to_string()).unwrap_or_default();
+            let token = context.http.token_file();
+            info.http_token = token.map_or_else(String::new, |path| path.display().to_string());
             to_value(&info)
         }
         method::LIST => {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -12,7 +13,7 @@ use super::hangup::hung_up;
 use super::methods::Context;
 use super::places::{Flow, Kept, Seat};
 use super::session::{Session, size};
-use crate::api::{ErrorCode, Frame, FrameError, Frames, RpcError, incoming};
+use crate::api::{ErrorCode, Frame, FrameError, Frames, RpcError, incoming, method};
 use crate::sys::clock;
 
 /// Calls of one connection under way at a time, those of batches counted singly; more wait unread.
@@ -76,6 +77,10 @@ pub(super) async fn read(stream: &mut OwnedReadHalf, context: &Context, session:
                 Ok(frame) => frame,
                 Err(error) => return session.refuse(cannot_go_on(error)).await,
             };
+            if is_discretion(&frame) {
+                session.be_discreet();
+                continue;
+            }
             let Some(kept) = session.seat.keep(Flow::Requests, size(&frame.value)) else {
                 // Whoever waits for our dismissal ends this.
                 return std::future::pending().await;
@@ -105,6 +110,14 @@ pub(super) async fn read(stream: &mut OwnedReadHalf, context: &Context, session:
             return std::future::pending().await;
         }
     }
+}
+
+/// Whether from here on somebody is asking who may not know what stands in files. Taken in order,
+/// before anything that comes after it.
+fn is_discretion(frame: &Frame) -> bool {
+    let value = &frame.value;
+    value.get("method").and_then(Value::as_str) == Some(method::DISCREET)
+        && value.get("id").is_none()
 }
 
 /// In a task of its own.

@@ -5,6 +5,7 @@
 //! until the client has read some: a client that asks and never reads costs no more than that.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(super) struct Session {
     turn: tokio::sync::Mutex<()>,
     subscriptions: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(super) seat: Arc<Seat>,
+    /// It is told nothing of what stands in files.
+    discreet: AtomicBool,
     gone: Arc<watch::Sender<bool>>,
 }
 
@@ -88,6 +91,7 @@ pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
         turn: tokio::sync::Mutex::new(()),
         subscriptions: Mutex::default(),
         seat: Arc::clone(&seat),
+        discreet: AtomicBool::new(false),
         gone: Arc::clone(&gone),
     });
     let mut writer = tokio::spawn(write(writes, answers, Arc::clone(&seat)));
@@ -295,6 +299,11 @@ impl Session {
         }
     }
 
+    /// From here on it is told nothing of what stands in files.
+    pub(super) fn be_discreet(&self) {
+        self.discreet.store(true, Ordering::Relaxed);
+    }
+
     /// One call; what answers it, and what begins its subscription once the answer is out.
     async fn one(
         self: &Arc<Self>,
@@ -333,7 +342,10 @@ impl Session {
             )))
         });
         let result = match result {
-            Err(error) => Err(context.locate(unknown::explain(context, error).await)),
+            Err(error) => {
+                let whole = !self.discreet.load(Ordering::Relaxed);
+                Err(context.locate(unknown::explain(context, error, whole).await))
+            }
             done => done,
         };
         (id.map(|id| respond(id, result)), begin)

@@ -11,8 +11,9 @@ use crate::api::{ErrorCode, RpcError};
 /// How long an answer waits for the file: a directory that hangs keeps no client waiting longer.
 const READ_BOUND: Duration = Duration::from_secs(2);
 
-/// The same error, with what the file of the unknown service says where there is one.
-pub(super) async fn explain(context: &Context, error: RpcError) -> RpcError {
+/// The same error, with what is the matter with the file of the unknown service where there is
+/// one; `whole`: with the lines of it, which may hold secrets.
+pub(super) async fn explain(context: &Context, error: RpcError, whole: bool) -> RpcError {
     let service = error.data.as_ref().and_then(|data| data.service.clone());
     let unknown = error.code == ErrorCode::ServiceNotFound.number();
     let Some(service) = service.filter(|_| unknown) else {
@@ -20,7 +21,15 @@ pub(super) async fn explain(context: &Context, error: RpcError) -> RpcError {
     };
     let read = context.ask(|answer| Ask::ReadSpec(service.clone(), answer));
     match tokio::time::timeout(READ_BOUND, read).await {
-        Ok(Ok(read)) => with_file(error, &service, read.err()),
+        Ok(Ok(read)) => {
+            let mut refused = read.err();
+            if let Some(FileError::Problems(problems)) = &mut refused
+                && !whole
+            {
+                problems.clear();
+            }
+            with_file(error, &service, refused)
+        }
         // It takes too long, or the supervisor has ended meanwhile: nothing more is known.
         Ok(Err(_)) | Err(_) => error,
     }

@@ -14,10 +14,10 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::guard::Refused;
+use super::server::Place;
 use crate::api;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -40,12 +40,12 @@ pub(super) struct Stream {
     first: Option<Bytes>,
     from: UnixStream,
     until: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Reply {
     /// `first`, and whatever comes `from` there after it. The place is given back at its end.
-    pub(super) fn stream(first: Bytes, from: UnixStream, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn stream(first: Bytes, from: UnixStream, place: Place) -> Self {
         Reply::Stream(Box::new(Stream {
             first: Some(first),
             from,

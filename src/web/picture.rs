@@ -1,7 +1,6 @@
 //! The pictures of the command line, drawn of what the supervisor says now.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -62,9 +61,9 @@ async fn drawn(
     }
     let shared = &connection.shared;
     shared.rate(caller.token).take().map_err(rpc::too_many)?;
-    let place = Arc::clone(&shared.calls).try_acquire_owned();
-    let _place = place.map_err(|_| rpc::crowded("too many requests are under way"))?;
-    let list = tokio::time::timeout(LIST_BOUND, list(connection)).await;
+    let place = shared.calls.take(caller.token);
+    let _place = place.ok_or_else(|| rpc::crowded("too many requests are under way"))?;
+    let list = tokio::time::timeout(LIST_BOUND, list(connection, caller.token)).await;
     let list = list.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let services = list
         .map_err(|error| rpc::unreachable_supervisor(&error))?
@@ -75,8 +74,8 @@ async fn drawn(
     })
 }
 
-async fn list(connection: &Connection) -> io::Result<List> {
-    let mut stream = connection.shared.connect()?;
+async fn list(connection: &Connection, token: bool) -> io::Result<List> {
+    let mut stream = connection.shared.connect(token)?;
     let request = crate::api::Request::new(1, method::LIST, serde_json::Value::Null);
     stream.write_all(&serde_json::to_vec(&request)?).await?;
     stream.shutdown().await?;

@@ -1,7 +1,6 @@
 //! JSON-RPC by POST: one request or batch a connection, carried to the supervisor and back.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -15,7 +14,7 @@ use tokio::net::UnixStream;
 
 use super::answer::{self, Answer, JSON, Reply};
 use super::guard::{self, Refused};
-use super::rights::Caller;
+use super::rights::{self, Caller};
 use super::server::Connection;
 use crate::api::{
     Call, ErrorCode, FrameError, Frames, Id, Incoming, MAX_FRAME_BYTES, Response, RpcError,
@@ -36,6 +35,8 @@ pub(super) async fn post(connection: &Connection, request: Request<Body>) -> Ans
     match carried_out(connection, &head, &mut body).await {
         Ok(answer) => answer,
         Err(refused) => {
+            // It has had its answer, and holds no place that others want.
+            connection.gives_way();
             let _ = tokio::time::timeout(DRAIN_BOUND, drain(&mut body)).await;
             answer::refusal(refused)
         }
@@ -48,6 +49,11 @@ async fn carried_out(
     body: &mut Body,
 ) -> Result<Answer, Refused> {
     let caller = caller(connection, &head.uri, &head.headers, false)?;
+    if caller.beyond && !caller.token {
+        // Nothing is open there, and nothing is read.
+        let error = rights::no_token("a request");
+        return Err(Refused::new(StatusCode::UNAUTHORIZED, error));
+    }
     if !is_json(head) {
         let error = invalid("the request is no application/json");
         let error = error.hint("send `Content-Type: application/json`");
@@ -55,8 +61,8 @@ async fn carried_out(
     }
     let shared = &connection.shared;
     shared.rate(caller.token).take().map_err(too_many)?;
-    let place = Arc::clone(&shared.calls).try_acquire_owned();
-    let place = place.map_err(|_| crowded("too many requests are under way"))?;
+    let place = shared.calls.take(caller.token);
+    let place = place.ok_or_else(|| crowded("too many requests are under way"))?;
     let body = tokio::time::timeout(BODY_BOUND, read(body)).await;
     let body = body.map_err(|_| {
         let seconds = BODY_BOUND.as_secs();
@@ -70,7 +76,7 @@ async fn carried_out(
     }
     // From here on it takes as long as it takes.
     connection.takes_long();
-    let carried = carry(connection, &body).await;
+    let carried = carry(connection, caller.token, &body).await;
     let (first, from) = carried.map_err(|error| unreachable_supervisor(&error))?;
     if first.is_empty() {
         return match is_answered(&asked) {
@@ -186,8 +192,12 @@ fn is_answered(asked: &Incoming) -> bool {
 }
 
 /// The beginning of the answer, and where the rest comes from.
-async fn carry(connection: &Connection, body: &[u8]) -> io::Result<(Bytes, UnixStream)> {
-    let mut stream = connection.shared.connect()?;
+async fn carry(
+    connection: &Connection,
+    token: bool,
+    body: &[u8],
+) -> io::Result<(Bytes, UnixStream)> {
+    let mut stream = connection.shared.connect(token)?;
     stream.write_all(body).await?;
     // Nothing more is asked, so that the end of the answer is the end of the stream.
     stream.shutdown().await?;

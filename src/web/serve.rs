@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
 
 use super::answer::{self, Answer};
 use super::picture::{self, Picture};
 use super::server::Connection;
-use super::{page, rpc, socket};
+use super::{guard, page, rpc, socket};
 
 /// Our own paths.
 const PATHS: [&str; 3] = ["/", "/graph.svg", "/timeline.svg"];
@@ -21,6 +22,15 @@ pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incomin
     if let Some(known) = site.open_paths().iter().find(|known| **known == path) {
         if !looks {
             return rpc::wrong_method(request.method(), "GET, HEAD");
+        }
+        // A kubelet names the pod as it knows it; here a name that is not ours is a page's that
+        // somebody's browser took for its own server. HTTP/1.0 has no names.
+        let named = request.headers().contains_key(HOST);
+        if named && !connection.shared.beyond {
+            let local = connection.local;
+            if let Err(refused) = guard::host(request.uri(), request.headers(), local) {
+                return answer::refusal(refused);
+            }
         }
         let Some(page) = site.open_page(known).await else {
             return not_found(&connection);

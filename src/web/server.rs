@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::patient::Patient;
 use super::rate::Rate;
 use super::{Site, Token, serve as paths};
+use crate::api::method;
 
 /// Connections at a time. When there are as many, the oldest that has asked nothing gives way to
 /// a new one, so that clients who say nothing keep no probe out.
@@ -80,14 +82,49 @@ impl Server {
     }
 }
 
+/// Places for what is bounded. Those without the token have half of them, so that they keep
+/// nobody out who has it.
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    without: Arc<Semaphore>,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _of_all: OwnedSemaphorePermit,
+    _without: Option<OwnedSemaphorePermit>,
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Places {
+            all: Arc::new(Semaphore::new(count)),
+            without: Arc::new(Semaphore::new(count / 2)),
+        }
+    }
+
+    /// One, for somebody who showed the token or not; `None`: they are taken.
+    pub(super) fn take(&self, token: bool) -> Option<Place> {
+        let without = match token {
+            true => None,
+            false => Some(Arc::clone(&self.without).try_acquire_owned().ok()?),
+        };
+        Some(Place {
+            _of_all: Arc::clone(&self.all).try_acquire_owned().ok()?,
+            _without: without,
+        })
+    }
+}
+
 /// What the connections of a server share.
 pub(super) struct Shared {
     pub(super) site: Arc<dyn Site>,
     pub(super) settings: Settings,
     /// It can be reached from other machines.
     pub(super) beyond: bool,
-    pub(super) calls: Arc<Semaphore>,
-    pub(super) sockets: Arc<Semaphore>,
+    pub(super) calls: Places,
+    pub(super) sockets: Places,
     /// Whether the server ends.
     pub(super) stopped: watch::Receiver<bool>,
     /// Whoever has the token is not kept out by those who have not.
@@ -100,9 +137,16 @@ impl Shared {
         if token { with } else { without }
     }
 
-    /// A connection to the supervisor.
-    pub(super) fn connect(&self) -> std::io::Result<UnixStream> {
-        let stream = self.site.connect()?;
+    /// A connection to the supervisor, for somebody who showed the token or not.
+    pub(super) fn connect(&self, token: bool) -> std::io::Result<UnixStream> {
+        let mut stream = self.site.connect()?;
+        if !token {
+            writeln!(
+                stream,
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}",
+                method::DISCREET
+            )?;
+        }
         stream.set_nonblocking(true)?;
         UnixStream::from_std(stream)
     }
@@ -113,7 +157,7 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     /// The address that the client has reached.
     pub(super) local: SocketAddr,
-    /// It has sent a request.
+    /// It has sent a request that is not refused.
     asked: AtomicBool,
     /// It waits for work.
     long: AtomicBool,
@@ -121,6 +165,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// It has nothing more to say: when places are short its place is another's.
+    pub(super) fn gives_way(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
     /// It waits for work: only its ends bound it.
     pub(super) fn takes_long(&self) {
         self.long.store(true, Ordering::Relaxed);
@@ -159,8 +208,8 @@ pub fn serve(
         site,
         settings,
         beyond: !address.ip().to_canonical().is_loopback(),
-        calls: Arc::new(Semaphore::new(CALLS)),
-        sockets: Arc::new(Semaphore::new(SOCKETS)),
+        calls: Places::new(CALLS),
+        sockets: Places::new(SOCKETS),
         stopped: stopped.clone(),
         rates: Default::default(),
     });

@@ -19,7 +19,7 @@ use sha1_smol::Sha1;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
@@ -28,7 +28,7 @@ use super::answer::{self, Answer};
 use super::guard::{self, PROTOCOL, Refused};
 use super::rights::{self, Caller};
 use super::rpc;
-use super::server::{Connection, LAST_ANSWERS};
+use super::server::{Connection, LAST_ANSWERS, Place};
 use crate::api::{ErrorCode, Id, MAX_FRAME_BYTES, Response, RpcError};
 use crate::sys::clock;
 
@@ -43,6 +43,11 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// Refusals that wait to be sent.
 const REFUSALS: usize = 8;
 const BUFFER: usize = 8 * 1024;
+/// Bytes that wait for a client to read them: more than the longest answer has.
+const MOST_UNREAD: usize = 64 << 20;
+/// Pings and pongs of a client within [`CONTROLS_WITHIN`].
+const CONTROLS: u32 = 64;
+const CONTROLS_WITHIN: Duration = Duration::from_secs(30);
 /// What RFC 6455 has the server add to the client's key (section 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -71,7 +76,7 @@ struct Accepted {
     caller: Caller,
     key: String,
     supervisor: UnixStream,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 fn accepted(connection: &Connection, request: &Request<Incoming>) -> Result<Accepted, Refused> {
@@ -90,9 +95,9 @@ fn accepted(connection: &Connection, request: &Request<Incoming>) -> Result<Acce
     };
     let shared = &connection.shared;
     shared.rate(caller.token).take().map_err(rpc::too_many)?;
-    let place = Arc::clone(&shared.sockets).try_acquire_owned();
-    let place = place.map_err(|_| rpc::crowded("there are too many WebSockets"))?;
-    let supervisor = shared.connect();
+    let place = shared.sockets.take(caller.token);
+    let place = place.ok_or_else(|| rpc::crowded("there are too many WebSockets"))?;
+    let supervisor = shared.connect(caller.token);
     Ok(Accepted {
         caller,
         key: key.to_owned(),
@@ -150,6 +155,26 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
+/// Pings and pongs of a client, which pass by the rate of its requests.
+#[derive(Default)]
+struct Controls {
+    /// When the count began, on the boot clock (ns).
+    since: u64,
+    count: u32,
+}
+
+impl Controls {
+    /// One more: whether that is more than a client has a use for.
+    fn too_many(&mut self) -> bool {
+        if clock::since(self.since) > CONTROLS_WITHIN {
+            self.since = clock::boot_now();
+            self.count = 0;
+        }
+        self.count += 1;
+        self.count > CONTROLS
+    }
+}
+
 /// What both directions of one WebSocket share.
 struct Talk<'a> {
     connection: &'a Connection,
@@ -165,6 +190,7 @@ async fn serve(connection: Arc<Connection>, upgrade: OnUpgrade, accepted: Accept
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
+        .max_write_buffer_size(MOST_UNREAD)
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES));
     let io = TokioIo::new(upgraded);
@@ -205,6 +231,7 @@ impl Talk<'_> {
         refuse: mpsc::Sender<String>,
     ) {
         let mut stopped = self.connection.shared.stopped.clone();
+        let mut controls = Controls::default();
         loop {
             let message = tokio::select! {
                 message = stream.next() => message,
@@ -220,7 +247,13 @@ impl Talk<'_> {
             let bytes = match message {
                 Some(Ok(Message::Text(text))) => text.into(),
                 Some(Ok(Message::Binary(bytes))) => bytes,
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                    // Each is answered, whether the answers are read or not.
+                    if controls.too_many() {
+                        return;
+                    }
+                    continue;
+                }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
             };
             while let Err(wait) = self.connection.shared.rate(self.caller.token).take() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::hint::black_box;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +96,27 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Whether what is there is a token of an earlier start, whole or cut short, and no file of
+/// somebody's.
+fn is_a_token(path: &Path) -> io::Result<bool> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(false);
+    }
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(66).read_to_end(&mut text)?;
+    let digits = text.strip_suffix(b"\n").unwrap_or(&text);
+    Ok(digits.len() <= 64 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
 fn write(path: &Path, text: &str) -> io::Result<()> {
+    match is_a_token(path) {
+        Ok(false) => {
+            let why = "it is there, and holds no token: it is somebody's";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -121,7 +141,12 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("nought-token-{}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let file = dir.join("http-token");
-        fs::write(&file, "old").unwrap();
+        for somebodys in ["precious\n", &"0".repeat(65)] {
+            fs::write(&file, somebodys).unwrap();
+            assert!(Token::make(&file).is_err());
+            assert_eq!(fs::read_to_string(&file).unwrap(), somebodys);
+        }
+        fs::write(&file, "01ab\n").unwrap();
         let token = Token::make(&file).unwrap();
         let said = fs::read_to_string(&file).unwrap();
         let said = said.trim_end();

@@ -304,7 +304,8 @@ fn with_session(more: &str, offset: u32) -> (World, Child) {
 fn sleeper(world: &World) -> Option<u32> {
     let argv = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut members = look::members(&world.nought_tree()).into_iter();
-    members.find(|pid| argv(*pid) == b"sleep\0100000\0")
+    let wanted = ["sleep", "100000", ""].join("\0");
+    members.find(|pid| argv(*pid) == wanted.as_bytes())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use super::client::{Served, ask, call, served, served_at};
-use crate::pods::http::{get, serving};
+use crate::pods::http::serving;
 
 fn stop() -> String {
     call("service_stop", &json!(["web"]))
@@ -159,7 +159,9 @@ fn beyond_this_machine_all_but_the_open_pages_needs_the_token() {
     }
     for page in ["/livez", "/readyz", "/startupz", "/metrics"] {
         // A kubelet's Host is the pod's, whatever that is.
-        assert_eq!(get(http.address, page).0, 200, "{page}");
+        let host = [("Host", "web-7d4b9.example")];
+        let answer = ask(http.address, &format!("GET {page}"), &host, "");
+        assert_eq!(answer.status, 200, "{page}");
     }
     assert_eq!(http.may(&list()).status, 200);
     assert!(runs(&http));
@@ -197,5 +199,45 @@ fn a_read_only_server_changes_nothing_for_anybody() {
     assert!(runs(&http));
     assert_eq!(http.may(&list()).status, 200);
     assert!(http.call("nought_log", &json!([])).is_ok());
+    http.world.end();
+}
+
+#[test]
+fn what_stands_in_refused_files_is_not_told_without_the_token() {
+    let mut http = served(&[]);
+    let text = "exec: sleep 1000\nenv:\n  - PASSWORD=hunter5\npassword: hunter6\n";
+    http.world.service("broken", text);
+    for (method, params) in [
+        ("service_status", json!(["broken"])),
+        ("service_stats", json!(["broken"])),
+        ("nought_status", json!({"name": "broken"})),
+        ("nought_receipt", json!({"name": "broken"})),
+        ("nought_usage", json!({"name": "broken"})),
+        ("nought_plan", json!({"name": "broken"})),
+    ] {
+        let asked = call(method, &params);
+        let told = http.post(&asked, &[]).json();
+        assert_eq!(told["error"]["code"], -32000, "{told}");
+        assert!(!told.to_string().contains("hunter"), "{told}");
+        let whole = http.may(&asked).json();
+        assert!(whole.to_string().contains("hunter"), "{method}: {whole}");
+    }
+    // Nor in a batch.
+    let batch = format!("[{}]", call("nought_status", &json!({"name": "broken"})));
+    let told = http.post(&batch, &[]).json();
+    assert!(!told.to_string().contains("hunter"), "{told}");
+    http.world.end();
+}
+
+#[test]
+fn on_this_machine_the_open_pages_have_our_names_alone() {
+    let http = served(&[]);
+    for page in ["/livez", "/readyz", "/metrics"] {
+        let line = format!("GET {page}");
+        let foreign = ask(http.address, &line, &[("Host", "evil.example")], "");
+        assert_eq!(foreign.status, 421, "{page}");
+        let ours = ask(http.address, &line, &[("Host", "localhost")], "");
+        assert_eq!(ours.status, 200, "{page}");
+    }
     http.world.end();
 }

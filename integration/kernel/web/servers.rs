@@ -73,6 +73,12 @@ fn a_server_is_asked_for_and_ended_over_the_socket_and_leaves_nothing() {
         TcpStream::connect(address).is_err(),
         "nobody listens any more"
     );
+    // Whoever listens there next is shown no token that is worth something.
+    until("its token is withdrawn", || {
+        let info = http.world.call("nought_info", json!([])).unwrap();
+        let file = http.world.dir.join("state/http-token");
+        (info["http_token"] == "" && !file.exists()).then_some(())
+    });
     assert_eq!(http.world.status("web")["generation"], 1);
     until("all of it is closed", || {
         (descriptors(&http.world) == before).then_some(())

@@ -323,6 +323,21 @@ fn more_of_them_than_there_are_places_are_refused_and_no_probe_is() {
     http.world.end();
 }
 
+/// Each is answered, so that they cost memory where nobody reads the answers.
+#[test]
+fn a_flood_of_pings_ends_that_socket_alone() {
+    let http = served(&[]);
+    let mut socket = Socket::of(&http);
+    let mut other = Socket::of(&http);
+    let sent = (0..100_000).take_while(|_| socket.frame(0x89, &[0; 125]).is_ok());
+    assert!(sent.count() < 100_000, "it is not ended");
+    assert_eq!(
+        other.call("service_list", &json!([]))["result"]["web"],
+        "Running"
+    );
+    http.world.end();
+}
+
 #[test]
 fn who_reads_no_lines_is_dropped_and_slows_nobody() {
     let mut http = served(&[]);
