@@ -307,8 +307,12 @@ fn who_is_kept_goes_on_writing_and_is_heard() {
     world.init();
     world.reach("web", "up");
     let dir = world.generations("web")[0].join("main");
-    let of_main = || look::members(&dir).len() >= 2;
-    until("both run", || of_main().then_some(()));
+    // Before its program runs it is one more shell of the service.
+    let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let talks = |pid: &u32| comm(pid).is_ok_and(|comm| comm == "talker\n");
+    until("the talker runs", || {
+        look::members(&dir).iter().find(|pid| talks(pid)).copied()
+    });
     world
         .call("nought_restart", json!({"name": "web"}))
         .unwrap();
