@@ -29,8 +29,11 @@ impl Browser {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nought-browser-{}-{n}", std::process::id());
         let profile = std::env::temp_dir().join(name);
+        std::fs::create_dir(&profile).unwrap();
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            // What it leaves there goes with the profile.
+            .env("TMPDIR", &profile)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
