@@ -6,18 +6,25 @@ use crate::look::{self, until};
 use crate::receipt::assert_verified;
 use crate::world::World;
 
-/// A world whose supervisor is process 1 of a pid namespace of its own.
-pub(crate) fn as_process_1(flags: &[&str]) -> World {
-    let mut world = World::new();
-    world.wrapper = [
+/// What makes a supervisor process 1 of a pid namespace of its own, and these words after it.
+pub(crate) fn own_pids(more: &[&str]) -> Vec<String> {
+    let own = [
         "unshare",
         "--pid",
         "--fork",
         "--mount-proc",
         "--kill-child=KILL",
-    ]
-    .map(str::to_owned)
-    .into();
+    ];
+    own.iter()
+        .chain(more)
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+/// A world whose supervisor is that.
+pub(crate) fn as_process_1(flags: &[&str]) -> World {
+    let mut world = World::new();
+    world.wrapper = own_pids(&[]);
     world.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     world
 }

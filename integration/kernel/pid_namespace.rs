@@ -51,6 +51,27 @@ fn goes_with_its_namespace(world: &World) -> Value {
     receipt
 }
 
+/// Starts services with a pid namespace of their own (name, fixture, more of their files) and stops
+/// each: nobody is left of it, and its receipt is as it shall be.
+fn each_goes(
+    world: &mut World,
+    cases: &[(&str, &str, &str)],
+    mut shall_be: impl FnMut(&str, &Value),
+) {
+    for (name, words, more) in cases {
+        world.fixture(name, words, &format!("{OWN}\n{more}"));
+    }
+    world.init();
+    for (name, ..) in cases {
+        world.number(name, "up");
+        let lived = inside(world, name);
+        assert!(lived.len() > 1, "{name}: {lived:?}");
+        let receipt = world.stop(name);
+        shall_be(name, &receipt);
+        all_gone(&lived, &receipt);
+    }
+}
+
 #[test]
 fn what_no_cgroup_holds_a_pid_namespace_does() {
     let mut world = without_cgroups();
@@ -64,26 +85,17 @@ fn what_no_cgroup_holds_a_pid_namespace_does() {
         ("crowd", "crowd 50", "shutdown_timeout: 100ms"),
         ("traced", "traced", "shutdown_timeout: 100ms"),
     ];
-    for (name, words, more) in cases {
-        world.fixture(name, words, &format!("{OWN}\n{more}"));
-    }
-    world.init();
-    for (name, ..) in cases {
-        world.number(name, "up");
-        let lived = inside(&world, name);
-        assert!(lived.len() > 1, "{name}: {lived:?}");
-        let receipt = world.stop(name);
-        assert_verified(&receipt);
-        is_held_by(&receipt, "pid-namespace");
-        all_gone(&lived, &receipt);
+    each_goes(&mut world, &cases, |name, receipt| {
+        assert_verified(receipt);
+        is_held_by(receipt, "pid-namespace");
         if name == "crowd" {
             row!(
                 Place,
                 "no cgroup2; a crowd that ignores the signal, with `pid_namespace: true`"
             )
-            .receipt(&receipt);
+            .receipt(receipt);
         }
-    }
+    });
     world.start("web").unwrap();
     world.numbers("web", "up", 2);
     world.end();
@@ -103,20 +115,11 @@ fn holds_where_less_is_told(launch: &[&str], scan: &str, verdict: &str) -> Value
         ("stubborn", "stubborn", "shutdown_timeout: 100ms"),
         ("mainless", "mainless", "shutdown_timeout: 50ms"),
     ];
-    for (name, words, more) in cases {
-        world.fixture(name, words, &format!("{OWN}\n{more}"));
-    }
-    world.init();
-    for (name, ..) in cases {
-        world.number(name, "up");
-        let lived = inside(&world, name);
-        assert!(lived.len() > 1, "{name}: {lived:?}");
-        let receipt = world.stop(name);
+    each_goes(&mut world, &cases, |_, receipt| {
         let guarantee = json!({"containment": "pid-namespace", "scan": scan});
         assert_eq!(receipt["guarantee"], guarantee, "{receipt:#}");
         assert_eq!(receipt["verdict"], verdict, "{receipt:#}");
-        all_gone(&lived, &receipt);
-    }
+    });
     let stubborn = world.receipt("stubborn");
     world.start("web").unwrap();
     world.numbers("web", "up", 2);

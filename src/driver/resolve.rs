@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
+
 use super::message::Message;
 use super::run::{Driver, now};
 use super::sockets::{self, Sockets};
@@ -55,32 +57,49 @@ impl Driver {
         let paths = paths(&spec);
         let service = self.gens.get(&r#gen).map(|generation| generation.service);
         let open = service.map(|id| self.open_sockets(id)).unwrap_or_default();
-        let (inbox, readings) = (self.inbox.clone(), Arc::clone(&self.readings));
-        let reader = std::thread::Builder::new()
+        let readings = Arc::clone(&self.readings);
+        let work = move || {
+            let mut resolved = resolve(&spec, &readings)?;
+            resolved.sockets = sockets::open(&spec, &open, &readings)?;
+            Ok(resolved)
+        };
+        let doing = ["start a thread to read", "read"];
+        let message = move |result| Message::Resolved { r#gen, result };
+        let bound = self.within_bound(doing, paths, work, message);
+        if let Some(generation) = self.gens.get_mut(&r#gen) {
+            generation.resolving = Some(bound);
+        }
+    }
+
+    /// Does `work` at `paths`, which may hang, on a thread of its own, and sends what came of it;
+    /// after [`READ_BOUND`] that it did not answer. `doing`: to start the thread, and to do it.
+    pub(super) fn within_bound<T: Send + 'static>(
+        &self,
+        [to_start, doing]: [&'static str; 2],
+        paths: String,
+        work: impl FnOnce() -> Result<T, SysError> + Send + 'static,
+        message: impl Fn(Result<T, SysError>) -> Message + Clone + Send + 'static,
+    ) -> AbortHandle {
+        let (inbox, of_work) = (self.inbox.clone(), message.clone());
+        let worker = std::thread::Builder::new()
             .name("nought-files".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let result = resolve(&spec, &readings).and_then(|mut resolved| {
-                    resolved.sockets = sockets::open(&spec, &open, &readings)?;
-                    Ok(resolved)
-                });
                 // Fails only when the loop has ended.
-                let _ = inbox.send(Message::Resolved { r#gen, result });
+                let _ = inbox.send(of_work(work()));
             });
-        if let Err(error) = reader {
-            let error = SysError::io("start a thread to read", Path::new(&paths), &error);
-            return self.on_unresolved(r#gen, &error);
+        if let Err(error) = worker {
+            let error = SysError::io(to_start, Path::new(&paths), &error);
+            // Not at once: the core may be in the midst of asking for this.
+            let _ = self.inbox.send(message(Err(error)));
         }
         let inbox = self.inbox.clone();
         let bound = tokio::spawn(async move {
             tokio::time::sleep(READ_BOUND).await;
             let why = format!("no answer within {} s", READ_BOUND.as_secs());
-            let result = Err(SysError::because("read", paths, why));
-            let _ = inbox.send(Message::Resolved { r#gen, result });
+            let _ = inbox.send(message(Err(SysError::because(doing, paths, why))));
         });
-        if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.resolving = Some(bound.abort_handle());
-        }
+        bound.abort_handle()
     }
 
     /// The files are read, or were not in time; what comes second means nothing.
@@ -104,14 +123,12 @@ impl Driver {
                 self.waiting_starts.push_back(r#gen);
                 self.start_waiting();
             }
-            Err(error) => self.on_unresolved(r#gen, &error),
+            Err(error) => {
+                self.trouble(r#gen, &format!("failed to {error}"));
+                let error = failed(&error);
+                self.core.handle(now(), Event::SpawnFailed { r#gen, error });
+            }
         }
-    }
-
-    fn on_unresolved(&mut self, r#gen: GenId, error: &SysError) {
-        self.trouble(r#gen, &format!("failed to {error}"));
-        let error = failed(error);
-        self.core.handle(now(), Event::SpawnFailed { r#gen, error });
     }
 }
 
@@ -131,13 +148,23 @@ pub(super) fn paths(spec: &Spec) -> String {
     paths.join(", ")
 }
 
+/// Who a user and a group are, each a name or a number; `None`: neither is named.
+pub(super) fn account(
+    user: Option<&str>,
+    group: Option<&str>,
+    readings: &Readings,
+) -> Result<Option<Account>, SysError> {
+    if user.is_none() && group.is_none() {
+        return Ok(None);
+    }
+    let passwd = read(accounts::PASSWD, readings)?.unwrap_or_default();
+    let groups = read(accounts::GROUP, readings)?.unwrap_or_default();
+    accounts::find(&passwd, &groups, user, group).map(Some)
+}
+
 fn resolve(spec: &Spec, readings: &Readings) -> Result<Resolved, SysError> {
     let mut resolved = Resolved::default();
-    if spec.user.is_some() || spec.group.is_some() {
-        let passwd = read(accounts::PASSWD, readings)?.unwrap_or_default();
-        let groups = read(accounts::GROUP, readings)?.unwrap_or_default();
-        let (user, group) = (spec.user.as_deref(), spec.group.as_deref());
-        let account = accounts::find(&passwd, &groups, user, group)?;
+    if let Some(account) = account(spec.user.as_deref(), spec.group.as_deref(), readings)? {
         resolved.login(account, spec.user.is_some());
     }
     for EnvFile { path, optional } in &spec.env_files {

@@ -3,20 +3,19 @@
 
 use std::io::Error;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
 use super::fd_store::Stored;
 use super::message::Message;
-use super::resolve::{READ_BOUND, Readings, STACK_BYTES, paths, read};
+use super::resolve::{Readings, account, paths};
 use super::run::{Driver, now};
 use super::told::Voice;
 use super::translate::failed;
 use crate::core::{Event, Failed, GenId, OpId, ServiceId, Signal, Socket, SocketAt, Spec};
 use crate::sys::listen::{Address, Open, Wanted};
-use crate::sys::{SysError, accounts, readiness};
+use crate::sys::{SysError, readiness};
 
 /// The first descriptor that is handed over (SD_LISTEN_FDS_START).
 const FIRST: u32 = 3;
@@ -130,39 +129,12 @@ impl Driver {
         }
         kept.opening = Some(op);
         let (paths, readings) = (paths(&spec), Arc::clone(&self.readings));
-        let inbox = self.inbox.clone();
-        let opener = std::thread::Builder::new()
-            .name("nought-files".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                let result = self::open(&spec, &open, &readings);
-                // Fails only when the loop has ended.
-                let _ = inbox.send(Message::Opened {
-                    service,
-                    op,
-                    result,
-                });
-            });
-        let inbox = self.inbox.clone();
-        if let Err(error) = opener {
-            let error = SysError::io("start a thread to open", Path::new(&paths), &error);
-            let result = Err(error);
-            // Not at once: the core is in the midst of asking for this.
-            return drop(inbox.send(Message::Opened {
-                service,
-                op,
-                result,
-            }));
-        }
-        tokio::spawn(async move {
-            tokio::time::sleep(READ_BOUND).await;
-            let why = format!("no answer within {} s", READ_BOUND.as_secs());
-            let result = Err(SysError::because("open the sockets at", paths, why));
-            let _ = inbox.send(Message::Opened {
-                service,
-                op,
-                result,
-            });
+        let work = move || self::open(&spec, &open, &readings);
+        let doing = ["start a thread to open", "open the sockets at"];
+        self.within_bound(doing, paths, work, move |result| Message::Opened {
+            service,
+            op,
+            result,
         });
     }
 
@@ -209,7 +181,7 @@ impl Driver {
             let watched = match own.and_then(readiness::readable) {
                 Ok(watched) => watched,
                 Err(error) => {
-                    trouble = Some(no_watch(&error));
+                    trouble = Some(not_done("wait for a connection to", "a socket", &error));
                     continue;
                 }
             };
@@ -256,7 +228,8 @@ impl Driver {
         let mut names = Vec::new();
         for ((name, descriptor), number) in sockets.chain(stored).zip(FIRST..) {
             let copy = descriptor.try_clone_to_owned();
-            let copy: OwnedFd = copy.map_err(|error| not_given(&spec.name, &error))?;
+            let copy: OwnedFd =
+                copy.map_err(|error| not_done("give a socket to", &spec.name, &error))?;
             voice.descriptors.push((copy, number));
             names.push(name);
         }
@@ -293,19 +266,10 @@ impl Driver {
     }
 }
 
-fn no_watch(error: &Error) -> Failed {
+fn not_done(doing: &str, what: &str, error: &Error) -> Failed {
     Failed {
-        doing: "wait for a connection to".into(),
-        what: "a socket".into(),
-        errno: error.raw_os_error().unwrap_or(0),
-        why: error.to_string(),
-    }
-}
-
-fn not_given(service: &str, error: &Error) -> Failed {
-    Failed {
-        doing: "give a socket to".into(),
-        what: service.into(),
+        doing: doing.into(),
+        what: what.into(),
         errno: error.raw_os_error().unwrap_or(0),
         why: error.to_string(),
     }
@@ -342,14 +306,8 @@ pub(super) fn open(spec: &Spec, open: &Sockets, readings: &Readings) -> Result<S
 }
 
 fn wanted(socket: &Socket, readings: &Readings) -> Result<Wanted, SysError> {
-    let (mut uid, mut gid) = (None, None);
-    if socket.user.is_some() || socket.group.is_some() {
-        let passwd = read(accounts::PASSWD, readings)?.unwrap_or_default();
-        let groups = read(accounts::GROUP, readings)?.unwrap_or_default();
-        let (user, group) = (socket.user.as_deref(), socket.group.as_deref());
-        let account = accounts::find(&passwd, &groups, user, group)?;
-        (uid, gid) = (account.run_as.uid, account.run_as.gid);
-    }
+    let whose = account(socket.user.as_deref(), socket.group.as_deref(), readings)?;
+    let run_as = whose.map(|account| account.run_as).unwrap_or_default();
     Ok(Wanted {
         address: match &socket.at {
             SocketAt::Tcp(address) => Address::Tcp(*address),
@@ -359,7 +317,7 @@ fn wanted(socket: &Socket, readings: &Readings) -> Result<Wanted, SysError> {
         },
         backlog: socket.backlog,
         mode: socket.mode,
-        uid,
-        gid,
+        uid: run_as.uid,
+        gid: run_as.gid,
     })
 }

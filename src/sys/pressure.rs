@@ -42,7 +42,7 @@ pub struct Moved {
 /// The pressure in a cgroup and below it. It needs no controller; `None` where the kernel counts
 /// none (before 4.20, without CONFIG_PSI, or with psi=0).
 pub fn of_cgroup(dir: &Path) -> Option<Pressures> {
-    let read = |file: &str| parse(&text(&dir.join(file))?);
+    let read = |file: &str| parse(&procfs::read_text(&dir.join(file))?);
     Some(Pressures {
         cpu: read("cpu.pressure")?,
         memory: read("memory.pressure")?,
@@ -52,7 +52,7 @@ pub fn of_cgroup(dir: &Path) -> Option<Pressures> {
 
 /// What a cgroup and those below it have moved; `None` without the io controller.
 pub fn moved(dir: &Path) -> Option<Moved> {
-    let text = text(&dir.join("io.stat"))?;
+    let text = procfs::read_text(&dir.join("io.stat"))?;
     let sum = |key: &str| {
         let fields = text.split_ascii_whitespace();
         let values = fields.filter_map(|field| field.strip_prefix(key)?.parse::<u64>().ok());
@@ -62,10 +62,6 @@ pub fn moved(dir: &Path) -> Option<Moved> {
         read_bytes: sum("rbytes="),
         written_bytes: sum("wbytes="),
     })
-}
-
-fn text(path: &Path) -> Option<String> {
-    String::from_utf8(procfs::read_file(path).ok()?).ok()
 }
 
 /// `some avg10=0.12 avg60=0.00 avg300=0.00 total=345` and `full …`; cpu has no `full` before

@@ -424,6 +424,11 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, SysError> {
         .map_err(|e| SysError::at("read", path, e))
 }
 
+/// The same as text; `None` when it cannot be read, or is none.
+pub(super) fn read_text(path: &Path) -> Option<String> {
+    String::from_utf8(read_file(path).ok()?).ok()
+}
+
 /// How far up a chain of parents is followed.
 const ANCESTORS_BOUND: usize = 65_536;
 

@@ -10,7 +10,7 @@ use super::SysError;
 ///
 /// # Errors
 /// When the kernel has no such call.
-pub fn bytes() -> Result<[u8; 32], SysError> {
+fn bytes() -> Result<[u8; 32], SysError> {
     let mut bytes = [0_u8; 32];
     loop {
         // SAFETY: the buffer is ours, and as long as is said.
@@ -23,6 +23,14 @@ pub fn bytes() -> Result<[u8; 32], SysError> {
             return Err(SysError::new("get random bytes", "getrandom", errno));
         }
     }
+}
+
+/// The same as 64 hexadecimal digits.
+///
+/// # Errors
+/// Likewise.
+pub fn hex() -> Result<String, SysError> {
+    Ok(bytes()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -59,10 +59,7 @@ pub struct CgroupUsage {
 
 /// Reads what the cgroup has used. What cannot be read is `None`.
 pub fn of_cgroup(dir: &Path) -> CgroupUsage {
-    let text = |file: &str| {
-        let text = procfs::read_file(&dir.join(file)).ok()?;
-        String::from_utf8(text).ok()
-    };
+    let text = |file: &str| procfs::read_text(&dir.join(file));
     let number = |file: &str| text(file)?.trim().parse().ok();
     let mut usage = CgroupUsage::default();
     if let Some(stat) = text("cpu.stat") {
@@ -86,8 +83,7 @@ pub fn of_cgroup(dir: &Path) -> CgroupUsage {
 
 /// How many processes in the cgroup and below it the kernel has killed for want of memory.
 pub fn oom_kills(dir: &Path) -> Option<u64> {
-    let text = procfs::read_file(&dir.join("memory.events")).ok()?;
-    field(std::str::from_utf8(&text).ok()?, "oom_kill")
+    field(&procfs::read_text(&dir.join("memory.events"))?, "oom_kill")
 }
 
 /// The number after `key` in a file of lines of a key and a number.

@@ -28,13 +28,10 @@ pub(super) fn page<B>(connection: &Connection, request: &Request<B>) -> Answer {
     if let Err(refused) = guard::host(request.uri(), request.headers(), connection.local) {
         return answer::refusal(refused);
     }
-    let nonce = match random::bytes() {
-        Ok(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Err(error) => {
-            tracing::warn!("failed to {error}");
-            String::new()
-        }
-    };
+    let nonce = random::hex().unwrap_or_else(|error| {
+        tracing::warn!("failed to {error}");
+        String::new()
+    });
     let mut answer = answer::with(StatusCode::OK, HTML, PAGE.replace("NONCE", &nonce));
     if let Ok(policy) = HeaderValue::from_str(&policy(&nonce)) {
         let headers = answer.headers_mut();

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::answer::{self, Answer};
 use super::guard::Refused;
+use super::rpc;
 use super::server::Connection;
-use super::{rights, rpc};
 use crate::api::{List, Response, method};
 use crate::pictures::graph::Graph;
 use crate::pictures::{svg, timeline};
@@ -54,15 +54,8 @@ async fn drawn(
     request: &Request<Incoming>,
     what: Picture,
 ) -> Result<String, Refused> {
-    let caller = rpc::caller(connection, request.uri(), request.headers(), false)?;
-    if caller.beyond && !caller.token {
-        let error = rights::no_token("a picture");
-        return Err(Refused::new(StatusCode::UNAUTHORIZED, error));
-    }
-    let shared = &connection.shared;
-    shared.rate(caller.token).take().map_err(rpc::too_many)?;
-    let place = shared.calls.take(caller.token);
-    let _place = place.ok_or_else(|| rpc::crowded("too many requests are under way"))?;
+    let caller = rpc::caller(connection, request.uri(), request.headers(), "a picture")?;
+    let _place = rpc::place(connection, caller)?;
     let list = tokio::time::timeout(LIST_BOUND, list(connection, caller.token)).await;
     let list = list.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let services = list

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use super::answer::{self, Answer, JSON, Reply};
 use super::guard::{self, Refused};
 use super::rights::{self, Caller};
-use super::server::Connection;
+use super::server::{Connection, Place};
 use crate::api::{
     Call, ErrorCode, FrameError, Frames, Id, Incoming, MAX_FRAME_BYTES, Response, RpcError,
     incoming,
@@ -48,21 +48,13 @@ async fn carried_out(
     head: &Parts,
     body: &mut Body,
 ) -> Result<Answer, Refused> {
-    let caller = caller(connection, &head.uri, &head.headers, false)?;
-    if caller.beyond && !caller.token {
-        // Nothing is open there, and nothing is read.
-        let error = rights::no_token("a request");
-        return Err(Refused::new(StatusCode::UNAUTHORIZED, error));
-    }
+    let caller = caller(connection, &head.uri, &head.headers, "a request")?;
     if !is_json(head) {
         let error = invalid("the request is no application/json");
         let error = error.hint("send `Content-Type: application/json`");
         return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
     }
-    let shared = &connection.shared;
-    shared.rate(caller.token).take().map_err(too_many)?;
-    let place = shared.calls.take(caller.token);
-    let place = place.ok_or_else(|| crowded("too many requests are under way"))?;
+    let place = place(connection, caller)?;
     let body = tokio::time::timeout(BODY_BOUND, read(body)).await;
     let body = body.map_err(|_| {
         let seconds = BODY_BOUND.as_secs();
@@ -88,22 +80,37 @@ async fn carried_out(
     Ok(answer::of(StatusCode::OK, JSON, reply))
 }
 
-/// Who asks, when it may be asked at all.
+/// Who asks for `what`, when it may be asked at all: beyond this machine nothing is open, and
+/// nothing is read, without the token.
 pub(super) fn caller(
     connection: &Connection,
     uri: &Uri,
     headers: &HeaderMap,
-    stays: bool,
+    what: &str,
 ) -> Result<Caller, Refused> {
     let settings = &connection.shared.settings;
     guard::host(uri, headers, connection.local)?;
     guard::origin(headers)?;
+    let token = guard::token(headers, &settings.token)?;
+    let beyond = connection.shared.beyond;
+    if beyond && !token {
+        let error = rights::no_token(what);
+        return Err(Refused::new(StatusCode::UNAUTHORIZED, error));
+    }
     Ok(Caller {
-        token: guard::token(headers, &settings.token)?,
-        beyond: connection.shared.beyond,
+        token,
+        beyond,
         read_only: settings.read_only,
-        stays,
+        stays: false,
     })
+}
+
+/// A place for a request, when it comes no sooner than it may.
+pub(super) fn place(connection: &Connection, caller: Caller) -> Result<Place, Refused> {
+    let shared = &connection.shared;
+    shared.rate(caller.token).take().map_err(too_many)?;
+    let place = shared.calls.take(caller.token);
+    place.ok_or_else(|| crowded("too many requests are under way"))
 }
 
 /// With the status that says of which kind it is.

@@ -26,7 +26,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 
 use super::answer::{self, Answer};
 use super::guard::{self, PROTOCOL, Refused};
-use super::rights::{self, Caller};
+use super::rate::Bucket;
+use super::rights::Caller;
 use super::rpc;
 use super::server::{Connection, LAST_ANSWERS, Place};
 use crate::api::{ErrorCode, Id, MAX_FRAME_BYTES, Response, RpcError};
@@ -45,9 +46,10 @@ const REFUSALS: usize = 8;
 const BUFFER: usize = 8 * 1024;
 /// Bytes that wait for a client to read them: more than the longest answer has.
 const MOST_UNREAD: usize = 64 << 20;
-/// Pings and pongs of a client within [`CONTROLS_WITHIN`].
-const CONTROLS: u32 = 64;
-const CONTROLS_WITHIN: Duration = Duration::from_secs(30);
+/// Pings and pongs of a client, which pass by the rate of its requests: at once, and a second. A
+/// client has no use for more.
+const CONTROLS: u32 = 32;
+const CONTROLS_PER_SECOND: u32 = 1;
 /// What RFC 6455 has the server add to the client's key (section 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -81,11 +83,10 @@ struct Accepted {
 
 fn accepted(connection: &Connection, request: &Request<Incoming>) -> Result<Accepted, Refused> {
     let headers = request.headers();
-    let caller = rpc::caller(connection, request.uri(), headers, true)?;
-    if caller.beyond && !caller.token {
-        let error = rights::no_token("a WebSocket");
-        return Err(Refused::new(StatusCode::UNAUTHORIZED, error));
-    }
+    let caller = Caller {
+        stays: true,
+        ..rpc::caller(connection, request.uri(), headers, "a WebSocket")?
+    };
     let key = guard::only(headers, &SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
     let version = guard::only(headers, &SEC_WEBSOCKET_VERSION) == Some("13");
     let (Some(key), true, true) = (key, version, has_word(headers, &CONNECTION, "upgrade")) else {
@@ -155,26 +156,6 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Pings and pongs of a client, which pass by the rate of its requests.
-#[derive(Default)]
-struct Controls {
-    /// When the count began, on the boot clock (ns).
-    since: u64,
-    count: u32,
-}
-
-impl Controls {
-    /// One more: whether that is more than a client has a use for.
-    fn too_many(&mut self) -> bool {
-        if clock::since(self.since) > CONTROLS_WITHIN {
-            self.since = clock::boot_now();
-            self.count = 0;
-        }
-        self.count += 1;
-        self.count > CONTROLS
-    }
-}
-
 /// What both directions of one WebSocket share.
 struct Talk<'a> {
     connection: &'a Connection,
@@ -231,7 +212,7 @@ impl Talk<'_> {
         refuse: mpsc::Sender<String>,
     ) {
         let mut stopped = self.connection.shared.stopped.clone();
-        let mut controls = Controls::default();
+        let mut controls = Bucket::new(CONTROLS, CONTROLS_PER_SECOND);
         loop {
             let message = tokio::select! {
                 message = stream.next() => message,
@@ -249,7 +230,7 @@ impl Talk<'_> {
                 Some(Ok(Message::Binary(bytes))) => bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                     // Each is answered, whether the answers are read or not.
-                    if controls.too_many() {
+                    if controls.take().is_err() {
                         return;
                     }
                     continue;

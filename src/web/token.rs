@@ -54,8 +54,7 @@ impl Token {
     /// # Errors
     /// When there are no random bytes, or the file cannot be written.
     pub fn make(file: &Path) -> Result<Self, TokenError> {
-        let bytes = random::bytes().map_err(TokenError::Random)?;
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = random::hex().map_err(TokenError::Random)?;
         write(file, &text).map_err(|source| TokenError::File {
             path: file.into(),
             source,

@@ -1,5 +1,7 @@
 //! What attacks on the supervisor have found, each kept as a case.
 
+use std::path::{Path, PathBuf};
+
 use super::lie::in_its_mounts;
 use super::table::row;
 use super::{escapee_ends, start_service, with_service};
@@ -205,22 +207,34 @@ fn an_orphan_in_somebody_elses_pid_namespace_without_its_mark() {
     world.end();
 }
 
+/// A supervisor, and a service that leaves an orphan in this cgroup, which forks and exits for ever
+/// under numbers of its own choice.
+fn with_numbered_relay(world: &mut World) -> PathBuf {
+    let outside = world.foreign_cgroup();
+    let words = format!("numbered-relay {}", outside.display());
+    let more = "shutdown_timeout: 20ms\nkill_timeout: 2s";
+    world.fixture("web", &words, more).init();
+    outside
+}
+
+/// Its start of this round, and the orphan at it.
+fn relays(world: &World, outside: &Path, round: usize) {
+    if round > 1 {
+        world.start("web").unwrap();
+    }
+    world.numbers("web", "up", round);
+    world.numbers("web", "relay", round);
+    assert!(!look::members(outside).is_empty());
+}
+
 /// Numbers of its own choice move no last pid: only that it is met tells of it, and that its
 /// predecessors end.
 #[test]
 fn an_orphan_outside_under_numbers_of_its_own_choice() {
     let mut world = World::alone();
-    let outside = world.foreign_cgroup();
-    let words = format!("numbered-relay {}", outside.display());
-    let more = "shutdown_timeout: 20ms\nkill_timeout: 2s";
-    world.fixture("web", &words, more).init();
+    let outside = with_numbered_relay(&mut world);
     for round in 1..=super::from_environment("NOUGHT_STORMS", 3) {
-        if round > 1 {
-            world.start("web").unwrap();
-        }
-        world.numbers("web", "up", round);
-        world.numbers("web", "relay", round);
-        assert!(!look::members(&outside).is_empty());
+        relays(&world, &outside, round);
         let receipt = world.stop_verified("web");
         let left = look::members(&outside);
         assert!(left.is_empty(), "{left:?} live on: {receipt:#}");
@@ -238,18 +252,10 @@ fn an_orphan_outside_under_numbers_of_its_own_choice() {
 fn an_orphan_outside_under_numbers_of_its_own_choice_where_nothing_is_marked() {
     let mut world = World::alone();
     world.launch = vec!["no-capability=21".to_owned()];
-    let outside = world.foreign_cgroup();
-    let words = format!("numbered-relay {}", outside.display());
-    let more = "shutdown_timeout: 20ms\nkill_timeout: 2s";
-    world.fixture("web", &words, more).init();
+    let outside = with_numbered_relay(&mut world);
     let mut verdicts = Vec::new();
     for round in 1..=super::from_environment("NOUGHT_STORMS", 3) {
-        if round > 1 {
-            world.start("web").unwrap();
-        }
-        world.numbers("web", "up", round);
-        world.numbers("web", "relay", round);
-        assert!(!look::members(&outside).is_empty());
+        relays(&world, &outside, round);
         let receipt = world.stop("web");
         let left = look::members(&outside);
         let verdict = receipt["verdict"].as_str().unwrap().to_owned();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::lie::{inside, with_pids_of_its_own};
 use super::table::row;
 use crate::look::{self, until};
+use crate::machine::own_pids;
 use crate::receipt::assert_verified;
 use crate::world::World;
 
@@ -112,18 +113,11 @@ fn a_session_number_that_is_given_out_again() {
     let mut world = World::new();
     world.launch = vec![format!("no-cgroup={}", look::cgroup_mount().display())];
     // As an ordinary container runs it: process 1, no cgroup, no mark.
-    world.wrapper = [
-        "unshare",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child=KILL",
+    world.wrapper = own_pids(&[
         "setpriv",
         "--bounding-set=-sys_admin",
         "--inh-caps=-sys_admin",
-    ]
-    .map(str::to_owned)
-    .into();
+    ]);
     world.flags = vec!["--container".to_owned()];
     let dir = world.dir.display().to_string();
     let gone = world.program(

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::table::row;
 use crate::look::{self, until};
+use crate::machine::own_pids;
 use crate::world::World;
 
 fn world_in(words: &[&str]) -> World {
@@ -283,20 +284,8 @@ fn too_few_open_files_to_begin_with() {
 #[test]
 fn no_process_is_left_to_fork() {
     let mut world = World::alone();
-    world.wrapper = [
-        "unshare",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child=KILL",
-        "sh",
-        "-c",
-    ]
-    .map(str::to_owned)
-    .into();
-    world
-        .wrapper
-        .push("echo 400 >/proc/sys/kernel/pid_max && exec \"$0\" \"$@\"".to_owned());
+    let few = "echo 400 >/proc/sys/kernel/pid_max && exec \"$0\" \"$@\"";
+    world.wrapper = own_pids(&["sh", "-c", few]);
     world.flags = vec!["--container".to_owned()];
     world.fixture("web", "stay", "restart: {delay: 50ms, max_delay: 50ms}");
     world.fixture("neighbour", "stay", "");

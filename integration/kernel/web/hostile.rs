@@ -31,6 +31,17 @@ fn raw(address: SocketAddr, bytes: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
+/// A POST with the token, as it goes over the wire.
+fn posted(http: &Served, body: &str) -> String {
+    format!(
+        "POST / HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        http.address,
+        http.token,
+        body.len()
+    )
+}
+
 #[test]
 fn requests_too_large_or_cut_short_are_refused() {
     let http = served(&[]);
@@ -139,13 +150,7 @@ fn who_does_not_read_costs_little_and_is_dropped() {
     let before = look::rss_kib(http.world.supervisor());
     let get = call("service_get", &json!(["large"]));
     let batch = format!("[{}]", [get.as_str()].repeat(8).join(","));
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{batch}",
-        http.address,
-        http.token,
-        batch.len()
-    );
+    let request = posted(&http, &batch);
     let idle: Vec<TcpStream> = (0..40)
         .map(|_| {
             let mut stream = TcpStream::connect(http.address).unwrap();
@@ -183,13 +188,7 @@ fn too_many_requests_a_second_are_refused_and_the_token_is_not_kept_out() {
 fn a_client_that_goes_away_loses_nothing() {
     let http = served(&[]);
     let stop = call("service_stop", &json!(["web"]));
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{stop}",
-        http.address,
-        http.token,
-        stop.len()
-    );
+    let request = posted(&http, &stop);
     let mut stream = TcpStream::connect(http.address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     // Read, and under way.
