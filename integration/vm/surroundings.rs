@@ -87,7 +87,8 @@ fn limits_of_the_cgroup_around_a_supervisor_hold_and_are_named() {
     // With room again it starts.
     let said = machine.run("nought -s /run/box start late");
     assert!(said.contains("late"), "{said}");
-    let said = machine.run("nought -s /run/box shutdown; tail -n 1 /box/log");
+    // Its last line comes after its answer: only its end says that it is written.
+    let said = machine.run("nought -s /run/box shutdown; wait; tail -n 1 /box/log");
     assert!(said.contains("verified: every"), "{said}");
     power_off(machine);
 }
