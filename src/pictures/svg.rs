@@ -35,7 +35,14 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 /// A step of the axis that gives a handful of marks.
 fn step(extent: f64) -> f64 {
     let rough = extent / 6.0;
-    let power = 10_f64.powf(rough.log10().floor());
+    // In steps: logarithms would make every start of this program load a library of mathematics.
+    let mut power = 1.0;
+    while power > rough && power > 1e-9 {
+        power /= 10.0;
+    }
+    while power * 10.0 <= rough && power < 1e12 {
+        power *= 10.0;
+    }
     let steps = [1.0, 2.0, 5.0, 10.0];
     steps
         .iter()

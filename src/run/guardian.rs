@@ -14,7 +14,7 @@ use super::orphan::{Orphan, end_orphan};
 use super::report::report;
 use super::site::Site;
 use super::{JobOptions, Onlooker};
-use crate::sys::guard::{self, Guardian};
+use crate::sys::guard::{self, Guardian, Making};
 use crate::sys::pidfd::PidFd;
 use crate::sys::spawn::Born;
 use crate::sys::{SysError, cgroup, reap};
@@ -25,15 +25,24 @@ const DEATH_BOUND: Duration = Duration::from_secs(1);
 /// The guardian, and how to tell it something.
 #[derive(Debug)]
 pub(super) struct Guard {
-    guardian: Guardian,
+    guardian: State,
     line: OwnedFd,
 }
 
+#[derive(Debug)]
+enum State {
+    /// Being made on another processor while we go on.
+    Making(Making),
+    Made(Guardian),
+    /// It could not be made.
+    None,
+}
+
 impl Guard {
-    /// Makes the guardian. Process 1 needs none: whatever is below it dies with it.
+    /// Begins to make the guardian. Process 1 needs none: whatever is below it dies with it.
     ///
     /// While we have one thread, and before we inherit orphans.
-    pub(super) fn make(
+    pub(super) fn begin(
         site: &Site,
         options: &JobOptions,
         onlooker: &mut dyn Onlooker,
@@ -52,13 +61,33 @@ impl Guard {
         let detached = guard::reaps(1);
         let keep = [us.as_fd(), theirs.as_fd()];
         let watch = || keep_watch(site, options, onlooker, &us, &theirs);
-        let guardian = guard::make(home.as_ref().map(AsFd::as_fd), detached, &keep, watch)?;
-        Ok(Some(Self { guardian, line }))
+        let making = guard::begin(home.as_ref().map(AsFd::as_fd), detached, &keep, watch)?;
+        Ok(Some(Self {
+            guardian: State::Making(making),
+            line,
+        }))
     }
 
-    /// Its pid.
-    pub(super) fn pid(&self) -> u32 {
-        self.guardian.pid
+    /// Waits until it is there. To be called before the command may do anything, and before we
+    /// inherit orphans; once more it does nothing.
+    pub(super) fn settle(&mut self) -> Result<(), SysError> {
+        match std::mem::replace(&mut self.guardian, State::None) {
+            State::Making(making) => self.guardian = State::Made(making.finish()?),
+            state => self.guardian = state,
+        }
+        Ok(())
+    }
+
+    fn made(&self) -> Option<&Guardian> {
+        match &self.guardian {
+            State::Made(guardian) => Some(guardian),
+            State::Making(_) | State::None => None,
+        }
+    }
+
+    /// Its pid, once it is there.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.made().map(|guardian| guardian.pid)
     }
 
     /// Tells it who was born.
@@ -71,14 +100,17 @@ impl Guard {
     /// Ends it without waiting: there is nothing to guard any more.
     pub(super) fn end(&self) {
         // That it is gone already is what is wanted.
-        let _ = self.guardian.handle.send(libc::SIGKILL);
+        let _ = self
+            .made()
+            .map(|guardian| guardian.handle.send(libc::SIGKILL));
     }
 
     /// Ends it, and waits until it is gone.
     pub(super) fn dismiss(self) {
         self.end();
-        if self.guardian.handle.ends_within(DEATH_BOUND) && self.guardian.is_child {
-            let _ = reap::reap_pid(self.guardian.pid);
+        let Some(guardian) = self.made() else { return };
+        if guardian.handle.ends_within(DEATH_BOUND) && guardian.is_child {
+            let _ = reap::reap_pid(guardian.pid);
         }
     }
 }

@@ -133,6 +133,7 @@ fn try_once(
     site.settle_containment();
     let mut refused = None;
     let born = spawn::spawn(&prepared, |born| {
+        settle(site, guard, onlooker);
         site.settle_scan(is_marked(born, method));
         if !site.notes.is_empty() {
             let (guarantee, notes) = (site.guarantee, site.notes.join("; "));
@@ -149,7 +150,7 @@ fn try_once(
             let pid = Pid::from_raw(i32::try_from(born.id.pid).unwrap_or(-1));
             let _ = setpgid(pid, pid);
         }
-        tell(born, site, guard, onlooker);
+        tell(born, site, guard.as_ref(), onlooker);
         Ok(())
     });
     born.map_err(|error| {
@@ -165,12 +166,29 @@ fn try_once(
     })
 }
 
+/// The guardian is there, and then we inherit orphans: before the newborn does anything, and
+/// while it is born, which takes as long.
+fn settle(site: &mut Site, guard: &mut Option<Guard>, onlooker: &mut dyn Onlooker) {
+    if let Some(Err(error)) = guard.as_mut().map(Guard::settle) {
+        unguarded(&error, onlooker);
+        *guard = None;
+    }
+    if let Err(error) = reap::set_child_subreaper() {
+        site.note(format!("failed to {error}"));
+    }
+}
+
+/// Says that nobody guards this run.
+pub(super) fn unguarded(error: &SysError, onlooker: &mut dyn Onlooker) {
+    onlooker.note(&format!(
+        "failed to {error}: if this run is killed, what it started lives on"
+    ));
+}
+
 /// Tells the guardian who was born, and whoever comes after it.
-fn tell(born: &Born, site: &Site, guard: &mut Option<Guard>, onlooker: &mut dyn Onlooker) {
-    if let Some(Err(error)) = guard.as_ref().map(|guard| guard.tell(born, site)) {
-        onlooker.note(&format!(
-            "failed to {error}: if this run is killed, what it started lives on"
-        ));
+fn tell(born: &Born, site: &Site, guard: Option<&Guard>, onlooker: &mut dyn Onlooker) {
+    if let Some(Err(error)) = guard.map(|guard| guard.tell(born, site)) {
+        unguarded(&error, onlooker);
     }
     if let Some(job) = site.job() {
         // Without it, what a killed guardian leaves is found by its cgroup alone.

@@ -107,15 +107,10 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
         return refused(options, 125, why, site);
     }
     let others: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
-    let mut guard = Guard::make(&site, options, onlooker).unwrap_or_else(|error| {
-        onlooker.note(&format!(
-            "failed to {error}: if this run is killed, what it started lives on"
-        ));
+    let mut guard = Guard::begin(&site, options, onlooker).unwrap_or_else(|error| {
+        start::unguarded(&error, onlooker);
         None
     });
-    if let Err(error) = reap::set_child_subreaper() {
-        site.note(format!("failed to {error}"));
-    }
     // A signal may wait already; the foreground is ours to give only if we have it.
     let terminal = Terminal::open();
     let in_front = terminal.as_ref().is_some_and(Terminal::is_ours);
@@ -139,7 +134,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.onlooker = Some(onlooker);
     runner.inherited_any = !others.is_empty();
     runner.others = others;
-    runner.guard_pid = guard.as_ref().map(Guard::pid);
+    runner.guard_pid = guard.as_ref().and_then(Guard::pid);
     runner.others.extend(runner.guard_pid);
     runner.guard = guard;
     runner.terminal = terminal;
@@ -200,10 +195,17 @@ fn wanted(ignored: u64, options: &JobOptions) -> Vec<Number> {
     numbers
 }
 
-fn not_begun(options: &JobOptions, site: Site, guard: Option<Guard>, not: NotStarted) -> JobEnd {
+fn not_begun(
+    options: &JobOptions,
+    site: Site,
+    mut guard: Option<Guard>,
+    not: NotStarted,
+) -> JobEnd {
     let job = Job::not_started(options.settings.clone(), site.guarantee, now());
     let mut runner = Runner::new(options, site, job);
-    runner.others.extend(guard.as_ref().map(Guard::pid));
+    // That it could not be made does not matter any more.
+    let _ = guard.as_mut().map(Guard::settle);
+    runner.others.extend(guard.as_ref().and_then(Guard::pid));
     runner.not_started = Some(not);
     let receipt = runner.work(None);
     if let Some(guard) = guard {

@@ -26,6 +26,16 @@ use super::{SysError, procfs};
 /// What the guardian is called in /proc.
 const NAME: &[u8] = b"nought-guardian";
 
+/// A guardian on its way: who makes it goes on meanwhile.
+#[derive(Debug)]
+pub struct Making {
+    /// Where its pid is said.
+    said: OwnedFd,
+    /// Our child: the guardian itself, or the one between.
+    child: i32,
+    detached: bool,
+}
+
 /// A guardian that was made.
 #[derive(Debug)]
 pub struct Guardian {
@@ -53,40 +63,51 @@ pub fn reaps(reaper: u32) -> bool {
     ["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(has)
 }
 
-/// Makes the guardian, which runs `guard` and ends with the code that returns.
+/// Begins to make the guardian, which runs `guard` and ends with the code that returns.
 ///
 /// Born in `cgroup` where one is given and clone3 can. `detached`: not our child, so that nobody
 /// who ends us with all our descendants finds it; its parent is whoever inherits our orphans,
-/// provided that we have not become a subreaper yet.
+/// provided that we do not become a subreaper before it is [made](Making::finish).
 ///
 /// Only `keep` stays open in it, and its standard descriptors are /dev/null.
 ///
 /// To be called while we have one thread only: it is a copy that goes on with everything.
-pub fn make(
+pub fn begin(
     cgroup: Option<BorrowedFd<'_>>,
     detached: bool,
     keep: &[BorrowedFd<'_>],
     guard: impl FnOnce() -> u8,
-) -> Result<Guardian, SysError> {
+) -> Result<Making, SysError> {
     let failed = |e| SysError::new("create a process with", "clone3 or fork", e);
     let (said, say) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-    let pid = match fork_into(cgroup).map_err(failed)? {
+    let child = match fork_into(cgroup).map_err(failed)? {
         0 => child(detached, keep, &say, guard),
         pid => pid,
     };
-    drop(say);
-    let found = listen(&said, pid);
-    if detached || found.is_err() {
-        // The one between has done its part, or has ended early.
-        let _ = waitpid(Pid::from_raw(pid), None::<WaitPidFlag>);
-    }
-    let own = found?;
-    let handle = PidFd::open(own)?.ok_or_else(|| gone(own))?;
-    Ok(Guardian {
-        pid: own,
-        handle,
-        is_child: !detached,
+    Ok(Making {
+        said,
+        child,
+        detached,
     })
+}
+
+impl Making {
+    /// Waits until the guardian is in a session of its own and no descendant of ours that
+    /// `detached` forbids.
+    pub fn finish(self) -> Result<Guardian, SysError> {
+        let found = listen(&self.said, self.child);
+        if self.detached || found.is_err() {
+            // The one between has done its part, or has ended early.
+            let _ = waitpid(Pid::from_raw(self.child), None::<WaitPidFlag>);
+        }
+        let own = found?;
+        let handle = PidFd::open(own)?.ok_or_else(|| gone(own))?;
+        Ok(Guardian {
+            pid: own,
+            handle,
+            is_child: !self.detached,
+        })
+    }
 }
 
 fn gone(pid: u32) -> SysError {

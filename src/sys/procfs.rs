@@ -24,7 +24,9 @@ mod own;
 
 pub(super) use held::forget_held;
 pub(super) use own::own_strings;
-pub use own::{has_capability, own_mark, pid_namespace, ticks_now};
+pub use own::{
+    has_capability, has_no_group, own_mark, pid_namespace, sees_kernel_threads, ticks_now,
+};
 
 /// A process by a name that is never used twice within a boot: its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -253,8 +253,8 @@ pub struct PassResult {
     pub doubtful: bool,
 }
 
-/// One pass for one target. **Blocks**: about 4 µs for each process of the machine, and
-/// `death_wait` for what will not die.
+/// One pass for one target. **Blocks**: about 4 µs for each process of the machine that is no
+/// thread of the kernel, and `death_wait` for what will not die.
 pub fn scan_pass(target: &ScanTarget, context: &ScanContext) -> PassResult {
     scan_passes(std::slice::from_ref(target), context)
         .pop()

@@ -13,6 +13,32 @@ pub fn pid_namespace() -> Result<u64, SysError> {
     Ok(stat.st_ino)
 }
 
+/// The inode number of the machine's first pid namespace (PROC_PID_INIT_INO,
+/// include/linux/proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether we are in the machine's first pid namespace, where the kernel's threads are seen.
+pub fn sees_kernel_threads() -> bool {
+    #[cfg(test)]
+    if let Some(seen) = crate::sys::scan::tests::sees_kernel_threads() {
+        return seen;
+    }
+    pid_namespace().is_ok_and(|own| own == FIRST_PID_NAMESPACE)
+}
+
+/// Whether a process is in no process group of the machine's first pid namespace: the kernel's
+/// threads, and whoever process 1 started before its first setsid(2). Whomever we start is in one
+/// from its birth on, and so are all its descendants: setpgid(2) and setsid(2) lead into another
+/// group, never out of all. Takes a twentieth of a look at a file.
+pub fn has_no_group(pid: u32) -> bool {
+    #[cfg(test)]
+    if let Some(group) = crate::sys::scan::tests::group(pid) {
+        return group == Some(0);
+    }
+    let pid = i32::try_from(pid).map(nix::unistd::Pid::from_raw);
+    pid.is_ok_and(|pid| nix::unistd::getpgid(Some(pid)).is_ok_and(|group| group.as_raw() == 0))
+}
+
 /// The inode number of our own time namespace.
 pub fn own_mark() -> Result<u64, SysError> {
     Proc::open()?.mark_at("self/ns/time")

@@ -34,6 +34,21 @@ fn nonsense_is_refused() {
 }
 
 #[test]
+fn only_the_kernels_threads_are_in_no_group() {
+    // Elsewhere none of them is to be seen, and whoever is of a group outside is in none, too.
+    if !sees_kernel_threads() {
+        return;
+    }
+    assert!(!has_no_group(std::process::id()));
+    let proc = Proc::open().unwrap();
+    let threads = proc.pids().unwrap().into_iter();
+    let threads = threads.filter_map(|pid| proc.stat(pid).ok().flatten());
+    let threads: Vec<_> = threads.filter(|stat| stat.kernel_thread).collect();
+    assert!(!threads.is_empty());
+    assert!(threads.iter().all(|thread| has_no_group(thread.pid)));
+}
+
+#[test]
 fn a_cgroup_file_is_read() {
     let name = |text: &str| parse_cgroup(text.as_bytes()).map(|c| (c.path, c.deleted));
     assert_eq!(name("1:cpu:/\n0::/a/b\n"), Some(("/a/b".into(), false)));

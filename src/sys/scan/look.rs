@@ -80,6 +80,8 @@ pub(super) struct Whole<'a> {
     pub(super) unknown_children: Option<Vec<ProcStat>>,
     /// When it began, in clock ticks after boot.
     pub(super) began: u64,
+    /// Whether there are threads of the kernel among them.
+    kernel_threads: bool,
 }
 
 impl<'a> Whole<'a> {
@@ -96,6 +98,7 @@ impl<'a> Whole<'a> {
             held: BTreeMap::new(),
             unknown_children: None,
             began: procfs::ticks_now(),
+            kernel_threads: procfs::sees_kernel_threads(),
         }
     }
 
@@ -191,6 +194,13 @@ impl<'a> Whole<'a> {
             return Ok(true);
         }
         let mut there = true;
+        // Most of a host's processes are, and none of them is anybody's.
+        if self.kernel_threads && !unmarked && procfs::has_no_group(pid) {
+            self.unreadable.remove(&pid);
+            self.exiting.remove(&pid);
+            self.marks.remove(&pid);
+            return Ok(true);
+        }
         if !by_mark.is_empty() {
             self.unreadable.remove(&pid);
             self.exiting.remove(&pid);

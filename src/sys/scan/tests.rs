@@ -100,6 +100,19 @@ pub(in crate::sys) fn now() -> Option<u64> {
     ask(|world| world.tick)
 }
 
+/// Whether there are threads of the kernel among the strangers.
+pub(in crate::sys) fn sees_kernel_threads() -> Option<bool> {
+    ask(|_| true)
+}
+
+/// The process group of whoever has the number: the kernel's threads have none.
+pub(in crate::sys) fn group(pid: u32) -> Option<Option<u32>> {
+    ask(|world| {
+        let task = world.tasks.get(&pid)?;
+        Some(if task.of_kernel { 0 } else { task.session })
+    })
+}
+
 /// What is in the environment of whoever has the number.
 pub(in crate::sys) fn environment(pid: u32, key: &str) -> Option<Option<String>> {
     ask(|world| {
@@ -128,6 +141,8 @@ struct Task {
     cgroup: &'static str,
     stopped: bool,
     dead: bool,
+    /// In no process group, and its children in none.
+    of_kernel: bool,
 }
 
 #[derive(Debug)]
@@ -230,6 +245,7 @@ impl World {
             cgroup: "/",
             stopped: false,
             dead: false,
+            of_kernel: false,
         };
         let _ = writeln!(
             self.trace,
@@ -320,6 +336,7 @@ impl World {
         task.session = if alone { child } else { parent.session };
         task.environment = parent.environment;
         task.cgroup = if away { "/" } else { parent.cgroup };
+        task.of_kernel = parent.of_kernel;
     }
 
     /// Somebody of nobody's that we know comes: of process 1, or of another stranger.
@@ -337,9 +354,12 @@ impl World {
             self.last = self.freed - 1;
         }
         let child = self.born(parent, Owner::Stranger, OWN_MARK);
-        // One that looks like the target, and is not below us.
-        if self.below(3) == 0 {
-            self.tasks.get_mut(&child).unwrap().environment = MARKER;
+        let kind = self.below(3);
+        match (kind, self.tasks.get_mut(&child).unwrap()) {
+            // One that looks like the target, and is not below us.
+            (0, task) => task.environment = MARKER,
+            (1, task) => task.of_kernel = true,
+            _ => {}
         }
     }
 
