@@ -164,6 +164,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
     round_trip(&status());
     round_trip(&ServiceStatus::default());
     round_trip(&Info {
+        json_version: 1,
         version: "0.1.0".into(),
         pid: 1,
         guarantee: "cgroup-kill marked".into(),

@@ -40,6 +40,7 @@ mod guarantees;
 mod habits;
 mod health;
 mod hostile;
+mod json;
 mod logs;
 mod machine;
 mod mutants;

@@ -45,12 +45,18 @@ pub mod method {
     pub const RELOAD_SERVICE: &str = "nought_reloadService";
 }
 
+/// The version of every document that goes over the socket and that `--json` prints
+/// (docs/json.md). Raised when a field is renamed, retyped or taken away, not when one is added.
+pub const JSON_VERSION: u32 = 1;
+
 /// `nought_info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Info {
     /// The supervisor's version.
     pub version: String,
+    /// [`JSON_VERSION`]; 0 from a supervisor that does not say it.
+    pub json_version: u32,
     /// The supervisor's pid, as it sees it itself.
     pub pid: u32,
     /// What it can promise, both words: `cgroup-kill marked`.

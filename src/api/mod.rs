@@ -28,9 +28,9 @@ pub use error::{ErrorCode, ErrorData, RpcError};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
 pub use methods::{
-    Done, Info, Item, List, ListQuery, LogLines, LogQuery, LogRecord, Named, ReceiptQuery,
-    Receipts, Restart, ServiceReloaded, ServiceState, ServiceStatus, Shutdown, ShutdownDone,
-    ShutdownKind, Start, StartTimes, Stop, Subscribed, method,
+    Done, Info, Item, JSON_VERSION, List, ListQuery, LogLines, LogQuery, LogRecord, Named,
+    ReceiptQuery, Receipts, Restart, ServiceReloaded, ServiceState, ServiceStatus, Shutdown,
+    ShutdownDone, ShutdownKind, Start, StartTimes, Stop, Subscribed, method,
 };
 pub use openrpc::openrpc;
 pub use receipt::{

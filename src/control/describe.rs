@@ -40,6 +40,7 @@ pub fn info(
     let services = core.views().iter().filter(|view| !view.ghost).count();
     api::Info {
         version: env!("CARGO_PKG_VERSION").into(),
+        json_version: api::JSON_VERSION,
         pid: std::process::id(),
         guarantee: guarantee.to_string(),
         containment: guarantee.containment.as_str().into(),

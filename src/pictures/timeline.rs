@@ -230,18 +230,25 @@ fn mark_critical(lanes: &mut [Lane], end: impl Fn(&Lane) -> Option<f64>) {
     }
 }
 
+/// Milliseconds without what differences of others add behind the microsecond.
+fn to_us(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
+}
+
 impl Timeline {
     pub(crate) fn document(&self) -> Value {
         let lanes = self.lanes.iter().map(|lane| {
             let spans = lane
                 .spans
                 .iter()
-                .map(|(from, to, kind)| json!({"from_ms": from, "to_ms": to, "what": kind.word()}));
+                .map(|(from, to, kind)| {
+                    json!({"from_ms": to_us(*from), "to_ms": to_us(*to), "what": kind.word()})
+                });
             json!({
                 "service": lane.name,
                 "waited_for": lane.waited_for,
-                "waited_ms": lane.waited_ms,
-                "took_ms": lane.took_ms,
+                "waited_ms": to_us(lane.waited_ms),
+                "took_ms": lane.took_ms.map(to_us),
                 "critical": lane.critical,
                 "remark": lane.remark,
                 "spans": spans.collect::<Vec<_>>(),
@@ -249,7 +256,7 @@ impl Timeline {
         });
         json!({
             "of": self.of,
-            "total_ms": self.total_ms,
+            "total_ms": to_us(self.total_ms),
             "deadline_ms": self.deadline_ms,
             "services": lanes.collect::<Vec<_>>(),
         })
