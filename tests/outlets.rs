@@ -257,6 +257,35 @@ async fn what_cannot_be_written_is_counted_and_said_when_it_can_again() {
     output.close();
 }
 
+/// The lines that a note told of were counted once, the note with them, when that could not be
+/// written either; and what nobody said anything after was never told.
+#[tokio::test]
+async fn all_that_was_lost_in_many_tries_is_said_at_the_end() {
+    let scene = Scene::new();
+    let file = Rotated {
+        path: scene.path("not/there/web.log"),
+        ..scene.file(0, 5)
+    };
+    let path = file.path.clone();
+    let (mut out, err, output) = scene.capture(&plain(file));
+    for n in 1..=5 {
+        writeln!(out, "line {n}").unwrap();
+        until("it is in memory", || {
+            scene.logs.snapshot(None, 9).len() == n + 1
+        })
+        .await;
+        scene.logs.flush(BOUND);
+    }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    drop((out, err));
+    output.close();
+    until("the loss is said", || text(&path).ends_with('\n')).await;
+    assert_eq!(
+        text(&path),
+        "nought: 5 lines lost: this log was too slow or could not be written\n"
+    );
+}
+
 /// A destination that nobody reads: a datagram socket whose queue is full.
 fn silent(scene: &Scene) -> (UnixDatagram, Target) {
     let path = scene.path("silent");
@@ -265,6 +294,7 @@ fn silent(scene: &Scene) -> (UnixDatagram, Target) {
 
 #[tokio::test]
 async fn a_destination_that_does_not_take_lines_drops_them_and_holds_up_nobody() {
+    const LINES: usize = 40_000;
     let scene = Scene::new();
     let (reader, target) = silent(&scene);
     let outlet = Outlet {
@@ -274,30 +304,40 @@ async fn a_destination_that_does_not_take_lines_drops_them_and_holds_up_nobody()
     };
     let (mut out, err, output) = scene.capture(&outlet);
     let writer = std::thread::spawn(move || {
-        for n in 0..40_000 {
+        for n in 0..LINES {
             out.write_all(format!("line {n} {}\n", "x".repeat(60)).as_bytes())
                 .unwrap();
         }
     });
     until("the service has written all of it", || writer.is_finished()).await;
     writer.join().unwrap();
-    // What waited comes, then how much did not.
-    reader.set_read_timeout(Some(BOUND)).unwrap();
-    let mut bytes = [0; 1024];
-    let mut next = || {
-        let length = reader.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
-    };
-    let mut count = 0;
-    while count < OUTLET_BYTES / 90 {
-        let line = next();
-        assert!(
-            line.starts_with(&format!("<30>web[1234]: line {count} ")),
-            "{line}"
-        );
-        count += 1;
-    }
-    drop((reader, err));
+    // What waited comes, then how much did not, though nothing more is said.
+    let reading = std::thread::spawn(move || {
+        reader.set_read_timeout(Some(BOUND)).unwrap();
+        let mut bytes = [0; 1024];
+        let (mut came, mut lost) = (0, 0);
+        while came + lost < LINES {
+            let length = reader.recv(&mut bytes).unwrap();
+            let line = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            let text = line.strip_prefix("<30>web[1234]: ").unwrap();
+            match text.strip_prefix("nought: ") {
+                Some(note) => lost += note.split(' ').next().unwrap().parse::<usize>().unwrap(),
+                None => {
+                    assert!(
+                        text.starts_with(&format!("line {} ", came + lost)),
+                        "{line}"
+                    );
+                    came += 1;
+                }
+            }
+        }
+        (came, lost)
+    });
+    until("all came or is said to be lost", || reading.is_finished()).await;
+    let (came, lost) = reading.join().unwrap();
+    assert_eq!(came + lost, LINES);
+    assert!(came > OUTLET_BYTES / 90 && lost > 0, "{came} {lost}");
+    drop(err);
     output.close();
 }
 

@@ -16,6 +16,7 @@ mod fixture;
 mod floor;
 mod graph;
 mod idle;
+mod log;
 mod machine;
 mod many;
 mod memory;
@@ -46,7 +47,7 @@ impl Options {
 
 type Bench = fn(&Options, &mut Report);
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("stop", stop::run),
     ("graph", graph::run),
     ("many", many::run),
@@ -54,6 +55,7 @@ const BENCHES: [(&str, Bench); 7] = [
     ("idle", idle::run),
     ("restart", restart::run),
     ("command", command::run),
+    ("log", log::run),
 ];
 
 fn main() {

@@ -60,6 +60,7 @@ mod run_as;
 mod seed;
 mod service_files;
 mod signals;
+mod slow_logs;
 mod socket;
 mod starts;
 mod survivors;

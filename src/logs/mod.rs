@@ -37,7 +37,7 @@ pub use split::LINE_MAX;
 pub use trace::{Trace, UnknownLevel, install, level};
 
 use follow::Follower;
-use outlet::{Writer, Written};
+use outlet::{Lines, Written};
 use pipes::Pipes;
 use ring::{Head, Ring};
 
@@ -387,7 +387,20 @@ struct Origin<'a> {
     /// The start it comes from, and its main process; 0: not known.
     generation: u64,
     pid: u32,
-    to: Option<&'a Writer>,
+}
+
+impl<'a> Origin<'a> {
+    fn written(self, text: &'a [u8], cut: Cut) -> Written<'a> {
+        Written {
+            source: self.source,
+            generation: self.generation,
+            pid: self.pid,
+            stream: self.stream,
+            wall_us: self.wall_us,
+            cut,
+            text,
+        }
+    }
 }
 
 impl Store {
@@ -401,11 +414,14 @@ impl Store {
         }
     }
 
-    fn add(&mut self, origin: Origin<'_>, text: &[u8], cut: Cut) {
+    /// Keeps a line, and passes it on: `to` is where else it goes.
+    fn add(&mut self, origin: Origin<'_>, text: &[u8], cut: Cut, to: Option<&mut Lines<'_>>) {
         if origin.mode == Mode::None {
             return;
         }
-        self.write(origin, text, cut);
+        if let Some(to) = to {
+            to.add(&origin.written(text, cut));
+        }
         let head = Head {
             stream: origin.stream,
             cut,
@@ -437,21 +453,6 @@ impl Store {
                     after.as_bytes(),
                 ],
             );
-        }
-    }
-
-    /// Without what is only ours: where a start begins, its generation says there.
-    fn write(&self, origin: Origin<'_>, text: &[u8], cut: Cut) {
-        if let Some(writer) = origin.to {
-            writer.line(&Written {
-                source: origin.source,
-                generation: origin.generation,
-                pid: origin.pid,
-                stream: origin.stream,
-                wall_us: origin.wall_us,
-                cut,
-                text,
-            });
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::sys::eventfd::EventFd;
 
 pub use format::Format;
+use format::Head;
 pub(super) use format::Written;
 
 use crate::sys::{clock, signal};
@@ -83,7 +84,6 @@ impl Open {
 /// The queue of one destination. Its thread ends when this is dropped and everything is written.
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) format: Format,
     pub(super) block: bool,
     shared: Arc<Shared>,
 }
@@ -96,11 +96,13 @@ struct Shared {
     /// Written to when there is room again for whoever waits for it.
     room: Arc<EventFd>,
     path: PathBuf,
+    format: Format,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     pending: Batch,
+    head: Head,
     /// What the thread has taken and not finished, in bytes.
     in_flight: usize,
     /// Lines dropped that no note tells of yet.
@@ -120,6 +122,9 @@ struct Queue {
 struct Batch {
     bytes: Vec<u8>,
     lengths: Vec<u32>,
+    /// Its first line is a note of so many lines that were lost; 0: it is not. None other can be:
+    /// after a loss nothing is taken before the thread has taken what there was.
+    first_tells: u64,
 }
 
 /// What a thread writes to.
@@ -132,6 +137,8 @@ trait Destination: Send {
 #[derive(Debug)]
 struct Lost {
     lines: u64,
+    /// The first of the batch is among them.
+    first: bool,
     /// `write /var/log/web.log: No space left on device`
     why: String,
 }
@@ -175,12 +182,18 @@ impl Target {
 
 impl Writer {
     fn new(outlet: &Outlet, room: Arc<EventFd>) -> Self {
+        let format = match outlet.target {
+            Target::File(_) => outlet.format,
+            Target::Journal(_) => Format::Journal,
+            Target::Syslog(_) => Format::Syslog,
+        };
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
             drained: Condvar::new(),
             room,
             path: outlet.target.path().clone(),
+            format,
         });
         let (target, own) = (outlet.target.clone(), Arc::clone(&shared));
         // When none can be had everything is lost and counted.
@@ -190,41 +203,17 @@ impl Writer {
             .spawn(move || own.write_out(target.open().as_mut()))
             .is_ok();
         shared.lock().running = running;
-        let format = match outlet.target {
-            Target::File(_) => outlet.format,
-            Target::Journal(_) => Format::Journal,
-            Target::Syslog(_) => Format::Syslog,
-        };
         Self {
-            format,
             block: outlet.block,
             shared,
         }
     }
 
-    /// Queues one line. Never blocks: without room it is dropped and counted, unless its pipe
-    /// is not to be read then ([`Writer::is_full`]).
-    pub(super) fn line(&self, line: &Written<'_>) {
-        let mut queue = self.shared.lock();
-        let room = if queue.overflowing {
-            OUTLET_BYTES / 2
-        } else {
-            OUTLET_BYTES
-        };
-        let full = queue.used() + line.text.len() > room;
-        if !queue.running || (full && !self.block) {
-            queue.overflowing = true;
-            queue.untold += 1;
-            return;
-        }
-        queue.overflowing = false;
-        let untold = std::mem::take(&mut queue.untold);
-        if untold > 0 {
-            queue.pending.note_losses(self.format, line, untold);
-        }
-        queue.pending.push(self.format, line);
-        if std::mem::take(&mut queue.sleeping) {
-            self.shared.filled.notify_one();
+    /// To queue lines that came together: the thread is woken once for all of them.
+    pub(super) fn open(&self) -> Lines<'_> {
+        Lines {
+            queue: Some(self.shared.lock()),
+            writer: self,
         }
     }
 
@@ -252,29 +241,85 @@ impl Drop for Writer {
     }
 }
 
+/// The queue of a writer, for lines that come together.
+pub(super) struct Lines<'a> {
+    /// Until this is dropped.
+    queue: Option<MutexGuard<'a, Queue>>,
+    writer: &'a Writer,
+}
+
+impl Lines<'_> {
+    /// Queues one line. Never blocks: without room it is dropped and counted, unless its pipe
+    /// is not to be read then ([`Writer::is_full`]).
+    pub(super) fn add(&mut self, line: &Written<'_>) {
+        let format = self.writer.shared.format;
+        let Some(queue) = &mut self.queue else { return };
+        let room = if queue.overflowing {
+            OUTLET_BYTES / 2
+        } else {
+            OUTLET_BYTES
+        };
+        let full = queue.used() + line.text.len() > room;
+        if !queue.running || (full && !self.writer.block) {
+            queue.overflowing = true;
+            queue.untold += 1;
+            queue.head.of(format, line);
+            return;
+        }
+        queue.overflowing = false;
+        // Beside this line: who wrote the lost ones is not kept.
+        if queue.untold > 0 {
+            queue.head.of(format, line);
+            queue.tell_losses(format);
+        }
+        let Queue { pending, head, .. } = &mut **queue;
+        pending.push(format, head, line);
+    }
+}
+
+impl Drop for Lines<'_> {
+    fn drop(&mut self) {
+        let Some(mut queue) = self.queue.take() else {
+            return;
+        };
+        let filled = !queue.pending.lengths.is_empty();
+        let wake = filled && std::mem::take(&mut queue.sleeping);
+        drop(queue);
+        // Not before: it would only wait for the queue.
+        if wake {
+            self.writer.shared.filled.notify_one();
+        }
+    }
+}
+
 impl Queue {
     fn used(&self) -> usize {
         self.pending.bytes.len() + self.in_flight
     }
+
+    /// Says what was lost, beside the line that the head was made for.
+    fn tell_losses(&mut self, format: Format) {
+        self.overflowing = false;
+        let lines = std::mem::take(&mut self.untold);
+        self.pending.note_losses(format, &self.head, lines);
+    }
 }
 
 impl Batch {
-    fn push(&mut self, format: Format, line: &Written<'_>) {
+    fn push(&mut self, format: Format, head: &mut Head, line: &Written<'_>) {
         let before = self.bytes.len();
-        format.write(line, &mut self.bytes);
+        format.write(head, line, &mut self.bytes);
         self.close_line(before);
     }
 
     /// Says, where the lost lines would have been, how many there were.
-    fn note_losses(&mut self, format: Format, next: &Written<'_>, lines: u64) {
+    fn note_losses(&mut self, format: Format, head: &Head, lines: u64) {
         let text =
             format!("nought: {lines} lines lost: this log was too slow or could not be written");
-        let note = Written {
-            text: text.as_bytes(),
-            cut: super::Cut::default(),
-            ..*next
-        };
-        self.push(format, &note);
+        if let Some(note) = head.beside(&text) {
+            self.first_tells = lines;
+            self.push(format, &mut Head::default(), &note);
+        }
     }
 
     fn close_line(&mut self, before: usize) {
@@ -298,6 +343,18 @@ impl Batch {
         } else {
             self.bytes.clear();
             self.lengths.clear();
+            self.first_tells = 0;
+        }
+    }
+}
+
+impl Lost {
+    /// How many lines of services that is: a note that was lost is none, and nobody has heard of
+    /// those that it tells of.
+    fn untold(&self, batch: &Batch) -> u64 {
+        match batch.first_tells {
+            told if told > 0 && self.first => self.lines - 1 + told,
+            _ => self.lines,
         }
     }
 }
@@ -312,10 +369,17 @@ impl Shared {
         // Signals are the loop's. Where that fails, this thread is woken for nothing now and then.
         let _ = signal::block_all();
         let mut batch = Batch::default();
-        let mut failing = false;
+        let (mut failing, mut farewell) = (false, false);
         let mut queue = self.lock();
         loop {
             if queue.pending.lengths.is_empty() {
+                // Nobody may ever write the line before which it would be said. What could not
+                // be written before will not be now: then it is tried once, at the end.
+                let last_try = queue.closed && !std::mem::replace(&mut farewell, queue.closed);
+                if queue.untold > 0 && (!failing || last_try) {
+                    queue.tell_losses(self.format);
+                    continue;
+                }
                 self.drained.notify_all();
                 if queue.closed {
                     return;
@@ -334,12 +398,12 @@ impl Shared {
                 Ok(()) => 0,
                 Err(lost) => {
                     if !std::mem::replace(&mut failing, true) {
-                        let (lines, why) = (lost.lines, lost.why);
+                        let (lines, why) = (lost.lines, &lost.why);
                         tracing::warn!(
                             "failed to {why}: {lines} lines are lost, and more while it lasts"
                         );
                     }
-                    lost.lines
+                    lost.untold(&batch)
                 }
             };
             if lost == 0 && std::mem::take(&mut failing) {

@@ -267,9 +267,11 @@ pub(super) fn open(
             wall_us: wall_us(),
             generation,
             pid: 0,
-            to: None,
         };
-        state.store.add(origin, START.as_bytes(), Cut::default());
+        // What is only ours goes nowhere else: there each line says its generation.
+        state
+            .store
+            .add(origin, START.as_bytes(), Cut::default(), None);
     }
     drop(state);
     Ok((WriteEnds { stdout, stderr }, output))
@@ -455,10 +457,10 @@ impl Pipe {
                     wall_us: wall_us(),
                     generation: *generation,
                     pid: pid.load(Ordering::Relaxed),
-                    to: to.as_deref(),
                 };
                 let chunk = buffer.get(..bytes).unwrap_or_default();
-                splitter.feed(chunk, |text, cut| store.add(origin, text, cut));
+                let mut to = to.as_deref().map(Writer::open);
+                splitter.feed(chunk, |text, cut| store.add(origin, text, cut, to.as_mut()));
                 Took::Bytes(bytes)
             }
             Err(error)
@@ -482,10 +484,10 @@ impl Pipe {
             wall_us: wall_us(),
             generation: self.generation,
             pid: self.pid.load(Ordering::Relaxed),
-            to: self.to.as_deref(),
         };
+        let mut to = self.to.as_deref().map(Writer::open);
         self.splitter
-            .finish(|text, cut| store.add(origin, text, cut));
+            .finish(|text, cut| store.add(origin, text, cut, to.as_mut()));
     }
 }
 

@@ -176,6 +176,7 @@ impl Destination for RotatedFile {
             self.open = None;
             Lost {
                 lines: (batch.lengths.len() - written) as u64,
+                first: written == 0,
                 why: format!("write {}: {error}", self.of.path.display()),
             }
         })

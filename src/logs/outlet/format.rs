@@ -37,6 +37,7 @@ pub(in crate::logs) struct Written<'a> {
     pub(in crate::logs) text: &'a [u8],
 }
 
+/// What an object has before its text.
 #[derive(serde::Serialize)]
 struct Object<'a> {
     time: String,
@@ -46,7 +47,67 @@ struct Object<'a> {
     stream: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<&'static str>,
-    text: std::borrow::Cow<'a, str>,
+}
+
+/// What stands before the text of a line. Many lines come with one read and differ in nothing else:
+/// it is made once for all of them.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// Of which line it is; `None`: of none yet.
+    of: Option<Of>,
+    bytes: Vec<u8>,
+}
+
+/// What the head of a line is made of.
+#[derive(Debug, PartialEq, Eq)]
+struct Of {
+    source: String,
+    generation: u64,
+    pid: u32,
+    stream: Stream,
+    wall_us: u64,
+    cut: Cut,
+}
+
+impl Head {
+    /// A line of ours beside the one that was written or lost last; `None`: there was none.
+    pub(super) fn beside<'a>(&'a self, text: &'a str) -> Option<Written<'a>> {
+        let of = self.of.as_ref()?;
+        Some(Written {
+            source: &of.source,
+            generation: of.generation,
+            pid: of.pid,
+            stream: of.stream,
+            wall_us: of.wall_us,
+            cut: Cut::default(),
+            text: text.as_bytes(),
+        })
+    }
+
+    /// The head of this line.
+    pub(super) fn of(&mut self, format: Format, line: &Written<'_>) -> &[u8] {
+        let is_it = |of: &Of| {
+            of.wall_us == line.wall_us
+                && of.stream == line.stream
+                && of.cut == line.cut
+                && of.pid == line.pid
+                && of.generation == line.generation
+                && of.source == line.source
+        };
+        if !self.of.as_ref().is_some_and(is_it) {
+            self.bytes.clear();
+            format.write_head(line, &mut self.bytes);
+            self.of = Some(Of {
+                source: line.source.to_owned(),
+                generation: line.generation,
+                pid: line.pid,
+                stream: line.stream,
+                wall_us: line.wall_us,
+                cut: line.cut,
+            });
+        }
+        &self.bytes
+    }
 }
 
 /// daemon, and how urgent (syslog(3)).
@@ -55,37 +116,60 @@ const SYSLOG_ERR: u8 = 3 << 3 | 4;
 
 impl Format {
     /// Adds the line, with what ends it there.
-    pub(super) fn write(self, line: &Written<'_>, to: &mut Vec<u8>) {
-        let (before, after) = (
-            if line.cut.before { CUT_BEFORE } else { "" },
-            if line.cut.after { CUT_AFTER } else { "" },
-        );
-        let (source, pid) = (line.source, line.pid);
+    pub(super) fn write(self, head: &mut Head, line: &Written<'_>, to: &mut Vec<u8>) {
+        to.extend_from_slice(head.of(self, line));
+        if self == Format::Json {
+            // Strings: nothing that could not be written.
+            let _ = serde_json::to_writer(&mut *to, &String::from_utf8_lossy(line.text));
+            to.extend_from_slice(b"}\n");
+            return;
+        }
+        to.extend_from_slice(line.text);
         match self {
-            Format::Plain => {
-                // Pieces of a longer line come together again.
-                to.extend_from_slice(line.text);
-                if !line.cut.after {
-                    to.push(b'\n');
-                }
-                return;
+            // Pieces of a longer line come together again.
+            Format::Plain if line.cut.after => return,
+            Format::Plain => {}
+            _ if line.cut.after => to.extend_from_slice(CUT_AFTER.as_bytes()),
+            _ => {}
+        }
+        if self != Format::Syslog {
+            to.push(b'\n');
+        }
+    }
+
+    /// All that comes before its text. Writing to memory does not fail.
+    fn write_head(self, line: &Written<'_>, to: &mut Vec<u8>) {
+        let before = if line.cut.before { CUT_BEFORE } else { "" };
+        let (source, pid, generation) = (line.source, line.pid, line.generation);
+        let _ = match self {
+            Format::Plain => Ok(()),
+            Format::Json => {
+                let object = Object {
+                    time: rfc3339(line.wall_us),
+                    service: source,
+                    generation,
+                    pid: (pid > 0).then_some(pid),
+                    stream: line.stream.as_str(),
+                    cut: line.cut.word(),
+                };
+                let _ = serde_json::to_writer(&mut *to, &object);
+                // The text is one more of its fields.
+                to.pop();
+                write!(to, ",\"text\":")
             }
-            Format::Json => return json(line, to),
             Format::Prefix => {
-                let (time, generation) = (rfc3339(line.wall_us), line.generation);
-                let stream = stream(line.stream);
-                // Writing to memory does not fail, here and below.
-                let _ = write!(to, "{time} {source}/{generation}[{pid}] {stream}: {before}");
+                let (time, stream) = (rfc3339(line.wall_us), stream(line.stream));
+                write!(to, "{time} {source}/{generation}[{pid}] {stream}: {before}")
             }
             Format::Journal => {
                 let priority = if line.stream == Stream::Stdout { 6 } else { 4 };
-                let (generation, stream) = (line.generation, stream(line.stream));
-                let _ = write!(
+                let stream = stream(line.stream);
+                write!(
                     to,
                     "PRIORITY={priority}\nSYSLOG_IDENTIFIER={source}\nSYSLOG_PID={pid}\n\
                      NOUGHT_SERVICE={source}\nNOUGHT_GENERATION={generation}\n\
                      NOUGHT_STREAM={stream}\nMESSAGE={before}"
-                );
+                )
             }
             Format::Syslog => {
                 let priority = match line.stream {
@@ -93,14 +177,9 @@ impl Format {
                     Stream::Stderr => SYSLOG_ERR,
                 };
                 // Without a time, which the daemon has too: no time zone has to be known here.
-                let _ = write!(to, "<{priority}>{source}[{pid}]: {before}");
+                write!(to, "<{priority}>{source}[{pid}]: {before}")
             }
-        }
-        to.extend_from_slice(line.text);
-        to.extend_from_slice(after.as_bytes());
-        if self != Format::Syslog {
-            to.push(b'\n');
-        }
+        };
     }
 }
 
@@ -109,21 +188,6 @@ fn stream(stream: Stream) -> &'static str {
         Stream::Stdout => "out",
         Stream::Stderr => "err",
     }
-}
-
-fn json(line: &Written<'_>, to: &mut Vec<u8>) {
-    let object = Object {
-        time: rfc3339(line.wall_us),
-        service: line.source,
-        generation: line.generation,
-        pid: (line.pid > 0).then_some(line.pid),
-        stream: line.stream.as_str(),
-        cut: line.cut.word(),
-        text: String::from_utf8_lossy(line.text),
-    };
-    // Strings and numbers: nothing that could not be written.
-    let _ = serde_json::to_writer(&mut *to, &object);
-    to.push(b'\n');
 }
 
 #[cfg(test)]
@@ -141,7 +205,7 @@ mod tests {
             text: b"a \"quoted\" \xFF",
         };
         let mut to = Vec::new();
-        format.write(&line, &mut to);
+        format.write(&mut Head::default(), &line, &mut to);
         String::from_utf8_lossy(&to).into_owned()
     }
 
@@ -176,5 +240,61 @@ mod tests {
             journal.ends_with("MESSAGE=a \"quoted\" \u{FFFD}\n"),
             "{journal}"
         );
+    }
+
+    #[test]
+    fn a_line_never_has_the_head_of_another() {
+        let first = Written {
+            source: "web",
+            generation: 7,
+            pid: 1234,
+            stream: Stream::Stdout,
+            wall_us: 1_795_410_753_123_456,
+            cut: Cut::default(),
+            text: b"text",
+        };
+        let cut = Cut {
+            before: true,
+            after: true,
+        };
+        let others = [
+            Written {
+                wall_us: first.wall_us + 1,
+                ..first
+            },
+            Written {
+                stream: Stream::Stderr,
+                ..first
+            },
+            Written { pid: 1, ..first },
+            Written {
+                generation: 8,
+                ..first
+            },
+            Written {
+                source: "db",
+                ..first
+            },
+            Written { cut, ..first },
+            Written {
+                text: b"other",
+                ..first
+            },
+        ];
+        for format in [
+            Format::Plain,
+            Format::Prefix,
+            Format::Json,
+            Format::Journal,
+            Format::Syslog,
+        ] {
+            let mut head = Head::default();
+            for line in others.iter().flat_map(|other| [&first, other]) {
+                let (mut kept, mut anew) = (Vec::new(), Vec::new());
+                format.write(&mut head, line, &mut kept);
+                format.write(&mut Head::default(), line, &mut anew);
+                assert_eq!(kept, anew, "{format:?} {line:?}");
+            }
+        }
     }
 }

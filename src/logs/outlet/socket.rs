@@ -35,11 +35,12 @@ impl LogSocket {
 impl Destination for LogSocket {
     fn write(&mut self, batch: &Batch) -> Result<(), Lost> {
         let mut lost: Option<Lost> = None;
-        for line in batch.lines() {
+        for (n, line) in batch.lines().enumerate() {
             if let Err(error) = self.send(line) {
                 let path = self.path.display();
                 let lost = lost.get_or_insert_with(|| Lost {
                     lines: 0,
+                    first: n == 0,
                     why: format!("send to {path}: {error}"),
                 });
                 lost.lines += 1;

@@ -1,0 +1,161 @@
+//! A log on storage that does not answer: a FIFO that nobody reads, whose opening hangs, and then
+//! every write to it. It costs what its service's file says, and nobody else anything.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::Mode;
+
+use crate::look::{self, until};
+use crate::world::World;
+
+/// So many lines have 1.9 MiB: more than a pipe, a queue and another pipe hold.
+const LINES: usize = 300_000;
+
+/// `loud` writes its lines into a log that hangs; `quiet` says what it is told to into a file.
+struct Scene {
+    world: World,
+    fifo: PathBuf,
+}
+
+impl Scene {
+    fn new(backpressure: &str) -> Self {
+        let mut world = World::new();
+        let dir = world.open_dir();
+        let fifo = dir.join("hung.log");
+        nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+        let log = format!(
+            "log: {{path: {}, format: plain, max_size: 0, backpressure: {backpressure}}}",
+            fifo.display()
+        );
+        world.service(
+            "loud",
+            &format!("exec: seq 1 {LINES}\noneshot: true\n{log}\n"),
+        );
+        let quiet = dir.join("quiet.log");
+        let script = "trap 'echo bye; exit 0' TERM; echo here; while :; do sleep 0.02; done";
+        world.service(
+            "quiet",
+            &format!(
+                "exec: [sh, -c, \"{script}\"]\nlog: {{path: {}, format: plain}}\n",
+                quiet.display()
+            ),
+        );
+        world.init();
+        Self { world, fifo }
+    }
+
+    /// Others start, stop and have their lines written, and nobody waits for an answer.
+    fn others_go_on(&self) {
+        let path = self.fifo.with_file_name("quiet.log");
+        let says = |line: &str| {
+            until("its last line is in its file", || {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                text.ends_with(line).then_some(())
+            });
+        };
+        for _ in 0..3 {
+            let began = Instant::now();
+            says("here\n");
+            self.world.stop_verified("quiet");
+            says("bye\n");
+            self.world.start("quiet").unwrap();
+            assert!(self.world.client().is_answered("nought_list"));
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(5), "{took:?}");
+        }
+    }
+
+    /// Whoever reads the log at last, from now on.
+    fn reader(&self) -> BufReader<File> {
+        // Not to wait for the writer, which may be anywhere; its reads wait for it then.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&self.fifo);
+        let file = opened.unwrap();
+        let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty());
+        until("it is opened for writing, too", || {
+            let mut polled = [nix::poll::PollFd::new(
+                std::os::fd::AsFd::as_fd(&file),
+                nix::poll::PollFlags::POLLIN,
+            )];
+            nix::poll::poll(&mut polled, 100_u16)
+                .ok()
+                .filter(|n| *n > 0)
+        });
+        nix::fcntl::fcntl(&file, flags).unwrap();
+        BufReader::new(file)
+    }
+
+    /// Reads the log until the last line came or was said to be lost: how many came, how many not.
+    fn read_all(&self) -> (usize, usize) {
+        let (mut came, mut lost) = (0, 0);
+        for line in self.reader().lines() {
+            let line = line.unwrap();
+            match line.strip_prefix("nought: ") {
+                Some(note) => lost += note.split(' ').next().unwrap().parse::<usize>().unwrap(),
+                None => {
+                    came += 1;
+                    assert_eq!(line, (came + lost).to_string(), "{lost} lost before");
+                }
+            }
+            if came + lost == LINES {
+                break;
+            }
+        }
+        (came, lost)
+    }
+
+    /// Waits until the service waits for its pipe.
+    fn held_up(&self) -> u32 {
+        until("it waits for its pipe", || {
+            let pid = u32::try_from(self.world.status("loud")["pid"].as_u64()?).ok()?;
+            let wchan = fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
+            wchan.contains("pipe_write").then_some(pid)
+        })
+    }
+}
+
+#[test]
+fn with_drop_a_log_that_hangs_holds_up_nobody_and_what_is_lost_is_said() {
+    let scene = Scene::new("drop");
+    scene.world.reach("loud", "done");
+    scene.others_go_on();
+    let (came, lost) = scene.read_all();
+    assert_eq!(came + lost, LINES);
+    assert!(came > 0 && lost > LINES / 2, "{came} came, {lost} are lost");
+    scene.world.end();
+}
+
+#[test]
+fn with_block_its_own_service_alone_waits_and_nothing_is_lost() {
+    let scene = Scene::new("block");
+    scene.held_up();
+    scene.others_go_on();
+    assert_eq!(scene.world.status("loud")["state"], "starting");
+    assert_eq!(scene.read_all(), (LINES, 0));
+    scene.world.reach("loud", "done");
+    scene.world.end();
+}
+
+#[test]
+fn a_service_that_waits_for_its_log_is_stopped_as_fast_as_any_other() {
+    let scene = Scene::new("block");
+    let pid = scene.held_up();
+    let began = Instant::now();
+    let receipt = scene.world.stop_verified("loud");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(receipt["killed"], serde_json::json!([]), "{receipt:#}");
+    assert!(look::alive(pid).is_none());
+    scene.others_go_on();
+    // Nor does the end wait for it.
+    let began = Instant::now();
+    scene.world.end();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
