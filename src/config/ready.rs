@@ -25,7 +25,7 @@ impl Reader<'_> {
     /// The keys `test` and `ready`.
     pub(super) fn readiness(&mut self, fields: &Fields<'_>, spec: &mut Spec) {
         if let Some(node) = fields.get("test") {
-            spec.test = self.test(node);
+            spec.test = self.test(node).map(Box::new);
             self.needless("test", node, spec);
         }
         let tested = spec.test.is_some();
@@ -38,10 +38,11 @@ impl Reader<'_> {
             reader.ready(node)
         });
         if let (Some(ready), Some(node)) = (ready, fields.get("ready")) {
-            spec.test = Some(ready);
+            spec.test = Some(Box::new(ready));
             self.needless("ready", node, spec);
         }
-        spec.health = self.key("health", fields, |reader, node| reader.health(node));
+        let health = self.key("health", fields, |reader, node| reader.health(node));
+        spec.health = health.map(Box::new);
         spec.watchdog = self.key("watchdog", fields, |reader, node| {
             let hint = "it says `WATCHDOG=1` this often (sd_notify): `30s` is usual";
             reader.positive("watchdog", node, hint)

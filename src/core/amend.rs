@@ -28,7 +28,7 @@ impl Supervisor {
         }
         let old: Vec<(ServiceId, Spec)> = amended
             .iter()
-            .filter_map(|(id, _)| Some((*id, self.services.get(id)?.spec.clone())))
+            .filter_map(|(id, _)| Some((*id, self.services.get(id)?.spec.as_ref().clone())))
             .collect();
         self.reorder(&amended);
         let cyclic = amended.iter().find_map(|(id, spec)| {
@@ -82,7 +82,7 @@ impl Supervisor {
             return;
         };
         let looked_otherwise = service.spec.health != spec.health;
-        service.spec = spec;
+        *service.spec = spec;
         if let (true, State::Up(run)) = (looked_otherwise, &mut service.state) {
             // A look that is under way is one at what does not count any more.
             let running = run.probe.take().and_then(|probe| probe.running);

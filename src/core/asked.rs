@@ -161,7 +161,7 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        let spec = service.spec.clone();
+        let spec = service.spec.as_ref().clone();
         let State::Lingering(mut ladder) = std::mem::replace(&mut service.state, State::Down)
         else {
             return;

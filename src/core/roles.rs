@@ -89,7 +89,7 @@ impl Supervisor {
         };
         let there = self.services.values().filter(|service| !service.ghost);
         let known: BTreeMap<&str, &Spec> = there
-            .map(|service| (service.spec.name.as_str(), &service.spec))
+            .map(|service| (service.spec.name.as_str(), &*service.spec))
             .collect();
         let of = |wanted: &[Role]| -> Vec<(&str, BTreeSet<&str>)> {
             let members = known

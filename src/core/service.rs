@@ -208,7 +208,8 @@ pub struct Ended {
 /// A service in the supervisor's table.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
-    pub(super) spec: Spec,
+    /// Boxed: a tree filled in ascending order is half empty.
+    pub(super) spec: Box<Spec>,
     /// A leftover, or a lingering generation beside a forced start: it only ever ends.
     pub(super) ghost: bool,
     pub(super) target: Target,
@@ -263,7 +264,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(spec: Spec, ghost: bool, now: Time) -> Self {
         Self {
-            spec,
+            spec: Box::new(spec),
             ghost,
             target: if ghost { Target::Down } else { Target::Up },
             state: State::Down,

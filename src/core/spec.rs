@@ -19,7 +19,7 @@ pub struct Spec {
     pub exec: Vec<String>,
     /// Readiness: dependents wait until this passed. A oneshot's readiness is its exit; its test
     /// is not run.
-    pub test: Option<Test>,
+    pub test: Option<Box<Test>>,
     /// Opened before its first start and handed to each (sd_listen_fds(3)), in this order.
     pub sockets: Vec<Socket>,
     /// It is started when somebody connects to one of its sockets, not when everything is.
@@ -29,7 +29,7 @@ pub struct Spec {
     /// How it is asked to read its configuration again; none: it is not.
     pub reload: Option<Reload>,
     /// Looked at while it is up; a oneshot has none.
-    pub health: Option<Health>,
+    pub health: Option<Box<Health>>,
     /// While it is up it has to send `WATCHDOG=1` (sd_notify(3)) at least as often as this.
     pub watchdog: Option<Duration>,
     /// Asked to stop by running this in the generation's `control` cgroup, before any signal.
@@ -154,7 +154,7 @@ impl Spec {
     pub fn listens(&self) -> bool {
         let waits = |test: &Test| test.check == Check::Notify;
         let reloads = self.reload.as_ref().is_some_and(|reload| reload.notify);
-        self.watchdog.is_some() || reloads || self.test.as_ref().is_some_and(waits)
+        self.watchdog.is_some() || reloads || self.test.as_deref().is_some_and(waits)
     }
 
     /// Whether it says itself that it is ready.

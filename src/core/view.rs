@@ -65,7 +65,7 @@ pub struct ServiceView<'a> {
 impl Supervisor {
     /// The definition of a service, for carrying out an effect that names it.
     pub fn spec(&self, id: ServiceId) -> Option<&Spec> {
-        self.services.get(&id).map(|service| &service.spec)
+        self.services.get(&id).map(|service| &*service.spec)
     }
 
     /// The name of a service's state; `None`: it is no more.

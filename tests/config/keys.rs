@@ -17,13 +17,13 @@ fn every_key_reaches_the_spec() {
         "web",
         words(&["sh", "-c", "exec \"$0\" --serve", "/bin/web"]),
     );
-    spec.test = Some(Test {
+    spec.test = Some(Box::new(Test {
         check: Check::Exec(words(&["curl", "-f", "http://localhost/"])),
         interval: Some(Duration::from_millis(100)),
         timeout: Duration::from_secs(3),
         retries: Some(5),
         start_period: Duration::ZERO,
-    });
+    }));
     spec.after = words(&["net", "log-dir"]);
     spec.requires = words(&["db"]);
     spec.stop_command = Some(words(&["webctl", "quit"]));

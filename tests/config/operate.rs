@@ -57,7 +57,7 @@ fn health_and_watchdog() {
     wanted.test.timeout = Duration::from_secs(2);
     wanted.test.start_period = Duration::from_secs(60);
     wanted.failures = 5;
-    assert_eq!(spec.health, Some(wanted));
+    assert_eq!(spec.health, Some(Box::new(wanted)));
     for (text, message) in [
         ("health: curl", "`health` must be a mapping"),
         ("health: {}", "`health` says nothing to look at"),

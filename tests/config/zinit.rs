@@ -29,7 +29,7 @@ fn zinits_directory_loads_with_warnings_where_ours_would_not() {
     spec.after = words(&["b.c"]);
     spec.env.insert("A".into(), "2".into());
     spec.oneshot = true;
-    spec.test = Some(Test::new(Check::Exec(words(&["b"]))));
+    spec.test = Some(Box::new(Test::new(Check::Exec(words(&["b"])))));
     assert_eq!(loaded.services[0].0, spec);
     for words in [
         "warning: unknown key `commant`",

@@ -184,7 +184,7 @@ impl World {
         };
         let never = found.test_never_passes && !self.healed;
         let told = |test: &Test| test.check.is_told();
-        let told = found.spec.test.as_ref().is_some_and(told);
+        let told = found.spec.test.as_deref().is_some_and(told);
         let watchdog = found.spec.watchdog;
         if told {
             let ready = What::Deliver(Event::Told {

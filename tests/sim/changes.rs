@@ -115,7 +115,7 @@ fn amended(specs: &[Spec], n: usize, dice: &mut Dice) -> Spec {
             5 => {
                 let mut health = Health::new(Check::Exec(vec!["health".into()]));
                 health.test.interval = Some(ms(dice.pick(&[2_000, 60_000])));
-                spec.health = dice.chance(500).then_some(health);
+                spec.health = dice.chance(500).then_some(Box::new(health));
             }
             6 => spec.on_demand = !spec.sockets.is_empty() && spec.role.is_none() && !spec.oneshot,
             // Together with a stop order of its own that could close a cycle, which the core ignores.

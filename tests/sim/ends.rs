@@ -212,7 +212,7 @@ fn what_this_place_cannot_promise_is_not_started() {
 #[test]
 fn a_test_that_cannot_be_ended_fails_the_start_instead_of_holding_it_for_ever() {
     let mut web = spec("web");
-    web.test = Some(Test::new(Check::Exec(vec!["test".into()])));
+    web.test = Some(Box::new(Test::new(Check::Exec(vec!["test".into()]))));
     web.kill_timeout = ms(5_000);
     let mut hand = Hand::new(vec![web]);
     hand.run("web");

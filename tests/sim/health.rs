@@ -12,13 +12,13 @@ fn db() -> Spec {
     let mut health = Health::new(Check::Exec(vec!["health".into()]));
     health.test.interval = Some(ms(1_000));
     health.test.timeout = ms(500);
-    db.health = Some(health);
+    db.health = Some(Box::new(health));
     db
 }
 
 fn waits_for_notice(name: &str) -> Spec {
     let mut spec = spec(name);
-    spec.test = Some(Test::new(Check::Notify));
+    spec.test = Some(Box::new(Test::new(Check::Notify)));
     spec
 }
 
@@ -158,7 +158,7 @@ fn failures_within_the_start_period_do_not_count() {
 #[test]
 fn nothing_is_looked_at_while_it_stops_or_before_it_is_ready() {
     let mut db = db();
-    db.test = Some(Test::new(Check::Notify));
+    db.test = Some(Box::new(Test::new(Check::Notify)));
     let mut hand = Hand::new(vec![db]);
     hand.run("db");
     hand.pass_ms(60_000);

@@ -354,7 +354,7 @@ fn a_clock_that_jumps_past_the_deadline_asks_everybody_before_the_end() {
 #[test]
 fn the_test_that_never_comes_back_keeps_a_stop_from_being_called_verified() {
     let mut a = spec("a");
-    a.test = Some(Test::new(Check::Exec(vec!["test".into()])));
+    a.test = Some(Box::new(Test::new(Check::Exec(vec!["test".into()]))));
     let mut hand = Hand::new(vec![a]);
     hand.run("a");
     let r#gen = hand.r#gen("a");

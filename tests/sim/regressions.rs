@@ -11,7 +11,7 @@ use crate::scenario::spec;
 #[test]
 fn a_oneshot_is_ready_by_its_exit_and_not_by_a_test() {
     let mut setup = oneshot("setup", &[]);
-    setup.test = Some(Test::new(Check::Exec(vec!["test".into()])));
+    setup.test = Some(Box::new(Test::new(Check::Exec(vec!["test".into()]))));
     let mut hand = Hand::new(vec![setup, requires("web", &["setup"])]);
     hand.run("setup");
     assert!(!hand.has(|effect| matches!(effect, Effect::RunAux { .. })));
@@ -42,7 +42,7 @@ fn a_start_waits_for_what_a_done_oneshot_requires() {
 #[test]
 fn a_start_timeout_that_met_a_pending_stop_comes_again_when_that_is_taken_back() {
     let mut db = spec("db");
-    db.test = Some(Test::new(Check::Exec(vec!["test".into()])));
+    db.test = Some(Box::new(Test::new(Check::Exec(vec!["test".into()]))));
     let mut setup = oneshot("setup", &[]);
     setup.start_timeout = Some(ms(1_000));
     let mut hand = Hand::new(vec![setup, requires("web", &["setup"])]);
@@ -495,7 +495,7 @@ fn a_long_story_still_has_its_fence_on_the_receipt() {
 #[test]
 fn who_has_gone_is_forgotten_and_what_was_asked_for_goes_on() {
     let mut db = spec("db");
-    db.test = Some(Test::new(Check::Exec(vec!["test".into()])));
+    db.test = Some(Box::new(Test::new(Check::Exec(vec!["test".into()]))));
     let mut hand = Hand::new(vec![db]);
     let r#gen = hand.r#gen("db");
     hand.tell(Event::Spawned { r#gen, pid: 7 });

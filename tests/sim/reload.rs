@@ -33,7 +33,7 @@ fn every_difference_is_named_and_says_when_it_takes_effect() {
     ];
     assert_eq!(named, wanted);
     let mut told = spec("web");
-    told.test = Some(crate::core::Test::new(Check::Notify));
+    told.test = Some(Box::new(crate::core::Test::new(Check::Notify)));
     let differences = told.differences(&old);
     let named: Vec<(&str, bool)> = differences.iter().map(|d| (d.key, d.at_start)).collect();
     assert_eq!(named, [("ready", true), ("watchdog", true)]);
@@ -140,13 +140,13 @@ fn a_health_check_is_exchanged_while_one_runs() {
     let mut health = Health::new(Check::Exec(vec!["health".into()]));
     health.test.interval = Some(ms(1_000));
     health.failures = 1;
-    web.health = Some(health.clone());
+    web.health = Some(Box::new(health.clone()));
     let mut hand = Hand::new(vec![web.clone()]);
     hand.run("web");
     hand.pass_ms(1_000);
     let (r#gen, aux) = (hand.r#gen("web"), hand.aux(hand.r#gen("web")));
     health.test.interval = Some(ms(5_000));
-    web.health = Some(health);
+    web.health = Some(Box::new(health));
     accepted(&mut hand, vec![web]);
     assert!(hand.has(|effect| *effect == crate::core::Effect::EndAux { r#gen, aux }));
     let error = failed();
@@ -180,7 +180,7 @@ fn one_that_lingered_and_is_not_started_again_ends_everything_with_its_own_code(
     let mut web = spec("web");
     web.essential = true;
     web.start_timeout = Some(ms(100));
-    web.test = Some(crate::core::Test::new(Check::Notify));
+    web.test = Some(Box::new(crate::core::Test::new(Check::Notify)));
     let mut hand = Hand::new(vec![web.clone()]);
     hand.run("web");
     let r#gen = hand.r#gen("web");

@@ -196,14 +196,14 @@ fn draw_spec(dice: &mut Dice, n: usize, count: usize) -> Spec {
         if dice.chance(250) {
             test = Test::new(Check::Notify);
         }
-        spec.test = Some(test);
+        spec.test = Some(Box::new(test));
     }
     if dice.chance(150) {
         let mut health = Health::new(Check::Exec(vec!["health".into()]));
         health.test.interval = Some(ms(dice.pick(&[2_000, 10_000, 60_000])));
         health.test.timeout = ms(dice.pick(&[1_000, 10_000]));
         health.failures = dice.pick(&[1, 3]);
-        spec.health = Some(health);
+        spec.health = Some(Box::new(health));
     }
     if dice.chance(60) {
         spec.watchdog = Some(ms(dice.pick(&[6_000, 30_000])));
