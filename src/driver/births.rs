@@ -98,7 +98,10 @@ impl Driver {
         });
         let (stdio, voice) = match given {
             Ok(given) => given,
-            Err(error) => return self.core.handle(now(), Event::SpawnFailed { r#gen, error }),
+            Err(error) => {
+                self.trouble(r#gen, &format!("failed to {error}"));
+                return self.core.handle(now(), Event::SpawnFailed { r#gen, error });
+            }
         };
         self.starting += 1;
         self.born_during_scan = true;

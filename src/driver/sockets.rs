@@ -81,8 +81,8 @@ impl Driver {
         self.unlink(gone);
     }
 
-    /// Removes the files of sockets that are in nobody's use; off the loop, since a file system may
-    /// not answer.
+    /// Closes sockets that are in nobody's use. The files of those that have one are removed, too; off
+    /// the loop, since a file system may not answer: all others are closed when this returns.
     pub(super) fn unlink(&self, sockets: Sockets) {
         let used = |open: &Arc<Open>| {
             let mut kept = self.open.values().flat_map(|kept| &kept.sockets);
@@ -90,7 +90,7 @@ impl Driver {
         };
         let unused: Sockets = sockets
             .into_iter()
-            .filter(|(_, open)| !used(open))
+            .filter(|(_, open)| !used(open) && open.has_file())
             .collect();
         if unused.is_empty() {
             return;

@@ -145,6 +145,11 @@ impl Open {
         Ok(Self { fd, file })
     }
 
+    /// Whether there is a file to be removed with it: it is a Unix socket.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Removes its file, if it has one and that is still its own. **May block** likewise.
     pub fn unlink(&self) -> Result<(), SysError> {
         let Some((path, made)) = &self.file else {

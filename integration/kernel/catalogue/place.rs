@@ -262,6 +262,7 @@ fn too_few_open_files_to_begin_with() {
     let status = world.reach("web", "backoff");
     let detail = status["detail"].as_str().unwrap();
     assert!(detail.contains("open files"), "{detail}");
+    world.log_with(&format!("web: failed to {detail}"));
     let receipt = world.stop("web");
     assert_eq!(receipt, Value::Null);
     let guarantee = world.status("web")["guarantee"]
