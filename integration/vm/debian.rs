@@ -221,7 +221,7 @@ impl Disk {
 
     /// The same with a second disk, /dev/nvme0n2.
     pub(crate) fn boot_with_another(&self, name: &str, disk: &Path) -> Machine {
-        let mut hardware = self.hardware("quiet");
+        let mut hardware = self.hardware("");
         hardware.memory_mib = 1024;
         let drive = format!(
             "file={},format=raw,if=none,id=more,cache=unsafe",
@@ -244,7 +244,7 @@ impl Disk {
 
     /// The same, until every service is up and root has logged in at the console.
     pub(crate) fn booted(&self, name: &str) -> Machine {
-        let mut machine = self.boot(name, "quiet");
+        let mut machine = self.boot(name, "");
         machine.expect("every service is up at ");
         machine.rest_of_line();
         machine.log_in();

@@ -21,12 +21,9 @@ fn debian_boots_to_a_login_and_leaves_its_disk_clean() {
     ] {
         assert!(mounts.contains(mount), "{mount}: {mounts}");
     }
-    assert_eq!(machine.run("hostname").trim(), "debian");
+    assert_eq!(machine.answer("hostname"), "debian");
     assert!(machine.run("ip -o addr show lo").contains("127.0.0.1/8"));
-    assert_eq!(
-        machine.run("readlink /proc/1/exe").trim(),
-        "/usr/sbin/nought"
-    );
+    assert_eq!(machine.answer("readlink /proc/1/exe"), "/usr/sbin/nought");
     assert!(
         machine
             .run("dmesg")
@@ -44,6 +41,11 @@ fn debian_boots_to_a_login_and_leaves_its_disk_clean() {
     );
 }
 
+/// Says these words over ssh, as soon as somebody listens.
+fn until_ssh(words: &str) -> String {
+    format!("for i in $(seq 300); do ssh localhost echo {words} && break; sleep 0.2; done")
+}
+
 #[test]
 fn a_restart_of_sshd_from_an_ssh_session_leaves_the_session_alive() {
     let disk = Disk::new();
@@ -55,18 +57,19 @@ fn a_restart_of_sshd_from_an_ssh_session_leaves_the_session_alive() {
         status["pid"].as_u64().unwrap()
     };
     let before = main(&mut machine);
+    // Up is who was executed; it listens a little later.
+    let said = machine.run(&until_ssh("from the first one"));
+    assert!(said.contains("from the first one"), "{said}");
     machine.type_line("ssh -tt localhost");
     machine.expect("debian:~# ");
     machine.run("stty cols 400; PS1='# '");
-    let session = machine.run("echo $SSH_CONNECTION; echo $$");
+    let session = machine.answer("echo $SSH_CONNECTION; echo $$");
     assert!(session.contains(" 22"), "{session}");
     machine.run("nought restart sshd");
-    assert_eq!(machine.run("echo $SSH_CONNECTION; echo $$"), session);
+    assert_eq!(machine.answer("echo $SSH_CONNECTION; echo $$"), session);
     assert_ne!(main(&mut machine), before);
     // A new session goes to the new daemon, as soon as that listens.
-    let again =
-        "for i in $(seq 300); do ssh localhost echo from the new one && break; sleep 0.2; done";
-    let said = machine.run(again);
+    let said = machine.run(&until_ssh("from the new one"));
     assert!(said.contains("from the new one"), "{said}");
     machine.type_line("poweroff");
     let (end, said) = machine.end();
@@ -80,7 +83,7 @@ fn boots_again_and_again_and_is_clean_each_time() {
     let rounds = std::env::var("NOUGHT_BOOT_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
     let disk = Disk::new();
     for round in 0..rounds {
-        let mut machine = disk.boot(&format!("round {round}"), "quiet");
+        let mut machine = disk.boot(&format!("round {round}"), "");
         machine.expect("every service is up");
         machine.log_in();
         machine.type_line(if round % 2 == 0 { "reboot" } else { "poweroff" });
@@ -106,13 +109,15 @@ fn an_escapee_is_found_and_ended_on_an_older_kernel() {
     let disk = Disk::new();
     let mut machine = disk.booted("6.1");
     assert!(
-        machine.run("uname -r").starts_with("6.1."),
+        machine.answer("uname -r").starts_with("6.1."),
         "the fallbacks are not proven here"
     );
     assert!(machine.run("nought status").contains("cgroup-kill marked"));
-    machine.run("nought init --container -c /root/runaway -s /run/s 2>/dev/null & sleep 2");
-    let escaped = machine.run("grep -l 1234 /proc/[0-9]*/cmdline 2>/dev/null | wc -l");
-    assert_ne!(escaped.trim(), "0", "nobody has escaped");
+    let escaped = machine.answer(
+        "nought init --container -c /root/runaway -s /run/s 2>/dev/null & \
+         for i in $(seq 300); do pgrep -xfc 'sleep 1234' && break; sleep 0.2; done",
+    );
+    assert!(escaped.ends_with('1'), "nobody has escaped: {escaped}");
     let receipt =
         machine.run("nought -s /run/s stop runaway; nought -s /run/s --json receipt runaway");
     let json = receipt.lines().find(|line| line.starts_with('{')).unwrap();
@@ -123,8 +128,7 @@ fn an_escapee_is_found_and_ended_on_an_older_kernel() {
         Some(1),
         "{receipt}"
     );
-    let left = machine.run("pgrep -f 'sleep 1234' | wc -l");
-    assert_eq!(left.trim(), "0");
+    assert_eq!(machine.answer("pgrep -f 'sleep 1234' | wc -l"), "0");
     machine.type_line("poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
 }
@@ -137,13 +141,12 @@ fn what_fails_while_it_boots_keeps_nobody_from_logging_in() {
         "/dev/nvme0n1 / ext4 errors=remount-ro 0 1\n/dev/nowhere /opt ext4 defaults 0 2\n",
     );
     disk.write("/etc/sysctl.d/wrong.conf", "no.such.key = 1\n");
-    let mut machine = disk.boot("bad fstab", "quiet");
+    let mut machine = disk.boot("bad fstab", "");
     machine.expect("fstab: failed");
     machine.log_in();
     let list = machine.run("nought list; touch /writable && echo root is writable");
     assert!(list.contains("root is writable"), "{list}");
-    let again = "for i in $(seq 300); do ssh localhost echo from afar && break; sleep 0.2; done";
-    let said = machine.run(again);
+    let said = machine.run(&until_ssh("from afar"));
     assert!(said.contains("from afar"), "{said}");
     // Put right, what waited for it comes up.
     machine.run(
@@ -161,7 +164,7 @@ fn what_fails_while_it_boots_keeps_nobody_from_logging_in() {
 fn a_root_that_was_corrected_is_booted_anew() {
     let disk = Disk::new();
     disk.damage(&[]);
-    let (end, said) = disk.boot("corrected", "quiet").end();
+    let (end, said) = disk.boot("corrected", "").end();
     assert_eq!(end, End::Rebooted, "{said}");
     assert!(!said.contains("every service is up"), "{said}");
     disk.assert_clean();
@@ -175,7 +178,7 @@ fn a_root_that_was_corrected_is_booted_anew() {
 fn a_root_with_errors_stays_as_it_is_until_somebody_has_looked() {
     let disk = Disk::new();
     disk.damage(&["unlink /etc/debian_version"]);
-    let mut machine = disk.boot("errors", "quiet");
+    let mut machine = disk.boot("errors", "");
     machine.expect("errors are left on the root file system: log in at the console and run fsck /");
     machine.log_in();
     let mounted = machine.run("grep ' / ext4' /proc/mounts");

@@ -8,7 +8,7 @@ use crate::tiny;
 /// A machine whose shell is in the root cgroup, which may give controllers although it holds
 /// processes.
 fn booted(name: &str) -> Machine {
-    let mut machine = tiny::booted(name, "quiet");
+    let mut machine = tiny::booted(name, "");
     machine.run("export NO_COLOR=1; echo 0 >/sys/fs/cgroup/cgroup.procs; mkdir -p /tmp; cd /tmp");
     assert_eq!(given(&mut machine, "/sys/fs/cgroup"), "");
     machine
@@ -16,21 +16,22 @@ fn booted(name: &str) -> Machine {
 
 /// The controllers that a cgroup gives to those below it.
 fn given(machine: &mut Machine, cgroup: &str) -> String {
-    let said = machine.run(&format!("cat {cgroup}/cgroup.subtree_control"));
-    said.trim().to_owned()
+    machine.answer(&format!("cat {cgroup}/cgroup.subtree_control"))
 }
 
 /// The report of the last run.
 fn report(machine: &mut Machine) -> Value {
-    let said = machine.run("cat r.json; rm r.json");
-    serde_json::from_str(said.trim()).unwrap_or_else(|error| panic!("{error}: {said}"))
+    let said = machine.answer("cat r.json; rm r.json");
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
 /// Ends the machine, after nothing was left enabled.
 fn end(mut machine: Machine) {
     assert_eq!(given(&mut machine, "/sys/fs/cgroup"), "");
-    let left = machine.run("ls -d /sys/fs/cgroup/nought-run-* 2>/dev/null");
-    assert_eq!(left.trim(), "");
+    assert_eq!(
+        machine.answer("ls -d /sys/fs/cgroup/nought-run-* 2>/dev/null"),
+        ""
+    );
     machine.type_line("/sbin/poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
 }
@@ -71,7 +72,7 @@ fn a_run_that_takes_too_much_memory_is_killed_and_told_so() {
     );
     let report = report(&mut machine);
     let peak = report["memory_peak_bytes"].as_u64().unwrap();
-    let kernels: u64 = machine.run("cat peak").trim().parse().unwrap();
+    let kernels: u64 = machine.answer("cat peak").parse().unwrap();
     assert!(peak >= kernels && peak <= 24 << 20, "{peak} {kernels}");
     assert!(kernels > 20 << 20, "{kernels}");
     assert!(report["cpu_ms"].as_f64().unwrap() > 0.0, "{report:#}");
@@ -81,13 +82,13 @@ fn a_run_that_takes_too_much_memory_is_killed_and_told_so() {
 #[test]
 fn a_fork_bomb_meets_its_limit_and_nothing_is_left_of_it() {
     let mut machine = booted("pids");
-    let said = machine.run(
+    let said = machine.answer(
         "nought run --pids 30 --leaks=allow --report r.json -- \
          sh -c 'bomb() { bomb | bomb & sleep 7654; }; bomb & sleep 2; ps | grep -c sleep >seen'; \
          echo; ps | grep -c '[s]leep 7654'",
     );
     assert!(said.contains("nought run: --pids 30 was reached"), "{said}");
-    assert_eq!(said.trim().lines().last().unwrap().trim(), "0", "{said}");
+    assert_eq!(said.lines().last().unwrap().trim(), "0", "{said}");
     let report = report(&mut machine);
     assert!(report["pids_refused"].as_u64().unwrap() > 0, "{report:#}");
     assert_eq!(report["verdict"], "verified", "{report:#}");
@@ -98,7 +99,7 @@ fn a_fork_bomb_meets_its_limit_and_nothing_is_left_of_it() {
 fn a_run_gets_the_processor_time_that_it_may_have() {
     let mut machine = booted("cpus");
     machine.run(
-        "nought run --cpus 0.2 --timeout 4s --grace 1s --report r.json -- \
+        "nought run --cpus 0.2 --timeout 4s --grace 30s --report r.json -- \
          sh -c 'trap \"cat /sys/fs/cgroup$(grep ^0: /proc/self/cgroup | cut -c4-)/cpu.stat >stat; \
          exit\" TERM; while :; do :; done'",
     );
@@ -123,7 +124,8 @@ fn where_others_share_the_cgroup_they_are_named_and_stay() {
     let mut machine = booted("shared");
     machine.run(
         "cd /sys/fs/cgroup && mkdir ci && echo +memory +pids >cgroup.subtree_control; cd /tmp; \
-         sh -c 'echo 0 >/sys/fs/cgroup/ci/cgroup.procs; exec sleep 7777' & sleep 0.5",
+         sh -c 'echo 0 >/sys/fs/cgroup/ci/cgroup.procs; exec sleep 7777' & \
+         until ps -o args | grep -q '^sleep 7777'; do sleep 0.1; done",
     );
     let inside = |words: &str| {
         format!(
@@ -139,10 +141,10 @@ fn where_others_share_the_cgroup_they_are_named_and_stay() {
     assert!(said.contains("(sleep)"), "{said}");
     let said = machine.run(&inside("--memory 64M --limits=optional -- touch started"));
     assert!(said.contains("code 0"), "{said}");
-    let members =
-        machine.run("ls started; ps | grep -c '[s]leep 7777'; cat /sys/fs/cgroup/ci/cgroup.procs");
+    let members = machine
+        .answer("ls started; ps | grep -c '[s]leep 7777'; cat /sys/fs/cgroup/ci/cgroup.procs");
     assert!(members.starts_with("started"), "{members}");
-    assert_eq!(members.trim().lines().count(), 3, "{members}");
+    assert_eq!(members.lines().count(), 3, "{members}");
     // Alone, we leave it for the time of the run, and take back what we gave.
     machine.run(
         "kill %1; while test -n \"$(cat /sys/fs/cgroup/ci/cgroup.procs)\"; do sleep 0.1; done",
@@ -210,7 +212,7 @@ const BOXED: &[(&str, &str)] = &[
 #[test]
 fn what_all_services_use_together_is_limited_and_their_supervisor_is_not() {
     let initrd = tiny::initrd_with("together", &[], BOXED, &[]);
-    let mut machine = tiny::boot("together", &initrd, "quiet");
+    let mut machine = tiny::boot("together", &initrd, "");
     machine.expect("every service is up");
     machine.expect("# ");
     machine.run(
@@ -229,7 +231,7 @@ fn what_all_services_use_together_is_limited_and_their_supervisor_is_not() {
         "{calm:#}"
     );
     let all = "/sys/fs/cgroup/nought-*/all.services";
-    let said = machine.run(&format!(
+    let said = machine.answer(&format!(
         "cat {all}/memory.max {all}/cpu.max {all}/pids.max {all}/calm/*/pids.max; \
          cut -d/ -f3 /proc/$!/cgroup | tail -n 1"
     ));
@@ -249,9 +251,8 @@ fn what_all_services_use_together_is_limited_and_their_supervisor_is_not() {
 
 /// The number in a file of the only generation of a service.
 fn account(machine: &mut Machine, service: &str, file: &str) -> u64 {
-    let said = machine.run(&format!("cat /sys/fs/cgroup/nought-*/{service}/*/{file}"));
-    said.trim()
-        .parse()
+    let said = machine.answer(&format!("cat /sys/fs/cgroup/nought-*/{service}/*/{file}"));
+    said.parse()
         .unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
@@ -288,7 +289,7 @@ const SERVICES: &[(&str, &str)] = &[
 #[test]
 fn a_service_that_takes_too_much_memory_is_named_and_started_again_alone() {
     let initrd = tiny::initrd("resources", SERVICES);
-    let mut machine = tiny::boot("resources", &initrd, "quiet");
+    let mut machine = tiny::boot("resources", &initrd, "");
     machine.expect("every service is up");
     machine.expect("# ");
     // What the kernel says on the console is in nobody's answer.
@@ -318,7 +319,7 @@ fn a_service_that_takes_too_much_memory_is_named_and_started_again_alone() {
 #[test]
 fn what_a_service_may_use_holds_and_its_account_is_the_kernels() {
     let initrd = tiny::initrd("accounts", &SERVICES[1..]);
-    let mut machine = tiny::boot("accounts", &initrd, "quiet");
+    let mut machine = tiny::boot("accounts", &initrd, "");
     machine.expect("every service is up");
     machine.expect("# ");
     machine.run("export NO_COLOR=1");
@@ -336,7 +337,7 @@ fn what_a_service_may_use_holds_and_its_account_is_the_kernels() {
     assert_eq!(stats["memory_from"], "cgroup", "{stats:#}");
     let waited = |machine: &mut Machine| {
         let first = "head -n1 /sys/fs/cgroup/nought-*/busy/*/cpu.pressure | cut -d= -f5";
-        let total: f64 = machine.run(first).trim().parse().unwrap();
+        let total: f64 = machine.answer(first).parse().unwrap();
         total / 1000.0
     };
     let before = waited(&mut machine);
@@ -352,12 +353,12 @@ fn what_a_service_may_use_holds_and_its_account_is_the_kernels() {
     assert_eq!(account(&mut machine, "busy", "pids.max"), 50);
     assert_eq!(account(&mut machine, "busy", "memory.max"), 64 << 20);
     assert_eq!(account(&mut machine, "busy", "cpu.weight"), 50);
-    let max = machine.run("cat /sys/fs/cgroup/nought-*/busy/*/cpu.max");
-    assert_eq!(max.trim(), "20000 100000");
+    let max = machine.answer("cat /sys/fs/cgroup/nought-*/busy/*/cpu.max");
+    assert_eq!(max, "20000 100000");
 
     // Its own cgroup is the service's to divide, its limit is not.
     machine.run("until nought log own | grep -q mine; do sleep 0.2; done");
-    let said = machine.run(
+    let said = machine.answer(
         "cat /sys/fs/cgroup/nought-*/own/*/main/inner/pids.max; \
         ls -ld /sys/fs/cgroup/nought-*/own/*/ | grep -c 1000",
     );

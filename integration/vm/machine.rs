@@ -33,7 +33,7 @@ impl<'a> Hardware<'a> {
         Self {
             kernel,
             initrd: None,
-            append: "quiet".into(),
+            append: String::new(),
             disk: None,
             memory_mib: 256,
             more: Vec::new(),
@@ -95,9 +95,11 @@ impl Machine {
             .arg("-kernel")
             .arg(hardware.kernel)
             .arg("-append")
-            // An emulated timer that is late for want of a processor is no broken timer.
+            // An emulated timer that is late for want of a processor is no broken timer. Of the
+            // kernel itself only what is critical: its other lines, errors among them, would come
+            // in the midst of anybody's.
             .arg(format!(
-                "console=ttyS0 panic=-1 no_timer_check {}",
+                "console=ttyS0 panic=-1 no_timer_check loglevel=3 {}",
                 hardware.append
             ))
             .stdin(Stdio::piped())
@@ -168,6 +170,17 @@ impl Machine {
         );
     }
 
+    /// Waits until all of this was said, in whichever order.
+    pub(crate) fn expect_all(&mut self, all: &[&str]) {
+        let (from, mut last) = (self.seen, self.seen);
+        for what in all {
+            self.seen = from;
+            self.expect(what);
+            last = last.max(self.seen);
+        }
+        self.seen = last;
+    }
+
     /// What follows on the line of what was waited for last.
     pub(crate) fn rest_of_line(&mut self) -> String {
         let from = self.seen;
@@ -198,6 +211,16 @@ impl Machine {
         let text = self.console.lock()[from..self.seen].replace('\r', "");
         let cut = text.rfind(&format!("end{n}=")).unwrap_or(text.len());
         text[..cut].to_owned()
+    }
+
+    /// What a command printed, without the lines that process 1 wrote on the console meanwhile.
+    /// What it has to say of a thing comes as a rule after the answer to whoever asked for that.
+    pub(crate) fn answer(&mut self, command: &str) -> String {
+        let said = self.run(command);
+        let own = ["nought: INFO ", "nought: WARN ", "nought: ERROR "];
+        let lines = said.split_inclusive('\n');
+        let lines = lines.filter(|line| !own.iter().any(|own| line.starts_with(own)));
+        lines.collect::<String>().trim().to_owned()
     }
 
     /// Logs in at the console, as root without a password.

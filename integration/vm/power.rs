@@ -31,7 +31,7 @@ fn assert_orderly(said: &str, last: &str) {
 
 #[test]
 fn poweroff_switches_the_machine_off() {
-    let mut machine = tiny::booted("poweroff", "quiet");
+    let mut machine = tiny::booted("poweroff", "");
     machine.type_line("/sbin/poweroff");
     let (end, said) = machine.end();
     assert_eq!(end, End::PoweredOff, "{said}");
@@ -40,7 +40,7 @@ fn poweroff_switches_the_machine_off() {
 
 #[test]
 fn reboot_resets_the_machine() {
-    let mut machine = tiny::booted("reboot", "quiet");
+    let mut machine = tiny::booted("reboot", "");
     machine.type_line("nought reboot");
     let (end, said) = machine.end();
     assert_eq!(end, End::Rebooted, "{said}");
@@ -69,7 +69,7 @@ fn a_signal_halts_the_machine_too() {
 
 #[test]
 fn ctrl_alt_del_reboots_in_order() {
-    let mut machine = tiny::booted("ctrl-alt-del", "quiet");
+    let mut machine = tiny::booted("ctrl-alt-del", "");
     machine.send_keys("ctrl-alt-delete");
     let (end, said) = machine.end();
     assert_eq!(end, End::Rebooted, "{said}");
@@ -84,7 +84,7 @@ fn signals_to_process_1_end_the_machine() {
         ("38", End::PoweredOff, "end 7/7: power off"),
         ("39", End::Rebooted, "end 7/7: reboot"),
     ] {
-        let mut machine = tiny::booted("signal", "quiet");
+        let mut machine = tiny::booted("signal", "");
         // A closed terminal is no reason to end a machine.
         machine.run("kill -HUP 1; kill -QUIT 1");
         machine.type_line(&format!("kill -{signal} 1"));
@@ -101,7 +101,7 @@ fn signals_to_process_1_end_the_machine() {
 
 /// Breaks process 1 of a running machine with a signal that would end any other program.
 fn broken(signal: &str) -> Machine {
-    let mut machine = tiny::booted("broken", "quiet");
+    let mut machine = tiny::booted("broken", "");
     machine.type_line(&format!("kill -{signal} 1"));
     machine.expect("process 1 is broken: services run on");
     machine
@@ -111,9 +111,13 @@ fn broken(signal: &str) -> Machine {
 fn a_broken_process_1_panics_no_kernel_reaps_and_reboots() {
     for signal in ["SEGV", "ABRT"] {
         let mut machine = broken(signal);
-        machine.run("for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; sleep 1");
-        let zombies = machine.run("ps -o stat,comm | grep -c ^Z");
-        assert_eq!(zombies.trim(), "0", "orphans are not reaped");
+        machine.run(
+            "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; \
+             while ps -o args | grep -q '^sleep 0[.]1'; do sleep 0.2; done; \
+             for i in $(seq 300); do ps -o stat | grep -q ^Z || break; sleep 0.1; done",
+        );
+        let zombies = machine.answer("ps -o stat,comm | grep -c ^Z");
+        assert_eq!(zombies, "0", "orphans are not reaped");
         machine.type_line("/sbin/reboot");
         let (end, said) = machine.end();
         assert_eq!(end, End::Rebooted, "{said}");
@@ -141,7 +145,7 @@ fn a_supervisor_that_cannot_begin_says_why_and_reboots() {
     let mut machine = tiny::boot(
         "cannot-begin",
         &initrd,
-        "quiet nought.rescue NOUGHT_SOCKET=/proc/no/such",
+        "nought.rescue NOUGHT_SOCKET=/proc/no/such",
     );
     // The shell before anything is started, then the one because nothing can be.
     machine.expect("nought rescue #");
@@ -157,7 +161,7 @@ fn a_supervisor_that_cannot_begin_says_why_and_reboots() {
 #[test]
 fn a_rescue_shell_comes_before_any_service_and_can_end_the_machine() {
     let initrd = tiny::initrd("rescue", &[]);
-    let mut machine = tiny::boot("rescue", &initrd, "quiet nought.rescue");
+    let mut machine = tiny::boot("rescue", &initrd, "nought.rescue");
     machine.expect("nought rescue #");
     // With job control: the console is its controlling terminal.
     let said = machine.run("ls /run/nought.sock; tty");
@@ -168,7 +172,7 @@ fn a_rescue_shell_comes_before_any_service_and_can_end_the_machine() {
     machine.type_line("/sbin/poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
 
-    let mut machine = tiny::boot("rescue-reboot", &initrd, "quiet nought.rescue");
+    let mut machine = tiny::boot("rescue-reboot", &initrd, "nought.rescue");
     machine.expect("nought rescue #");
     machine.type_line("/sbin/reboot");
     let (end, said) = machine.end();
@@ -179,9 +183,9 @@ fn a_rescue_shell_comes_before_any_service_and_can_end_the_machine() {
 #[test]
 fn the_power_button_of_qmp_reaches_nobody_and_the_machine_goes_on() {
     // ACPI's button is an input device (KEY_POWER), read by a service where one wants it.
-    let mut machine = tiny::booted("button", "quiet");
+    let mut machine = tiny::booted("button", "");
     machine.tell(&json!({"execute": "system_powerdown"}));
-    assert_eq!(machine.run("echo still here").trim(), "still here");
+    assert_eq!(machine.answer("echo still here"), "still here");
     machine.type_line("/sbin/poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
 }
@@ -196,7 +200,7 @@ const VITAL: (&str, &str) = (
 #[test]
 fn the_end_of_a_service_that_stops_everything_leads_to_the_rescue_shell_or_a_reboot() {
     let initrd = tiny::initrd("vital", &[VITAL]);
-    for (append, rescue) in [("quiet nought.rescue", true), ("quiet", false)] {
+    for (append, rescue) in [("nought.rescue", true), ("", false)] {
         let mut machine = tiny::boot("vital", &initrd, append);
         if rescue {
             machine.expect("nought rescue #");
@@ -208,8 +212,8 @@ fn the_end_of_a_service_that_stops_everything_leads_to_the_rescue_shell_or_a_reb
         machine.expect("vital has ended, and everything with it");
         if rescue {
             machine.expect("nought rescue #");
-            let left = machine.run("ps -o args | grep -c '^sleep 100000'");
-            assert_eq!(left.trim(), "0", "services still run");
+            let left = machine.answer("ps -o args | grep -c '^sleep 100000'");
+            assert_eq!(left, "0", "services still run");
             machine.type_line("exit");
         }
         let (end, said) = machine.end();
@@ -225,22 +229,19 @@ fn kexec_starts_the_kernel_that_was_loaded_from_a_clean_disk_and_is_refused_with
     let mut machine = disk.booted("kexec");
     let said = machine.run("nought kexec");
     assert!(said.contains("there is no kernel to start"), "{said}");
-    let loaded = machine.run(
+    let loaded = machine.answer(
         "kexec -l /boot/vmlinuz --command-line=\"$(cat /proc/cmdline) second\"; \
          cat /sys/kernel/kexec_loaded",
     );
-    assert!(loaded.trim().ends_with('1'), "{loaded}");
+    assert!(loaded.ends_with('1'), "{loaded}");
     machine.type_line("nought kexec");
     machine.expect("end 7/7: kexec");
     // The machine is the same, the kernel another.
     machine.expect("every service is up at ");
     machine.rest_of_line();
     machine.log_in();
-    let line = machine.run("cat /proc/cmdline; dmesg | grep -c 'recovering journal'");
-    assert!(
-        line.contains(" second") && line.trim().ends_with('0'),
-        "{line}"
-    );
+    let line = machine.answer("cat /proc/cmdline; dmesg | grep -c 'recovering journal'");
+    assert!(line.contains(" second") && line.ends_with('0'), "{line}");
     machine.type_line("poweroff");
     let (end, said) = machine.end();
     assert_eq!(end, End::PoweredOff, "{said}");
@@ -250,7 +251,7 @@ fn kexec_starts_the_kernel_that_was_loaded_from_a_clean_disk_and_is_refused_with
 /// A tiny machine whose process 1 is called by its own name, with these words for it.
 fn called_nought(name: &str, words: &str) -> Machine {
     let initrd = tiny::initrd(name, &[]);
-    tiny::boot(name, &initrd, &format!("quiet rdinit=/bin/nought {words}"))
+    tiny::boot(name, &initrd, &format!("rdinit=/bin/nought {words}"))
 }
 
 #[test]
@@ -272,9 +273,8 @@ fn no_word_and_no_variable_ends_process_1() {
         ),
     ] {
         let mut machine = called_nought("words", words);
-        machine.expect(said);
-        machine.expect("every service is up");
-        machine.expect("# ");
+        // Some of it is said by another thread, in its own time.
+        machine.expect_all(&[said, "every service is up", "/ # "]);
         machine.type_line("/sbin/poweroff");
         let (end, said) = machine.end();
         assert_eq!(end, End::PoweredOff, "{words}: {said}");
@@ -285,16 +285,17 @@ fn no_word_and_no_variable_ends_process_1() {
 /// Whoever asks it to end is told otherwise.
 const CONTRARY: (&str, &str) = (
     "contrary",
-    "exec: sh -c 'trap \"/bin/nought reboot & sleep 3; exit 0\" TERM; while :; do sleep 0.2; done'\n\
+    "exec: sh -c 'trap \"/bin/nought reboot & sleep 3; exit 0\" TERM; echo >/set; while :; do sleep 0.2; done'\n\
      shutdown_timeout: 30s\n",
 );
 
 #[test]
 fn the_later_of_two_ends_counts() {
     let initrd = tiny::initrd("two-ends", &[CONTRARY]);
-    let mut machine = tiny::boot("two-ends", &initrd, "quiet");
+    let mut machine = tiny::boot("two-ends", &initrd, "");
     machine.expect("every service is up");
     machine.expect("# ");
+    machine.run("until test -e /set; do sleep 0.1; done");
     machine.type_line("/sbin/poweroff");
     machine.expect("asked for another end: it is to be a reboot");
     let (end, said) = machine.end();
@@ -304,7 +305,7 @@ fn the_later_of_two_ends_counts() {
 
 #[test]
 fn without_proc_the_end_comes_and_says_what_it_cannot_know() {
-    let mut machine = tiny::booted("no proc", "quiet");
+    let mut machine = tiny::booted("no proc", "");
     machine.type_line("umount -l /proc; /sbin/poweroff");
     let (end, said) = machine.end();
     assert_eq!(end, End::PoweredOff, "{said}");

@@ -92,7 +92,7 @@ fn the_kernel_layer_holds_on_debians_kernel() {
     machine.expect("every service is up at ");
     machine.rest_of_line();
     machine.log_in();
-    let version = machine.run("uname -r");
+    let version = machine.answer("uname -r");
     assert!(
         version.starts_with("6.1."),
         "the fallbacks are not proven here: {version}"

@@ -13,8 +13,8 @@ use crate::parts;
 fn unkillable(machine: &mut Machine) {
     let said = machine.run(
         "modprobe loop && truncate -s 16M /img && mkfs.ext4 -q /img && mount -o loop /img /srv && \
-         fsfreeze -f /srv && touch /run/go && nought restart stuck; sleep 1; \
-         ps -o stat,comm -C sh | grep ^D",
+         fsfreeze -f /srv && touch /run/go && nought restart stuck; \
+         for i in $(seq 300); do ps -o stat,comm -C sh | grep ^D && break; sleep 0.2; done",
     );
     assert!(said.contains('D'), "nobody is stuck: {said}");
 }
@@ -61,7 +61,7 @@ fn a_service_that_will_not_die_and_what_it_holds_are_named_and_the_machine_ends(
     // The journal of the disk itself needs no recovery all the same.
     disk.assert_no_recovery();
     // And the next boot says what happened.
-    let mut machine = disk.boot("unkillable, next", "quiet");
+    let mut machine = disk.boot("unkillable, next", "");
     machine.expect("the last shutdown left 1 process(es) alive");
     machine.expect("every service is up");
 }
@@ -75,9 +75,12 @@ fn a_hung_fuse_file_system_does_not_hold_up_the_end() {
     let said = machine.run(
         "modprobe fuse; exec 3<>/dev/fuse; \
          mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none /media; \
-         (echo x >/srv/other) & (ls /media) & sleep 1; jobs | grep -c Running",
+         (echo x >/srv/other) & (ls /media) & \
+         for i in $(seq 300); do \
+         n=$(ps -eo stat=,comm= | grep -Ec '^D[^ ]* +(sh|bash|ls)$'); [ $n = 3 ] && break; sleep 0.2; \
+         done; echo hang: $n",
     );
-    assert!(said.contains('2'), "{said}");
+    assert!(said.contains("hang: 3"), "{said}");
     machine.type_line("reboot");
     let (end, said) = machine.end();
     assert_eq!(end, End::Rebooted, "{said}");
@@ -234,12 +237,13 @@ fn a_full_process_table_does_not_keep_ctrl_alt_del_from_rebooting() {
 #[test]
 fn the_last_resort_reboots_when_process_1_stands_still() {
     let disk = Disk::new();
-    let mut machine = disk.boot("last resort", "quiet -- --deadline 2s");
+    let mut machine = disk.boot("last resort", "-- --deadline 2s");
     machine.expect("every service is up");
     machine.log_in();
     // A shutdown begins, and then the thread that carries it out is stopped for ever.
     machine.type_line(
-        "perl -e '$SIG{HUP}=$SIG{TERM}=\"IGNORE\"; kill 39, 1; select(undef,undef,undef,0.1); \
+        "perl -e '$SIG{HUP}=$SIG{TERM}=\"IGNORE\"; open K, \"</dev/kmsg\"; sysseek K,0,2; kill 39, 1; \
+         1 until !sysread(K,$_,9999) || /: stopping \\d/; select(undef,undef,undef,0.1); \
          syscall(101, 16, 1, 0, 0); sleep 1000'",
     );
     machine.expect("last resort: reboot");
@@ -256,12 +260,14 @@ fn the_last_resort_reboots_after_an_end_that_nobody_asked_for() {
         "exec: sh -c 'mkfifo /run/go; read go </run/go; exit 3'\nrestart: never\n\
          on_failure: stop_all\nafter: [directories]\n",
     );
-    let mut machine = disk.boot("last resort, vital", "quiet -- --deadline 2s");
+    let mut machine = disk.boot("last resort, vital", "-- --deadline 2s");
     machine.expect("every service is up");
     machine.log_in();
     machine.type_line(
-        "perl -e '$SIG{HUP}=$SIG{TERM}=\"IGNORE\"; open F, \">/run/go\"; print F \"go\\n\"; \
-         close F; select(undef,undef,undef,0.1); syscall(101, 16, 1, 0, 0); sleep 1000'",
+        "perl -e '$SIG{HUP}=$SIG{TERM}=\"IGNORE\"; open K, \"</dev/kmsg\"; sysseek K,0,2; \
+         open F, \">/run/go\"; print F \"go\\n\"; close F; \
+         1 until !sysread(K,$_,9999) || /: stopping \\d/; select(undef,undef,undef,0.1); \
+         syscall(101, 16, 1, 0, 0); sleep 1000'",
     );
     machine.expect("vital: exit code 3: everything stops");
     machine.expect("last resort: reboot");
@@ -273,9 +279,11 @@ fn the_last_resort_reboots_after_an_end_that_nobody_asked_for() {
 #[test]
 fn a_watchdog_is_petted_and_resets_a_machine_whose_process_1_broke() {
     let disk = Disk::new();
-    let mut machine = disk.boot("watchdog", "quiet -- --watchdog 4s");
-    machine.expect("no watchdog yet: failed to open /dev/watchdog");
-    machine.expect("every service is up");
+    let mut machine = disk.boot("watchdog", "-- --watchdog 4s");
+    machine.expect_all(&[
+        "no watchdog yet: failed to open /dev/watchdog",
+        "every service is up",
+    ]);
     machine.log_in();
     machine.type_line("modprobe softdog");
     machine.expect("watchdog: resets the machine after 4 s without us");
@@ -293,7 +301,7 @@ fn a_watchdog_is_petted_and_resets_a_machine_whose_process_1_broke() {
 #[test]
 fn a_watchdog_waits_as_long_as_it_can_and_is_petted_through_the_shutdown() {
     let disk = Disk::new();
-    let mut machine = disk.boot("watchdog, long", "quiet -- --watchdog 24h");
+    let mut machine = disk.boot("watchdog, long", "-- --watchdog 24h");
     machine.expect("every service is up");
     machine.log_in();
     machine.type_line("modprobe softdog");
@@ -301,7 +309,7 @@ fn a_watchdog_waits_as_long_as_it_can_and_is_petted_through_the_shutdown() {
     machine.type_line("poweroff");
     assert_eq!(machine.end().0, End::PoweredOff);
 
-    let mut machine = disk.boot("watchdog, halt", "quiet -- --watchdog 4s");
+    let mut machine = disk.boot("watchdog, halt", "-- --watchdog 4s");
     machine.expect("every service is up");
     machine.log_in();
     machine.type_line("modprobe softdog");
