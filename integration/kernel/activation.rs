@@ -15,14 +15,8 @@ use std::time::Duration;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
-use crate::look::{self, BOUND, until};
+use crate::look::{self, BOUND, free_port, until};
 use crate::world::World;
-
-/// A port that nobody else has: only one at a time is asked for by the kernel's own choice.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// What answers there: a pid.
 fn ask(port: u16) -> std::io::Result<u32> {
@@ -312,12 +306,15 @@ fn on_demand_one_that_fails_pauses_longer_and_longer_whoever_waits() {
     let more = format!("sockets: [{{tcp: '127.0.0.1:{port}'}}]\nstart: on_demand");
     world.fixture("db", "exit 1", &more).init();
     world.reach("db", "listening");
+    let began = std::time::Instant::now();
     let _waits = TcpStream::connect(("127.0.0.1", port)).unwrap();
     world.reach("db", "backoff");
-    std::thread::sleep(Duration::from_millis(1_500));
+    until("it was tried again and again", || {
+        (world.status("db")["restarts"].as_u64()? >= 4).then_some(())
+    });
     // 0, 250, 500, 1000 ms, each a quarter less at the least.
-    let restarts = world.status("db")["restarts"].as_u64().unwrap();
-    assert!((2..=5).contains(&restarts), "{restarts}");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1_300), "{took:?}");
     world.end();
 }
 

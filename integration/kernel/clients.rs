@@ -34,8 +34,7 @@ fn called_as_zinit_a_directory_that_zinit_accepts_loads() {
     world.init();
     world.reach("web", "up");
     world.reach("null", "up");
-    let log = world.log();
-    assert!(log.contains("warning: unknown key `description`"), "{log}");
+    world.log_with("warning: unknown key `description`");
     // At run time, too.
     world.service("later", "exec: sleep 1000\nfoo: bar\n");
     assert_eq!(

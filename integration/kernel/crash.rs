@@ -110,10 +110,12 @@ fn what_a_killed_supervisor_left_is_ended_with_proof_before_anything_starts() {
         "{old:?}\n{}",
         world.log()
     );
+    // Once it is up nobody is on the way out any more.
+    world.numbers("sly", "up", 2);
     assert!(
         strays(&world)
             .iter()
-            .all(|pid| look::cgroup_of(*pid).unwrap().ends_with("/foreign")),
+            .all(|pid| look::cgroup_of(*pid).is_none_or(|path| path.ends_with("/foreign"))),
         "{}",
         world.log()
     );

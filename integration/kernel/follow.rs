@@ -20,7 +20,8 @@ fn parrot(world: &mut World, name: &str) {
     let fifo = world.dir.join(format!("{name}.fifo"));
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success());
-    let script = format!("echo ready; while :; do cat {}; done", fifo.display());
+    // Open for writing too: between one reader and the next a line would be lost.
+    let script = format!("echo ready; exec cat <>{}", fifo.display());
     world.service(name, &format!("exec: sh -c '{script}'\n"));
 }
 
@@ -159,12 +160,11 @@ fn a_subscriber_that_does_not_read_loses_lines_hears_of_it_and_costs_little() {
     world.stop_verified("loud");
     let mut lost = 0;
     let mut lines = 0;
-    while lost == 0 {
+    while lost == 0 || lines == 0 {
         let item = notification(&mut deaf)["params"]["result"].clone();
-        lost = item["lost"].as_u64().unwrap();
+        lost += item["lost"].as_u64().unwrap();
         lines += item["lines"].as_array().unwrap().len();
     }
-    assert!(lines > 0, "what came before the gap is there");
     world.end();
 }
 

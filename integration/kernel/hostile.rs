@@ -41,23 +41,18 @@ fn a_thousand_idle_connections_lock_nobody_out() {
 #[test]
 fn nobody_waits_for_another_request() {
     let mut world = World::new();
-    world.fixture("slow", "stubborn", "shutdown_timeout: 3s");
+    world.fixture("slow", "stubborn", "shutdown_timeout: 10m");
     world.fixture("web", "stay", "").init();
     world.reach("slow", "up");
     world.reach("web", "up");
-    world.pid("slow", "pid");
+    let slow = world.pid("slow", "pid");
     let mut client = world.client();
-    let began = Instant::now();
     client.send(1, "service_stop", &json!(["slow"]));
     client.send(2, "service_list", &Value::Null);
     client.send(3, "nought_stop", &json!(["web"]));
     assert_eq!(client.read().unwrap()["id"], 2);
     assert_eq!(client.read().unwrap()["id"], 3);
-    assert!(
-        began.elapsed() < Duration::from_millis(2500),
-        "{:?}",
-        began.elapsed()
-    );
+    look::signal(slow, libc::SIGKILL);
     assert_eq!(client.read().unwrap()["id"], 1);
     world.end();
 }
@@ -79,7 +74,8 @@ fn questions_that_nobody_reads_the_answers_of_cost_little() {
     let call = |id: usize| json!({"jsonrpc": "2.0", "id": id, "method": "stream_currentLogs"});
     let batch: Vec<Value> = (0..256).map(call).collect();
     let batch = Value::Array(batch).to_string();
-    for client in &mut deaf {
+    // The one that reads late is the last to ask, so that it is not sent away before.
+    for client in deaf.iter_mut().rev() {
         for _ in 0..32 {
             if client.try_write(batch.as_bytes()).is_err() {
                 break;
@@ -92,8 +88,10 @@ fn questions_that_nobody_reads_the_answers_of_cost_little() {
         }
         assert!(world.client().is_answered("nought_info"));
     }
+    // Not for so long that they are sent away.
+    let began = Instant::now();
     let mut most = 0;
-    for _ in 0..100 {
+    while began.elapsed() < Duration::from_secs(1) {
         most = most.max(look::rss_kib(world.supervisor()));
         assert!(world.client().is_answered("nought_info"));
         std::thread::sleep(Duration::from_millis(10));

@@ -18,7 +18,7 @@ fn a_file_has_every_line_with_its_process_and_the_end_keeps_the_last() {
     let mut world = World::new();
     let path = world.open_dir().join("web.log");
     let script =
-        "echo out; echo err >&2; trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done";
+        "trap 'echo bye; exit 0' TERM; echo out; echo err >&2; while :; do sleep 0.05; done";
     let log = format!("log: {{path: {}, format: json}}", path.display());
     world
         .service("web", &format!("exec: [sh, -c, \"{script}\"]\n{log}\n"))

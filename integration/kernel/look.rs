@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take here.
-pub(crate) const BOUND: Duration = Duration::from_secs(30);
+/// How long anything may take here, on a slow machine with other work.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -18,6 +20,37 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(began.elapsed() < BOUND, "never came: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A TCP and UDP port of 127.0.0.1 that nobody has, and that no other test here is given. What the
+/// kernel gives out itself (ip_local_port_range, from 32768) may be somebody's connection by the
+/// time that it is bound again.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 10_000;
+    // Another place to begin for each run: who listened in the last may be remembered.
+    let own = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    for _ in 0..COUNT {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + own.wrapping_add(n) % COUNT;
+        if is_free(port) {
+            return port;
+        }
+    }
+    panic!("every port from {FIRST} on is taken");
+}
+
+/// Without SO_REUSEADDR, as the most careless program binds it.
+fn is_free(port: u16) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+    let address = SockaddrIn::new(127, 0, 0, 1, port);
+    [SockType::Stream, SockType::Datagram]
+        .into_iter()
+        .all(|kind| {
+            let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            bind(socket.as_raw_fd(), &address).is_ok()
+        })
 }
 
 /// CLOCK_BOOTTIME in nanoseconds.

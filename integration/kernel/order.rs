@@ -54,8 +54,11 @@ fn a_hub_of_twenty_stops_its_dependents_together_and_itself_last() {
     let mut world = World::new();
     let spokes: Vec<String> = (1..=20).map(|n| format!("spoke{n}")).collect();
     world.fixture("hub", "polite 1", "");
+    // None of them goes before all have been asked: one after the other they would be killed.
+    let asked = world.dir.join("asked").display().to_string();
     for spoke in &spokes {
-        world.fixture(spoke, "polite 500", "after: [hub]");
+        let words = format!("polite-together 20 {asked}");
+        world.fixture(spoke, &words, "after: [hub]\nshutdown_timeout: 30s");
     }
     world.init();
     all_up(&world, &spokes);

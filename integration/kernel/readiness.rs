@@ -139,7 +139,7 @@ fn a_test_that_hangs_is_ended_with_all_it_started_and_counts_as_failed() {
     let mut world = World::new();
     let hangs = world.command("test", "children 3");
     let test = format!(
-        "test: {{exec: {hangs}, interval: 1ms, timeout: 400ms, retries: 2}}\nrestart: {{policy: never}}"
+        "test: {{exec: {hangs}, interval: 1ms, timeout: 1s, retries: 2}}\nrestart: {{policy: never}}"
     );
     world.fixture("db", "stay", &test).init();
     let status = world.reach("db", "failed");
@@ -169,8 +169,7 @@ fn a_stop_ends_a_test_that_runs() {
 #[test]
 fn a_start_that_is_not_ready_in_time_has_failed() {
     let mut world = World::new();
-    let test =
-        "test: {exec: 'false', interval: 5ms}\nstart_timeout: 150ms\nrestart: {policy: never}";
+    let test = "test: {exec: 'false', interval: 5ms}\nstart_timeout: 1s\nrestart: {policy: never}";
     world.fixture("db", "stay", test).init();
     let status = world.reach("db", "failed");
     assert!(

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 
-use crate::look::until;
+use crate::look::{free_port, until};
 use crate::world::World;
 
 /// `db` is ready when `ready` says so; `web` waits for it.
@@ -31,12 +31,6 @@ fn becomes_ready(world: World) {
     assert_eq!(world.status("db")["state"], "up");
     world.stop_verified("db");
     world.end();
-}
-
-/// A port that nothing listens on, until the test does.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[test]
@@ -125,7 +119,7 @@ fn a_service_that_never_gets_ready_fails_with_the_reason_of_the_last_test() {
     let port = free_port();
     let mut world = World::new();
     let more = format!(
-        "ready: {{tcp: '127.0.0.1:{port}', interval: 1ms, retries: 3, start_period: 50ms}}\n\
+        "ready: {{tcp: '127.0.0.1:{port}', interval: 1ms, retries: 3, start_period: 500ms}}\n\
          restart: never"
     );
     world.fixture("db", "stay", &more).init();

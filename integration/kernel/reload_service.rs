@@ -57,11 +57,11 @@ fn a_command_runs_beside_it_and_is_ended_in_its_time_with_all_it_started() {
             go.display()
         ),
     );
-    let more = format!("reload: {{exec: {}, timeout: 400ms}}", command.display());
+    let more = format!("reload: {{exec: {}, timeout: 1s}}", command.display());
     world.fixture("web", "stay", &more).init();
     world.reach("web", "up");
     let late = refused(&world, "web");
-    assert_eq!(late, "failed to reload web: it is not done within 400ms");
+    assert_eq!(late, "failed to reload web: it is not done within 1s");
     assert!(ran.exists());
     std::fs::write(&go, "").unwrap();
     let done = until("the last one is cleared away", || {
@@ -112,12 +112,10 @@ fn one_that_says_when_it_is_done_is_waited_for() {
         "{second}"
     );
     does(&world, &mut db, "say RELOADING=1");
-    assert!(
-        world.status("db")["detail"]
-            .as_str()
-            .unwrap()
-            .contains("reloads")
-    );
+    until("its state says so", || {
+        let status = world.status("db");
+        status["detail"].as_str()?.contains("reloads").then_some(())
+    });
     does(&world, &mut db, "say READY=1|STATUS=anew");
     let first = client.read().unwrap();
     assert_eq!(

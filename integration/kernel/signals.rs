@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::look::until;
+use crate::look::{self, until};
 use crate::world::World;
 
 /// The signal shuts everything down.
@@ -46,16 +46,16 @@ each_shuts_down! {
 #[test]
 fn a_second_signal_cuts_every_grace_short() {
     let mut world = World::new();
-    world.fixture("web", "stubborn", "shutdown_timeout: 30s");
+    world.fixture("web", "stubborn", "shutdown_timeout: 10m");
     world
-        .fixture("db", "stubborn", "shutdown_timeout: 30s")
+        .fixture("db", "stubborn", "shutdown_timeout: 10m")
         .init();
     let pids = ["web", "db"].map(|name| world.pid(name, "pid"));
     world.signal(libc::SIGTERM);
     until("it has asked", || {
         (world.status("web")["state"] == "stopping").then_some(())
     });
-    assert!(pids.iter().all(|pid| crate::look::alive(*pid).is_some()));
+    assert!(pids.iter().all(|pid| look::alive(*pid).is_some()));
     world.signal(libc::SIGINT);
     // Waiting for either grace would outlast the bound.
     assert_eq!(world.wait().code(), Some(0), "{}", world.log());
@@ -121,8 +121,9 @@ fn a_client_that_shuts_down_gets_its_answer() {
 #[test]
 fn nothing_is_started_during_a_shutdown() {
     let mut world = World::new();
-    world.fixture("slow", "stubborn", "shutdown_timeout: 400ms");
+    world.fixture("slow", "stubborn", "shutdown_timeout: 10m");
     world.fixture("web", "polite 1", "").init();
+    let slow = world.pid("slow", "pid");
     world.number("slow", "up");
     world.number("web", "up");
     world.signal(libc::SIGTERM);
@@ -131,6 +132,7 @@ fn nothing_is_started_during_a_shutdown() {
     });
     let refused = world.start("web").unwrap_err();
     assert_eq!(refused["code"], -32006, "{refused}");
+    look::signal(slow, libc::SIGKILL);
     assert_eq!(world.wait().code(), Some(0));
     assert_eq!(world.numbers("web", "up", 1).len(), 1);
     world.end();

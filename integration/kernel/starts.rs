@@ -199,8 +199,7 @@ fn a_start_that_hangs_beyond_sigkill_lingers_until_what_it_hangs_on_goes() {
 
 #[test]
 fn the_successor_binds_the_port_at_once_twenty_times() {
-    // Nobody else's: outside the range that is given out, and another for each run.
-    let port = 20_000 + std::process::id() % 10_000;
+    let port = look::free_port();
     let mut world = World::new();
     world
         .fixture("web", &format!("listen {port}"), "shutdown_timeout: 20ms")

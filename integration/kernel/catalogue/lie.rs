@@ -354,7 +354,7 @@ fn a_pid_that_is_given_out_again() {
     let first = with_pids_of_its_own(&mut world);
     world.fixture("web", "stay", "").init();
     world.number("web", "up");
-    let pid = world.status("web")["pid"].as_u64().unwrap();
+    let pid = world.reach("web", "up")["pid"].as_u64().unwrap();
     let own = world.supervisor();
     let service = look::children_of(own)[0];
     // The supervisor, then its service: what is on record is dead.

@@ -72,15 +72,10 @@ stressors! {
     stress_ng_ptrace: "--ptrace 2", "stress-ng --ptrace";
 }
 
-/// A port that nothing else here asks for.
-fn port(offset: u32) -> u16 {
-    u16::try_from(31_000 + offset * 300 + std::process::id() % 300).unwrap()
-}
-
 #[test]
 fn nginx() {
     let mut world = World::new();
-    let (dir, port) = (world.dir.display().to_string(), port(1));
+    let (dir, port) = (world.dir.display().to_string(), look::free_port());
     let configuration = world.dir.join("nginx.conf");
     let text = format!(
         "pid {dir}/nginx.pid;\nerror_log {dir}/nginx.log;\nworker_processes 4;\nevents {{}}\n\
@@ -243,9 +238,9 @@ fn run(program: &str, args: &[&str]) {
 }
 
 /// A world with sshd as a service and a session of a client's in it.
-fn with_session(more: &str, offset: u32) -> (World, Child) {
+fn with_session(more: &str) -> (World, Child) {
     let mut world = World::new();
-    let (dir, port) = (world.dir.display().to_string(), port(offset));
+    let (dir, port) = (world.dir.display().to_string(), look::free_port());
     let _ = std::fs::create_dir("/run/sshd");
     for key in ["host", "client"] {
         run(
@@ -310,7 +305,7 @@ fn sleeper(world: &World) -> Option<u32> {
 
 #[test]
 fn sshd_with_a_session() {
-    let (world, mut session) = with_session("", 2);
+    let (world, mut session) = with_session("");
     let receipt = stops_with(&world, 2);
     until("the client is told", || session.try_wait().unwrap());
     row!(Program, "sshd with a live session").receipt_that(&receipt, STRESSED);
@@ -319,7 +314,7 @@ fn sshd_with_a_session() {
 
 #[test]
 fn sshd_whose_sessions_are_kept() {
-    let (world, mut session) = with_session("survivors: {keep: [sshd]}", 3);
+    let (world, mut session) = with_session("survivors: {keep: [sshd]}");
     let kept = sleeper(&world).unwrap();
     let first = world.status("web")["pid"].clone();
     world

@@ -348,9 +348,7 @@ fn a_port_held_by_sockets_in_each_others_queues() {
 }
 
 fn port_is_free_again(fixture: &str, enter: impl Fn(&Value)) {
-    // Neither in the range that is given out nor another test's.
-    let offset = if fixture == "socket-cycle" { 500 } else { 0 };
-    let port = 30_000 + std::process::id() % 500 + offset;
+    let port = look::free_port();
     let mut world = World::new();
     world
         .fixture(

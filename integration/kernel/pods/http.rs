@@ -1,18 +1,16 @@
 //! A few lines of HTTP, apart from the library that the supervisor uses.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::look::free_port;
 use crate::world::World;
 
 /// A world whose supervisor serves HTTP, and where.
 pub(crate) fn serving() -> (World, SocketAddr) {
     let mut world = World::new();
-    // Free now, and nobody else asks for this very one.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     world.flags = vec!["--http".into(), address.to_string()];
     (world, address)
 }

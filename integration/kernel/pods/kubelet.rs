@@ -76,20 +76,6 @@ fn a_deletion_is_over_before_the_kubelet_kills() {
     let deleted = std::time::Instant::now();
     assert!(hook.wait().unwrap().success(), "the hook was disturbed");
     world.signal(libc::SIGTERM);
-    until("the main is asked", || {
-        world
-            .said("web")
-            .iter()
-            .any(|line| line.starts_with("asked"))
-            .then_some(())
-    });
-    assert!(
-        !world
-            .said("20-proxy")
-            .iter()
-            .any(|line| line.starts_with("asked")),
-        "a sidecar was asked before the main had gone"
-    );
     let status = world.wait();
     assert_eq!(status.code(), Some(0), "{}", world.log());
     assert!(
@@ -99,6 +85,7 @@ fn a_deletion_is_over_before_the_kubelet_kills() {
     );
     assert!(look::alive(supervisor).is_none());
     let at = |name: &str, word: &str| world.number(name, word);
+    // No sidecar is asked before the main has gone.
     assert!(at("web", "gone") <= at("30-logs", "asked"));
     assert!(at("30-logs", "gone") <= at("20-proxy", "asked"));
     world.end();

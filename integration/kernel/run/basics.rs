@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use super::{code, output, report, stderr, stdout, trees};
+use super::{code, is_executed, output, report, stderr, stdout, trees};
 use crate::world::World;
 
 #[test]
@@ -130,15 +130,9 @@ fn a_report_and_a_junit_file_tell_how_it_ended() {
     let world = World::new();
     let (json, xml) = (world.dir.join("r.json"), world.dir.join("r.xml"));
     let (json_path, xml_path) = (json.to_str().unwrap(), xml.to_str().unwrap());
+    let script = format!("sleep 1000 & {}; exit 3", is_executed("sleep"));
     let words = [
-        "--report",
-        json_path,
-        "--junit",
-        xml_path,
-        "--",
-        "sh",
-        "-c",
-        "sleep 1000 & exit 3",
+        "--report", json_path, "--junit", xml_path, "--", "sh", "-c", &script,
     ];
     let ran = output(&world, &words);
     assert_eq!(code(&ran), Some(3));

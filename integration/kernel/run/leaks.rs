@@ -3,13 +3,14 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{code, number_in, output, report, stderr, stdout, timed, trees};
+use super::{code, is_executed, number_in, output, report, stderr, stdout, timed, trees};
 use crate::look;
 use crate::world::World;
 
 /// A process in a session of its own that holds the output, as a stray server does.
 const STRAY: &str = "setsid sh -c 'echo $$ >stray; exec sleep 1000' & \
-                     while ! test -s stray; do sleep 0.01; done";
+                     while ! test -s stray; do sleep 0.01; done; \
+                     until grep -qx sleep /proc/$(cat stray)/comm; do sleep 0.01; done";
 
 #[test]
 fn a_stray_is_named_ended_and_reported_and_holds_nobody_up() {
@@ -73,11 +74,7 @@ fn what_leaks_mean_is_the_callers_to_say() {
 #[test]
 fn a_port_and_a_file_are_named_and_free_again() {
     let world = World::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = look::free_port();
     let server = world.command("server", &format!("listen {port}"));
     let script = format!("{server} 9>>held & while ! grep -q up server.said; do sleep 0.01; done");
     let ran = output(&world, &["--", "sh", "-c", &script]);
@@ -295,8 +292,9 @@ fn a_test_suite_that_forgets_its_server_is_caught() {
 #[test]
 fn all_are_counted_and_the_first_are_described() {
     let world = World::alone();
-    let script = "i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done";
-    let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", script]);
+    let all = "i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done";
+    let script = format!("{all}; {}", is_executed("sleep"));
+    let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", &script]);
     let said = stderr(&ran);
     assert!(said.contains("300 processes still ran"), "{said}");
     assert!(said.ends_with("  and 44 more\n"), "{said}");

@@ -48,9 +48,17 @@ fn spawn(world: &World, words: &[&str]) -> Child {
         .unwrap()
 }
 
-/// The report that a run was asked to write.
+/// The report that a run was asked to write; a guardian writes it after everybody is gone.
 fn report(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    until(&format!("{} holds a report", path.display()), || {
+        serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+    })
+}
+
+/// For a script: waits until its last `&` has become a program of this name. Before, it is one more
+/// shell with the script's own arguments.
+fn is_executed(name: &str) -> String {
+    format!("until grep -qx {name} /proc/$!/comm; do sleep 0.01; done")
 }
 
 /// The cgroups of runs that stand in this world.

@@ -1,6 +1,6 @@
 //! A pid namespace of the command's own: asked for, never silent.
 
-use super::{code, output, report, spawn, stderr, stdout, trees};
+use super::{code, is_executed, output, report, spawn, stderr, stdout, trees};
 use crate::look::{self, until};
 use crate::world::World;
 
@@ -8,7 +8,8 @@ use crate::world::World;
 fn the_command_sees_nobody_outside_and_what_it_leaves_is_named() {
     let world = World::new();
     let script = "echo $$; cat /proc/1/comm; ls -d /proc/[0-9]* | wc -l; \
-                  setsid sleep 1000 & (setsid sleep 1001 &); exit 5";
+                  setsid sleep 1000 & (setsid sleep 1001 &); \
+                  until [ $(pgrep -xc sleep) = 2 ]; do sleep 0.01; done; exit 5";
     let words = ["--pidns", "--report", "r.json", "--", "sh", "-c", script];
     let ran = output(&world, &words);
     let said = stderr(&ran);
@@ -105,11 +106,14 @@ fn it_holds_the_command_where_there_is_no_cgroup() {
     );
     assert_eq!(first["leaks"].as_array().unwrap().len(), 2, "{first:#}");
     // Deaf to everything but the end of its namespace.
-    let script = "trap '' TERM; echo >up; sleep 1000; sleep 1001";
+    let script = format!(
+        "trap '' TERM; sleep 1000 & {}; echo >up; wait",
+        is_executed("sleep")
+    );
     let run = spawn(
         &world,
         &[
-            "--pidns", "--grace", "50ms", "--report", "k.json", "--", "sh", "-c", script,
+            "--pidns", "--grace", "50ms", "--report", "k.json", "--", "sh", "-c", &script,
         ],
     );
     until("it runs", || world.dir.join("up").exists().then_some(()));
@@ -118,8 +122,8 @@ fn it_holds_the_command_where_there_is_no_cgroup() {
     assert_eq!(code(&ran), Some(137), "{}", stderr(&ran));
     assert_eq!(killed(&report(&world.dir.join("k.json"))), ["sh", "sleep"]);
     // What it leaves, deaf as well: ended with the namespace, and on the receipt by name.
-    let script = "trap '' TERM; sleep 1000 & exit 0";
-    let words = ["--pidns", "--report", "l.json", "--", "sh", "-c", script];
+    let script = format!("trap '' TERM; sleep 1000 & {}", is_executed("sleep"));
+    let words = ["--pidns", "--report", "l.json", "--", "sh", "-c", &script];
     let ran = output(&world, &words);
     assert_eq!(code(&ran), Some(0), "{}", stderr(&ran));
     assert_eq!(killed(&report(&world.dir.join("l.json"))), ["sleep"]);

@@ -331,7 +331,7 @@ fn ordinary(world: &mut World) {
 fn an_orphan_without_a_trace_is_ended_where_it_can_only_be_the_commands() {
     let mut world = World::new();
     ordinary(&mut world);
-    let script = "(setsid env -i sh -c 'echo $$ >orphan; sleep 1000; :' &); \
+    let script = "(setsid env -i sh -c 'sleep 1000 & echo $$ >orphan; wait' &); \
                   while ! test -s orphan; do sleep 0.01; done";
     let ran = output(&world, &["--report", "r.json", "--", "sh", "-c", script]);
     let said = stderr(&ran);

@@ -93,16 +93,24 @@ fn the_second_int_cuts_the_grace_short() {
 #[test]
 fn other_signals_are_passed_on_to_the_command_alone() {
     let world = World::new();
-    let script = "trap 'echo usr1' USR1; trap 'echo hup' HUP; trap 'echo term; exit 0' TERM; \
+    let script = "for name in USR1 HUP; do trap \"echo $name >>told\" $name; done; \
+                  trap 'echo TERM >>told; exit 0' TERM; \
                   echo $$ >main; while :; do sleep 0.01; done";
     let run = spawn(&world, &["--forward", "HUP", "--", "sh", "-c", script]);
     number_in(&world.dir.join("main"));
-    for signal in [libc::SIGUSR1, libc::SIGHUP, libc::SIGTERM] {
+    let told = || std::fs::read_to_string(world.dir.join("told")).unwrap_or_default();
+    let mut expected = String::new();
+    for (signal, name) in [
+        (libc::SIGUSR1, "USR1\n"),
+        (libc::SIGHUP, "HUP\n"),
+        (libc::SIGTERM, "TERM\n"),
+    ] {
         look::signal(run.id(), signal);
-        std::thread::sleep(Duration::from_millis(100));
+        expected += name;
+        until(&expected, || (told() == expected).then_some(()));
     }
     let ran = run.wait_with_output().unwrap();
-    assert_eq!(super::stdout(&ran), "usr1\nhup\nterm\n", "{}", stderr(&ran));
+    assert_eq!(told(), expected, "each once: {}", stderr(&ran));
     assert_eq!(code(&ran), Some(0));
     world.end();
 }
@@ -113,7 +121,7 @@ fn time_that_is_over_is_said_with_what_runs_and_ends_it() {
     let command = "echo \"on timeout: $(cat /proc/$NOUGHT_PID/comm)\"; sleep 1000 &";
     let words = [
         "--timeout",
-        "200ms",
+        "1s",
         "--on-timeout",
         command,
         "--report",
@@ -127,7 +135,7 @@ fn time_that_is_over_is_said_with_what_runs_and_ends_it() {
     assert_eq!(code(&ran), Some(124), "{said}");
     assert!(took < Duration::from_secs(20), "{took:?}");
     assert!(
-        said.contains("not done after 200 ms; 3 processes running:"),
+        said.contains("not done after 1 s; 3 processes running:"),
         "{said}"
     );
     // The tree: each below its parent, with what it waits for.
@@ -145,7 +153,7 @@ fn time_that_is_over_is_said_with_what_runs_and_ends_it() {
     );
     assert!(said.contains("on timeout: sh\n"), "{said}");
     assert!(
-        said.contains("timed out after 200 ms: the command ended (SIGTERM)"),
+        said.contains("timed out after 1 s: the command ended (SIGTERM)"),
         "{said}"
     );
     let report = report(&world.dir.join("r.json"));
@@ -179,14 +187,7 @@ fn a_reader_that_does_not_read_holds_nothing_up() {
     let world = World::new();
     // Nobody empties the pipe while they wait.
     let script = "echo $$ >main; exec yes >&2";
-    let words = [
-        "--timeout",
-        "300ms",
-        "--grace",
-        "200ms",
-        "--report",
-        "r.json",
-    ];
+    let words = ["--timeout", "1s", "--grace", "200ms", "--report", "r.json"];
     let mut run = spawn(&world, &[&words[..], &["--", "sh", "-c", script]].concat());
     let status = until("its time is over", || run.try_wait().unwrap());
     assert_eq!(status.code(), Some(124));
