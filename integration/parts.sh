@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # For integration/run and integration/nightly: the parts of a run, what they say, and the sum.
 
+. integration/again.sh
+
 passed=0
 failed=0
 skipped=0
@@ -27,7 +29,6 @@ need() {
     is_there "$1" || say_no "$1 is not there, and Debian's package $2 could not be installed"
 }
 
-# Installs a package; a server that it brings is not started.
 # need_python MODULE PACKAGE: likewise, for a module of Debian's python3.
 need_python() {
     /usr/bin/python3 -c "import $1" 2>/dev/null && return
@@ -35,15 +36,21 @@ need_python() {
     /usr/bin/python3 -c "import $1" || say_no "python3 has no module $1, and Debian's package $2 could not be installed"
 }
 
+# install PACKAGE: a server that it brings is not started.
 install() {
     local policy=/usr/sbin/policy-rc.d status=0
     [ -e "$policy" ] && policy=
     [ -z "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; }
-    # The lists may be too old to know where it is.
-    apt-get install -y --no-install-recommends "$1" ||
-        { apt-get update && apt-get install -y --no-install-recommends "$1"; } || status=$?
+    again install_or_update "$1" || status=$?
     [ -z "$policy" ] || rm -f "$policy"
     return "$status"
+}
+
+# Another apt that is at work is waited for. The lists may be too old to know where the package is.
+install_or_update() {
+    apt=(apt-get -y -o DPkg::Lock::Timeout=120)
+    "${apt[@]}" install --no-install-recommends "$1" ||
+        { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "$1"; }
 }
 
 # static_build: the binary that needs nothing around it, and its size. The target is named so
@@ -59,7 +66,7 @@ static_build() {
 # machines_parts: what virtual machines are made from, so that their own time is theirs.
 machines_parts() {
     cargo test --release --locked --no-run --test vm --test kernel --test sys &&
-        cargo test --release --locked --test vm -- its_system_and_its_kernel
+        again cargo test --release --locked --test vm -- its_system_and_its_kernel
 }
 
 # count FILE: adds up what the test runners in FILE said of themselves.

@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# For integration/image and integration/deb: Debian root file systems of packages.
+# For integration/image, integration/deb and integration/engine: Debian root file systems of packages.
+
+. integration/again.sh
 
 # rootfs TAR PACKAGES: makes TAR from the release and the mirror that this machine's apt uses,
 # unless it is there.
@@ -12,6 +14,6 @@ rootfs() {
              $1 == "URIs:" { print $2; exit }' || true)
     [ -n "$mirror" ] || { echo "rootfs: apt's sources name no mirror; add one" >&2; return 1; }
     mkdir -p "$(dirname "$tar")"
-    mmdebstrap --quiet --format=tar --variant=minbase --include="$packages" "$suite" "$tar.new" "$mirror"
+    again mmdebstrap --quiet --format=tar --variant=minbase --include="$packages" "$suite" "$tar.new" "$mirror"
     mv "$tar.new" "$tar"
 }
