@@ -209,7 +209,7 @@ async fn a_held_pipe_delays_no_close_and_is_reported() {
     escapee.kill().unwrap();
     escapee.wait().unwrap();
     assert_eq!(closed, Closed { held: true });
-    assert!(took < Duration::from_secs(1), "close took {took:?}");
+    assert!(took < Duration::from_secs(5), "close took {took:?}");
     assert_eq!(shown(&logs, Some("web")), [START, "[+] web: last words"]);
 }
 
@@ -456,7 +456,7 @@ fn an_unused_sink_starts_no_thread_and_is_flushed_at_once() {
     let sink = Sink::new(write.into(), null());
     let begin = Instant::now();
     assert!(sink.flush(BOUND));
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(begin.elapsed() < Duration::from_secs(5));
     drop(sink);
     // No thread holds the descriptor: the pipe's only writer is gone.
     let mut rest = Vec::new();

@@ -81,7 +81,8 @@ fn agree(section: &str, outputs: &[Output]) {
 
 fn world() -> World {
     let mut world = World::new();
-    world.fixture("db", "stay", "reload: {signal: HUP}");
+    // A signal that ends nobody who does not mind it.
+    world.fixture("db", "stay", "reload: {signal: URG}");
     world.fixture("web", "stay", "requires: [db]");
     world.service("broken", "exec: sh -c 'exit 3'\nrestart: {delay: 60s}\n");
     world.service("job", "exec: 'true'\nrestart: never\n");
@@ -151,7 +152,7 @@ fn changes_are_answered_as_documented() {
         json(&world, "stop web"),
         json(&world, "start web"),
         json(&world, "restart web --no-wait"),
-        json(&world, "kill db USR2"),
+        json(&world, "kill db URG"),
         json(&world, "reload db"),
         json(&world, "stop job"),
         json(&world, "forget job"),

@@ -1,16 +1,19 @@
 //! The supervisor itself, moved where it does not belong.
 
-use crate::stage::{Stage, lives};
+use crate::stage::{Stage, lives, until};
 
 /// cgroup.kill on a cgroup that holds us would end us, and everything with us.
 #[test]
 fn a_service_that_moves_the_supervisor_into_its_cgroup_does_not_end_it() {
     let mut stage = Stage::new();
     stage.service("good", "exec: sleep 1000\n");
+    let deaf = stage.script("deaf", "") + ".set";
     stage.service(
         "evil",
-        "exec: sh -c 'trap \"\" TERM; while :; do sleep 1; done'\n\
-         shutdown_timeout: 1\n",
+        &format!(
+            "exec: sh -c 'trap \"\" TERM; echo >>{deaf}; while :; do sleep 1; done'\n\
+             test: test -e {deaf}\nshutdown_timeout: 1\n"
+        ),
     );
     let supervisor = stage.start();
     let good = stage.reaches("good", "up");
@@ -32,6 +35,8 @@ fn a_service_that_moves_the_supervisor_into_its_cgroup_does_not_end_it() {
     assert!(lives(supervisor));
     let still = stage.reaches("good", "up");
     assert_eq!(still["pid"], good["pid"]);
-    assert!(stage.log().contains("somebody has moved us"));
+    until("it says so", || {
+        stage.log().contains("somebody has moved us").then_some(())
+    });
     assert_eq!(stage.end(), 0);
 }

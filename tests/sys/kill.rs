@@ -152,7 +152,7 @@ fn an_unkillable_time_is_bounded() {
         .ready();
     let began = nought::sys::clock::boot_now();
     kill_tree(&scene.dir, KillHow::CgroupKill, Duration::ZERO);
-    assert!(nought::sys::clock::boot_now() - began < 1_000_000_000);
+    assert!(nought::sys::clock::boot_now() - began < 5_000_000_000);
 }
 
 #[test]
@@ -203,8 +203,12 @@ fn what_a_tracer_keeps_from_ending_is_told() {
     let result = kill_tree(&a, KillHow::CgroupKill, Duration::from_millis(30));
     assert_eq!((result.populated, result.error), (Some(true), None));
     assert!(matches!(cgroup::remove_tree(&a), Removal::Busy { .. }));
-    let told = nought::sys::inspect::inspect(&[child.pid()]);
-    assert_eq!((told[0].state, told[0].tracer), ('t', tracer.pid()));
+    // It may have to run once more until it stops for its tracer.
+    let told = until("it stops on its way out", || {
+        let told = nought::sys::inspect::inspect(&[child.pid()]);
+        (told[0].state == 't').then_some(told)
+    });
+    assert_eq!(told[0].tracer, tracer.pid());
     drop(tracer);
     until("it is gone", || {
         (!cgroup::is_populated(&a).unwrap()).then_some(())
