@@ -134,9 +134,7 @@ fn somebody_moved_into_a_service_dies_with_its_kill_and_is_named() {
 #[test]
 fn somebody_moved_into_a_service_is_not_asked_to_go_with_it() {
     let mut world = World::new();
-    world
-        .fixture("web", "stay", "shutdown_timeout: 100ms")
-        .init();
+    world.fixture("web", "stay", "shutdown_timeout: 1s").init();
     world.pid("web", "pid");
     let mut stranger = bystander();
     move_in(&stranger, &world);

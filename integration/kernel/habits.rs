@@ -61,11 +61,7 @@ fn an_orphan_of_a_double_fork_ends_with_its_service() {
 fn a_daemon_that_left_its_main_process_is_ended_with_it() {
     let mut world = World::new();
     world
-        .fixture(
-            "web",
-            "daemon",
-            "exit_grace: 20ms\nrestart: {policy: never}",
-        )
+        .fixture("web", "daemon", "exit_grace: 10s\nrestart: {policy: never}")
         .init();
     let daemon = world.pid("web", "daemon");
     world.reach("web", "done");

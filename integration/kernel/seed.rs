@@ -54,7 +54,7 @@ fn two_hundred_children_of_a_service_end_with_it() {
 fn children_in_groups_and_sessions_of_their_own_end_with_it() {
     let mut world = World::new();
     world
-        .fixture("web", "groups 10", "shutdown_timeout: 100ms")
+        .fixture("web", "groups 10", "shutdown_timeout: 10s")
         .init();
     world.numbers("web", "child", 10);
     let receipt = world.stop_verified("web");

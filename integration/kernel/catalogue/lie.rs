@@ -443,11 +443,11 @@ fn a_namespace_number_that_is_given_out_again() {
     world.end();
 }
 
-fn with_abducted(fixture: &str) -> (World, look::ProcId) {
+fn with_abducted(fixture: &str, grace: &str) -> (World, look::ProcId) {
     let mut world = World::new();
     world.fixture("db", "stubborn", "shutdown_timeout: 50ms");
-    let more = "after: [db]\nshutdown_timeout: 300ms";
-    world.fixture("web", &format!("{fixture} db"), more).init();
+    let more = format!("after: [db]\nshutdown_timeout: {grace}");
+    world.fixture("web", &format!("{fixture} db"), &more).init();
     let pid = world.pid("db", "pid");
     let id = look::alive(pid).unwrap();
     world.number("web", "up");
@@ -458,7 +458,7 @@ fn with_abducted(fixture: &str) -> (World, look::ProcId) {
 
 #[test]
 fn another_service_moved_into_one() {
-    let (world, theirs) = with_abducted("abduct");
+    let (world, theirs) = with_abducted("abduct", "300ms");
     let receipt = world.stop_verified("web");
     assert_eq!(
         pids(&receipt, "foreign"),
@@ -479,7 +479,7 @@ fn another_service_moved_into_one() {
 
 #[test]
 fn another_service_moved_in_and_out_again() {
-    let (world, theirs) = with_abducted("abduct-and-return");
+    let (world, theirs) = with_abducted("abduct-and-return", "10s");
     let receipt = world.stop_verified("web");
     assert!(look::is_alive(theirs), "it was killed: {receipt:#}");
     assert_eq!(world.status("db")["state"], "up");

@@ -420,7 +420,7 @@ fn a_container_that_its_engine_moved_elsewhere() {
     world
         .service(
             "web",
-            &format!("exec: {}\nshutdown_timeout: 200ms\n", engine.display()),
+            &format!("exec: {}\nshutdown_timeout: 10s\n", engine.display()),
         )
         .init();
     until("the container runs", || {
