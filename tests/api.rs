@@ -177,6 +177,7 @@ fn every_type_round_trips_and_ignores_what_it_does_not_know() {
         notes: vec!["no memory controller".into()],
         services: 4,
         shutting_down: true,
+        uptime_ms: 12_345,
     });
     round_trip(&List {
         services: vec![status()],

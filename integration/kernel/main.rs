@@ -66,4 +66,5 @@ mod starts;
 mod survivors;
 mod together;
 mod told;
+mod top;
 mod web;

@@ -80,6 +80,8 @@ pub struct Info {
     pub services: u64,
     /// Whether a shutdown is under way.
     pub shutting_down: bool,
+    /// How long it has been there, in milliseconds on CLOCK_BOOTTIME.
+    pub uptime_ms: u64,
 }
 
 /// `nought_list`.

@@ -79,6 +79,9 @@ pub struct Usage {
     pub cpu_from: Account,
     /// The same as a percentage of one processor, over the time since the main process started.
     pub cpu_percent: f64,
+    /// When this was read, in milliseconds on CLOCK_BOOTTIME: between two readings lies what was
+    /// used meanwhile. 0: this supervisor does not tell.
+    pub read_mono_ms: f64,
     /// Who runs in it, the main process first.
     pub processes: Vec<ProcessUsage>,
 }

@@ -16,7 +16,7 @@ use crate::driver::{Guarantee, Resources, Surroundings};
 use crate::web;
 
 pub(super) use values::{duration, positive};
-use values::{group, lines, moment, receipts};
+use values::{group, interval, lines, moment, receipts};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -130,6 +130,8 @@ pub(super) enum ClientCommand {
         #[arg(value_name = "SERVICE")]
         services: Vec<String>,
     },
+    /// Watch services on the terminal: what they do and use, their logs; start and stop them
+    Top(Top),
     /// Explain why a service is in its state, down to whatever it waits for
     Why {
         /// The service
@@ -294,6 +296,17 @@ pub(super) struct Log {
     /// The supervisor's socket
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Top {
+    /// How often to look
+    #[arg(short = 'n', long, value_name = "D", value_parser = interval, default_value = "1s")]
+    pub(super) interval: Duration,
+    /// Print one picture as text, after one interval, and end. With --json a document; without
+    /// --once and with --json one for each interval
+    #[arg(long)]
+    pub(super) once: bool,
 }
 
 #[derive(Debug, Args)]

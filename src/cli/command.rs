@@ -58,6 +58,7 @@ impl<'a> Session<'a> {
             ClientCommand::List => self.list(),
             ClientCommand::Status { services } => self.status(services),
             ClientCommand::Tree { services } => self.tree(&services),
+            ClientCommand::Top(top) => self.top(&top),
             ClientCommand::Why { service } => self.why(&service),
             ClientCommand::Plan { what } => self.plan(what),
             ClientCommand::Timeline {
@@ -416,7 +417,7 @@ fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
 }
 
 /// What came of one start, stop or restart.
-fn done_line(done: &Done, verb: &str, style: Style) -> String {
+pub(super) fn done_line(done: &Done, verb: &str, style: Style) -> String {
     let name = render::clean(&done.service);
     let stopped = done
         .receipt

@@ -34,6 +34,8 @@ pub(super) enum Error {
     TimedOut { what: String, waited: Duration },
     /// Kexec, and no kernel to start.
     NoKernel,
+    /// Nothing can be drawn, and why.
+    NoTerminal { why: String },
     /// There is no HTTP in front of the socket.
     Proxy {
         /// What failed, after "failed to".
@@ -117,6 +119,7 @@ impl std::fmt::Display for Error {
                 write!(f, "{what} took longer than {}", render::duration(*waited))
             }
             Error::NoKernel => write!(f, "there is no kernel to start"),
+            Error::NoTerminal { .. } => write!(f, "cannot draw on a terminal"),
             Error::Proxy { what, .. } => write!(f, "failed to {what}"),
             Error::Refused(error) => write!(f, "{error}"),
         }
@@ -143,6 +146,7 @@ impl Error {
             Error::TooMuch { .. } => "TooMuch".into(),
             Error::TimedOut { .. } => "TimedOut".into(),
             Error::NoKernel => "NoKernel".into(),
+            Error::NoTerminal { .. } => "NoTerminal".into(),
             Error::Proxy { .. } => "NoProxy".into(),
             Error::Refused(error) => {
                 let told = error.data.as_ref().map(|data| data.code_name.clone());
@@ -158,7 +162,9 @@ impl Error {
         match self {
             Error::Connect { source, .. } => vec![source.to_string()],
             Error::Unfit { why, .. } => vec![why.to_string()],
-            Error::Protocol { why, .. } | Error::Proxy { why, .. } => vec![why.clone()],
+            Error::Protocol { why, .. } | Error::Proxy { why, .. } | Error::NoTerminal { why } => {
+                vec![why.clone()]
+            }
             Error::Refused(error) => {
                 let data = error.data.as_ref();
                 data.map(|data| data.cause_chain.clone())
@@ -204,6 +210,10 @@ impl Error {
             Error::Protocol { .. } => "is another program's socket named with -s or NOUGHT_SOCKET?",
             Error::TooMuch { .. } => "ask for less: name services, or the newest lines with -n N",
             Error::NoKernel => "load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline",
+            Error::NoTerminal { .. } => {
+                "`nought top --once` prints one picture, `nought status` the states, `nought stats` \
+                 what a service uses"
+            }
             Error::Proxy { hint, .. } => hint,
             Error::TimedOut { .. } => "it goes on all the same: see `nought status`",
             Error::Refused(error) => return error.data.as_ref()?.hint.clone(),
@@ -339,6 +349,7 @@ mod tests {
                 waited,
             },
             Error::NoKernel,
+            Error::NoTerminal { why: "why".into() },
             Error::Proxy {
                 what: "bind".into(),
                 why: "why".into(),
@@ -368,6 +379,7 @@ Protocol: is another program's socket named with -s or NOUGHT_SOCKET?
 TooMuch: ask for less: name services, or the newest lines with -n N
 TimedOut: it goes on all the same: see `nought status`
 NoKernel: load one: kexec -l KERNEL --initrd=INITRD --reuse-cmdline
+NoTerminal: `nought top --once` prints one picture, `nought status` the states, `nought stats` what a service uses
 NoProxy: another
 ";
 

@@ -1,8 +1,8 @@
 //! The command line: arguments to requests, answers to text.
 //!
 //! `args` says what can be asked, `client` talks to the supervisor, `command` carries out what
-//! changes something, `end` what ends everything, `show` what only looks, `log` the log, `manual`
-//! what needs no supervisor, `proxy` what goes between it and HTTP;
+//! changes something, `end` what ends everything, `show` what only looks, `log` the log, `top` all of
+//! it on a terminal, `manual` what needs no supervisor, `proxy` what goes between it and HTTP;
 //! `render` makes text of data and does nothing else. A client command is
 //! synchronous and short: it connects, asks, prints, ends.
 
@@ -25,6 +25,7 @@ mod render;
 mod run;
 mod show;
 mod timeline;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::{EXIT_FAILED, render};
 
 /// How many of a failed service's last lines are worth showing.
-const LAST_WORDS: u32 = 3;
+pub(super) const LAST_WORDS: u32 = 3;
 
 impl Session<'_> {
     pub(super) fn list(&mut self) -> Result<u8, Error> {
@@ -276,7 +276,10 @@ fn whole_millis(duration: Duration) -> u64 {
 }
 
 /// The service, and while it is blocked whatever it waits for and is not ready, and so on down.
-fn chain<'a>(name: &'a str, known: &BTreeMap<&'a str, &'a ServiceStatus>) -> Vec<&'a str> {
+pub(super) fn chain<'a>(
+    name: &'a str,
+    known: &BTreeMap<&'a str, &'a ServiceStatus>,
+) -> Vec<&'a str> {
     let mut seen = BTreeSet::from([name]);
     let mut open = vec![name];
     let mut chain = Vec::new();

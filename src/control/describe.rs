@@ -52,6 +52,7 @@ pub fn info(
         // The connection that asks knows.
         http: Vec::new(),
         http_token: String::new(),
+        uptime_ms: 0,
         notes: notes.to_vec(),
         services: u64::try_from(services).unwrap_or(u64::MAX),
         shutting_down: core.shutting_down(),

@@ -31,6 +31,8 @@ pub struct Context {
     subscribers: Subscribers,
     /// The directory of service files, as a shell's word.
     config_dir: Arc<str>,
+    /// When this supervisor began to serve, in nanoseconds on CLOCK_BOOTTIME.
+    began: u64,
     /// Held while the service files are brought about.
     pub(super) reloading: Arc<Mutex<()>>,
 }
@@ -114,6 +116,8 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
             let Nothing {} = params.read()?;
             let mut info = context.ask(Ask::Info).await?;
             info.http = context.http.addresses();
+            let uptime = clock::since(context.began).as_millis();
+            info.uptime_ms = u64::try_from(uptime).unwrap_or(u64::MAX);
             let token = context.http.token_file();
             info.http_token = token.map_or_else(String::new, |path| path.display().to_string());
             to_value(&info)
@@ -186,6 +190,7 @@ impl Context {
             http,
             subscribers: Subscribers::default(),
             reloading: Arc::default(),
+            began: clock::boot_now(),
         }
     }
 

@@ -77,6 +77,7 @@ pub(super) fn usage(seen: Seen, used: &Use) -> api::Usage {
         cpu_ms: millis_f64(cpu),
         cpu_from: from(used.cgroup.cpu.is_some()),
         cpu_percent: percent(cpu, elapsed),
+        read_mono_ms: millis_f64(used.now),
         processes: processes
             .into_iter()
             .map(|process| self::process(process, used.now))

@@ -12,4 +12,5 @@ mod commands;
 mod ends;
 mod fake;
 mod looks;
+mod top;
 mod trouble;

@@ -20,6 +20,16 @@ pub(in crate::cli) fn positive(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How often to look.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        length if length < Duration::from_millis(100) => {
+            Err("the supervisor would be asked all the time: write 100ms or more".into())
+        }
+        length => Ok(length),
+    }
+}
+
 /// So long ago, or a time in UTC.
 pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
     let now = UNIX_EPOCH + Duration::from_millis(clock::wall_now_ms());

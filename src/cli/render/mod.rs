@@ -17,7 +17,9 @@ pub(super) use crate::pictures::words::{duration, millis, trimmed};
 pub(super) use plan::plan;
 pub(super) use receipt::{receipt, stopped, survivors};
 pub(super) use reload::reload;
-pub(super) use service::{info, list, shut_down, status, statuses, stopping, waiting};
+pub(super) use service::{
+    detail, info, last_exit, list, shut_down, status, statuses, stopping, waiting, whole_millis,
+};
 pub(super) use tree::tree;
 pub(super) use usage::stats;
 pub(super) use why::{unready, why};
@@ -144,12 +146,31 @@ impl Table {
     }
 }
 
+/// What a state or a verdict means to whoever reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Warn,
+    Bad,
+    Plain,
+}
+
+/// A state's or a verdict's word.
+pub(super) fn tone(word: &str) -> Tone {
+    match word {
+        "up" | "done" | "listening" | "verified" => Tone::Good,
+        "lingering" | "failed" => Tone::Bad,
+        "unverified" | "blocked" | "starting" | "stopping" | "backoff" => Tone::Warn,
+        _ => Tone::Plain,
+    }
+}
+
 fn colored(style: Style, word: &str) -> Cell {
-    let shown = match word {
-        "up" | "done" | "listening" | "verified" => style.good(word),
-        "lingering" | "failed" => style.bad(word),
-        "unverified" | "blocked" | "starting" | "stopping" | "backoff" => style.warn(word),
-        _ => word.to_string(),
+    let shown = match tone(word) {
+        Tone::Good => style.good(word),
+        Tone::Bad => style.bad(word),
+        Tone::Warn => style.warn(word),
+        Tone::Plain => word.to_string(),
     };
     Cell {
         plain: word.to_string(),

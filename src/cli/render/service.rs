@@ -9,7 +9,7 @@ use crate::api::{Exit, Info, List, ServiceState, ServiceStatus, ShutdownDone};
 use crate::cli::output::Style;
 
 /// How its last start ended, a kill for memory named as that.
-pub(super) fn last_exit(service: &ServiceStatus) -> Option<String> {
+pub(in crate::cli) fn last_exit(service: &ServiceStatus) -> Option<String> {
     let ended = service.last_exit.as_ref().map(exit);
     let memory = out_of_memory(service.last_oom_kills);
     match (ended, memory) {
@@ -35,7 +35,7 @@ pub(super) fn exit(exit: &Exit) -> String {
     }
 }
 
-pub(super) fn whole_millis(ms: u64) -> String {
+pub(in crate::cli) fn whole_millis(ms: u64) -> String {
     let elapsed = Duration::from_millis(ms);
     match ms {
         0..1000 => duration(elapsed),
@@ -44,7 +44,7 @@ pub(super) fn whole_millis(ms: u64) -> String {
 }
 
 /// What a service's state needs said beside the word.
-pub(super) fn detail(service: &ServiceStatus) -> String {
+pub(in crate::cli) fn detail(service: &ServiceStatus) -> String {
     let mut parts = Vec::new();
     if !service.detail.is_empty() {
         parts.push(clean(&service.detail).into_owned());
