@@ -117,6 +117,7 @@ fn questions_are_answered_as_documented() {
     agree("Status", &status);
     agree("Supervisor", &[ask("status")]);
     agree("Usage", &[ask("tree"), ask("stats web")]);
+    agree("Top", &[ask("top --once -n 100ms")]);
     agree(
         "Plan",
         &[ask("plan shutdown"), ask("plan stop db --with-dependents")],
