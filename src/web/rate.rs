@@ -31,10 +31,16 @@ impl Default for Rate {
 }
 
 impl Rate {
-    /// Takes one; how long to wait when there is none.
-    pub(super) fn take(&self) -> Result<(), Duration> {
+    /// Takes so many, as one request asks for them; how long to wait when there is no room.
+    pub(super) fn take(&self, calls: usize) -> Result<(), Duration> {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.take()
+        bucket.take(u32::try_from(calls).unwrap_or(u32::MAX))
+    }
+
+    /// Gives one back that was taken for a request which then was refused: to ask costs nothing.
+    pub(super) fn give_back(&self) {
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket.full_at = bucket.full_at.saturating_sub(bucket.each);
     }
 }
 
@@ -48,16 +54,19 @@ impl Bucket {
         }
     }
 
-    /// Takes one; how long to wait when there is none.
-    pub(super) fn take(&mut self) -> Result<(), Duration> {
-        self.take_at(Duration::from_nanos(clock::boot_now()))
+    /// Takes so many; how long to wait when there is no room.
+    pub(super) fn take(&mut self, count: u32) -> Result<(), Duration> {
+        self.take_at(Duration::from_nanos(clock::boot_now()), count)
     }
 
-    fn take_at(&mut self, now: Duration) -> Result<(), Duration> {
-        let full_at = self.full_at.max(now) + self.each;
-        let wait = full_at.saturating_sub(now + self.each * self.burst);
+    /// Many at once come when half of the bucket is full, and those after them wait for as long as
+    /// all of them take: a large batch is possible at any time, and no faster than others.
+    fn take_at(&mut self, now: Duration, count: u32) -> Result<(), Duration> {
+        let from = self.full_at.max(now);
+        let room = count.min((self.burst / 2).max(1));
+        let wait = (from + self.each * room).saturating_sub(now + self.each * self.burst);
         if wait.is_zero() {
-            self.full_at = full_at;
+            self.full_at = from + self.each * count;
             Ok(())
         } else {
             Err(wait)
@@ -74,16 +83,37 @@ mod tests {
         let mut bucket = Bucket::new(BURST, PER_SECOND);
         let mut now = Duration::from_secs(1000);
         for _ in 0..BURST {
-            assert_eq!(bucket.take_at(now), Ok(()));
+            assert_eq!(bucket.take_at(now, 1), Ok(()));
         }
         let each = Duration::from_secs(1) / PER_SECOND;
-        assert_eq!(bucket.take_at(now), Err(each));
-        assert_eq!(bucket.take_at(now), Err(each), "to ask costs nothing");
+        assert_eq!(bucket.take_at(now, 1), Err(each));
+        assert_eq!(bucket.take_at(now, 1), Err(each), "to ask costs nothing");
         now += each;
-        assert_eq!(bucket.take_at(now), Ok(()));
-        assert!(bucket.take_at(now).is_err());
+        assert_eq!(bucket.take_at(now, 1), Ok(()));
+        assert!(bucket.take_at(now, 1).is_err());
         now += Duration::from_secs(1);
-        let taken = (0..2 * PER_SECOND).filter(|_| bucket.take_at(now).is_ok());
+        let taken = (0..2 * PER_SECOND).filter(|_| bucket.take_at(now, 1).is_ok());
         assert_eq!(taken.count(), PER_SECOND as usize);
+    }
+
+    #[test]
+    fn what_comes_together_counts_singly_and_a_large_batch_is_possible() {
+        let mut bucket = Bucket::new(BURST, PER_SECOND);
+        let mut now = Duration::from_secs(1000);
+        assert_eq!(bucket.take_at(now, 1), Ok(()));
+        // More than ever fit: taken, and paid for by those after it.
+        assert_eq!(bucket.take_at(now, 255), Ok(()));
+        let each = Duration::from_secs(1) / PER_SECOND;
+        assert_eq!(bucket.take_at(now, 1), Err(each * 57));
+        assert_eq!(bucket.take_at(now, 256), Err(each * 156));
+        now += each * 156;
+        assert_eq!(bucket.take_at(now, 256), Ok(()));
+        let mut taken = 0;
+        for _ in 0..1000 {
+            now += each;
+            taken += u32::from(bucket.take_at(now, 256).is_ok()) * 256;
+        }
+        // No more than 100 a second, and a batch more.
+        assert!((700..=1000).contains(&taken), "{taken} in 10 s");
     }
 }

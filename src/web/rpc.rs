@@ -63,6 +63,15 @@ async fn carried_out(
         Refused::new(StatusCode::REQUEST_TIMEOUT, error)
     })??;
     let asked = one_value(&body)?;
+    // One was taken with its place, before anything was read.
+    let more = calls(&asked).saturating_sub(1);
+    if more > 0 {
+        let rate = connection.shared.rate(caller.token);
+        rate.take(more).map_err(|wait| {
+            rate.give_back();
+            too_many(wait)
+        })?;
+    }
     if let Some((id, error)) = caller.refusal(&asked) {
         return Err(refused_call(id, error));
     }
@@ -108,7 +117,7 @@ pub(super) fn caller(
 /// A place for a request, when it comes no sooner than it may.
 pub(super) fn place(connection: &Connection, caller: Caller) -> Result<Place, Refused> {
     let shared = &connection.shared;
-    shared.rate(caller.token).take().map_err(too_many)?;
+    shared.rate(caller.token).take(1).map_err(too_many)?;
     let place = shared.calls.take(caller.token);
     place.ok_or_else(|| crowded("too many requests are under way"))
 }
@@ -187,6 +196,14 @@ pub(super) fn one_value(bytes: &[u8]) -> Result<Incoming, Refused> {
     Ok(incoming(frame))
 }
 
+/// How many calls a request is.
+pub(super) fn calls(asked: &Incoming) -> usize {
+    match asked {
+        Incoming::Single(_) => 1,
+        Incoming::Batch(calls) => calls.len().max(1),
+    }
+}
+
 fn is_answered(asked: &Incoming) -> bool {
     let answered = |call: &Result<Call, Response>| match call {
         Ok(call) => call.id.is_some(),
@@ -225,7 +242,7 @@ pub(super) fn crowded(message: &str) -> Refused {
 
 pub(super) fn too_many(_wait: Duration) -> Refused {
     let error = RpcError::new(ErrorCode::Crowded, "there are too many requests a second");
-    let error = error.hint("try again in a second; ask for several things in one batch");
+    let error = error.hint("try again in a second; each call of a batch counts");
     Refused::new(StatusCode::TOO_MANY_REQUESTS, error)
 }
 

@@ -30,7 +30,7 @@ use super::rate::Bucket;
 use super::rights::Caller;
 use super::rpc;
 use super::server::{Connection, LAST_ANSWERS, Place};
-use crate::api::{ErrorCode, Id, MAX_FRAME_BYTES, Response, RpcError};
+use crate::api::{self, ErrorCode, Id, MAX_FRAME_BYTES, Response, RpcError};
 use crate::sys::clock;
 
 /// How often a client is asked whether it is there.
@@ -95,7 +95,7 @@ fn accepted(connection: &Connection, request: &Request<Incoming>) -> Result<Acce
         return Err(Refused::new(StatusCode::BAD_REQUEST, error));
     };
     let shared = &connection.shared;
-    shared.rate(caller.token).take().map_err(rpc::too_many)?;
+    shared.rate(caller.token).take(1).map_err(rpc::too_many)?;
     let place = shared.sockets.take(caller.token);
     let place = place.ok_or_else(|| rpc::crowded("there are too many WebSockets"))?;
     let supervisor = shared.connect(caller.token);
@@ -230,17 +230,19 @@ impl Talk<'_> {
                 Some(Ok(Message::Binary(bytes))) => bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                     // Each is answered, whether the answers are read or not.
-                    if controls.take().is_err() {
+                    if controls.take(1).is_err() {
                         return;
                     }
                     continue;
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
             };
-            while let Err(wait) = self.connection.shared.rate(self.caller.token).take() {
+            let asked = rpc::one_value(&bytes);
+            let calls = asked.as_ref().map_or(1, rpc::calls);
+            while let Err(wait) = self.connection.shared.rate(self.caller.token).take(calls) {
                 tokio::time::sleep(wait).await;
             }
-            if let Some(refusal) = self.refusal(&bytes) {
+            if let Some(refusal) = self.refusal(asked) {
                 if refuse.send(refusal).await.is_err() {
                     return;
                 }
@@ -251,8 +253,8 @@ impl Talk<'_> {
     }
 
     /// Why this is not carried on, as it is answered.
-    fn refusal(&self, bytes: &[u8]) -> Option<String> {
-        let (id, error) = match rpc::one_value(bytes) {
+    fn refusal(&self, asked: Result<api::Incoming, Refused>) -> Option<String> {
+        let (id, error) = match asked {
             Ok(asked) => self.caller.refusal(&asked)?,
             Err(refused) => (Some(refused.id), refused.error),
         };

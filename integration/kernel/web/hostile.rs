@@ -185,6 +185,30 @@ fn too_many_requests_a_second_are_refused_and_the_token_is_not_kept_out() {
 }
 
 #[test]
+fn a_batch_counts_as_many_as_it_has_calls() {
+    let http = served(&[]);
+    let list = call("service_list", &json!([]));
+    let batch = format!("[{}]", vec![list.as_str(); 256].join(","));
+    // As large as any may be, and more than may come at once: it is answered, all of it.
+    let answered = http.post(&batch, &[]);
+    assert_eq!(answered.status, 200);
+    assert_eq!(answered.json().as_array().unwrap().len(), 256);
+    let began = std::time::Instant::now();
+    let refused = http.post(&batch, &[]);
+    // 156 are missing at the least, a hundred come in a second.
+    if began.elapsed() < std::time::Duration::from_secs(1) {
+        assert_eq!(refused.refused(), (429, -32016));
+    }
+    assert_eq!(http.may(&batch).status, 200, "with the token");
+    look::until("it may again", || {
+        (http.post(&batch, &[]).status == 200).then_some(())
+    });
+    // So many came in a second at the most.
+    assert!(began.elapsed() > std::time::Duration::from_secs(1));
+    http.world.end();
+}
+
+#[test]
 fn a_client_that_goes_away_loses_nothing() {
     let http = served(&[]);
     let stop = call("service_stop", &json!(["web"]));
