@@ -102,6 +102,27 @@ fn what_no_cgroup_holds_a_pid_namespace_does() {
     world.end();
 }
 
+/// The kernel ends them all with the first, before anybody could look.
+#[test]
+fn who_is_killed_with_a_pid_namespace_is_on_the_receipt() {
+    let mut world = without_cgroups();
+    let more = format!("{OWN}\nshutdown_timeout: 100ms");
+    world.fixture("stubborn", "stubborn", &more);
+    world.fixture("crowd", "crowd 20", &more);
+    world.init();
+    for name in ["stubborn", "crowd"] {
+        world.number(name, "up");
+        let first = u32::try_from(world.status(name)["pid"].as_u64().unwrap()).unwrap();
+        let mut lived = inside(&world, name);
+        assert!(lived.remove(&first) && !lived.is_empty());
+        let receipt = world.stop(name);
+        assert_verified(&receipt);
+        is_held_by(&receipt, "pid-namespace");
+        assert_eq!(pids(&receipt, "killed"), lived, "{receipt:#}");
+    }
+    world.end();
+}
+
 /// Pid namespaces hold what cannot be marked, and whom /proc hides, too: the first says what the
 /// place can tell at best.
 fn holds_where_less_is_told(launch: &[&str], scan: &str, verdict: &str) -> Value {

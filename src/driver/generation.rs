@@ -16,7 +16,7 @@ use crate::core::{AuxKind, Containment, Foreigner, OpId, ServiceId, Signal, Time
 use crate::logs::Output;
 use crate::sys::notify::Watch;
 use crate::sys::pidfd::PidFd;
-use crate::sys::procfs::ProcId;
+use crate::sys::procfs::{ProcId, ProcStat};
 use crate::sys::spawn::Mark;
 
 /// Begins the name of a cgroup beside a generation's, for what is kept of it.
@@ -85,6 +85,8 @@ pub(super) struct Generation {
     /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
     pub(super) own_pids: bool,
     pub(super) first: Option<First>,
+    /// Who lived in it when its first process was killed, and so was killed by the kernel.
+    pub(super) went_with_first: Vec<ProcStat>,
     /// Its cgroup may count kills for want of memory.
     pub(super) memory_limited: bool,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
@@ -178,6 +180,7 @@ impl Generation {
             own_pids: false,
             memory_limited: false,
             first: None,
+            went_with_first: Vec::new(),
             kept: BTreeSet::new(),
         }
     }

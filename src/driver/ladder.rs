@@ -11,7 +11,7 @@ use super::message::Message;
 use super::run::{Driver, now};
 use super::scans::Wanted;
 use super::translate::{self, failed};
-use crate::core::{Event, Fence, GenId, OpId, Reach, Signal, To};
+use crate::core::{Event, Fence, GenId, OpId, Proc, Reach, Signal, To};
 use crate::sys::procfs::{self, ProcStat};
 use crate::sys::scan::MovedIn;
 use crate::sys::{SysError, cgroup, inspect, signal};
@@ -187,10 +187,12 @@ impl Driver {
         };
         generation.stopping = true;
         let Some(dir) = generation.dir.clone() else {
-            if let Some(error) = generation.kill_first() {
-                tracing::warn!("{}: failed to {error}", generation.name);
-            }
-            return self.want_scan(r#gen, Wanted::Kill(op));
+            // The kernel ends all that it holds at once, and the dead cannot be listed any more.
+            let wanted = match generation.populated_by_first() {
+                Some(true) => Wanted::List(op),
+                _ => Wanted::Kill(op),
+            };
+            return self.want_scan(r#gen, wanted);
         };
         let place = Arc::clone(&self.place);
         if !self.place.marks() {
@@ -217,6 +219,30 @@ impl Driver {
                 moved_in: moved_in.into_iter().map(translate::foreigner).collect(),
             }
         });
+    }
+
+    /// Kills what a pid namespace alone holds, now that it is known who that is.
+    pub(super) fn kill_with_first(&mut self, r#gen: GenId, op: OpId, members: Vec<ProcStat>) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
+        let first = generation.leader;
+        let members = members.into_iter().filter(|stat| Some(stat.pid) != first);
+        generation.went_with_first = members.collect();
+        if let Some(error) = generation.kill_first() {
+            tracing::warn!("{}: failed to {error}", generation.name);
+        }
+        self.want_scan(r#gen, Wanted::Kill(op));
+    }
+
+    /// Who died with the first process, whether the pass after that still saw them or not.
+    pub(super) fn add_who_went_with_first(&mut self, r#gen: GenId, killed: &mut Vec<Proc>) {
+        let Some(generation) = self.gens.get_mut(&r#gen).filter(|g| g.own_pids) else {
+            return;
+        };
+        let went = std::mem::take(&mut generation.went_with_first);
+        let went = went.iter().map(translate::process);
+        translate::add_members(killed, went, generation.leader);
     }
 
     /// The mark of a generation that we started ourselves, and those of all others: their

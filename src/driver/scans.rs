@@ -26,6 +26,8 @@ pub(super) enum Wanted {
     Scan(OpId),
     /// A kill where there are no cgroups: whoever is found is killed.
     Kill(OpId),
+    /// Who is there before a kill by which the kernel ends all of a pid namespace.
+    List(OpId),
     /// Who is there, where there are no cgroups: nobody is killed.
     Count,
     /// The polite signal, likewise: it goes to whoever is there but for one process and one
@@ -40,7 +42,10 @@ pub(super) enum Wanted {
 impl Wanted {
     /// Whether nobody is to be killed.
     fn spares(self) -> bool {
-        matches!(self, Wanted::Count | Wanted::Signal { .. })
+        matches!(
+            self,
+            Wanted::List(_) | Wanted::Count | Wanted::Signal { .. }
+        )
     }
 }
 
@@ -118,9 +123,12 @@ impl Driver {
                 }
                 Wanted::Kill(op) => {
                     let mut report = translate::killed_by_pass(&result);
+                    self.add_who_went_with_first(r#gen, &mut report.killed);
                     report.populated = self.first_says(r#gen).or(report.populated);
                     self.core.handle(now(), Event::Killed { r#gen, op, report });
                 }
+                // Whoever could not be seen dies all the same.
+                Wanted::List(op) => self.kill_with_first(r#gen, op, result.spared),
                 Wanted::Count => {
                     let error = result.error.filter(|_| !result.doubtful);
                     self.on_members(r#gen, result.spared.len(), error);

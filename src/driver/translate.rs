@@ -162,3 +162,37 @@ pub fn survivor(info: SurvivorInfo) -> Survivor {
         sockets,
     }
 }
+
+/// Adds who was there before the kill to those whom a look after it still found on their way out:
+/// each once. The first of the namespace is nothing of the program's.
+pub fn add_members(
+    killed: &mut Vec<Proc>,
+    members: impl Iterator<Item = Proc>,
+    first: Option<u32>,
+) {
+    for member in members {
+        if !killed.iter().any(|known| known.pid == member.pid) {
+            killed.push(member);
+        }
+    }
+    killed.retain(|process| Some(process.pid) != first);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_slow_to_die_is_named_once_and_the_first_of_the_namespace_never() {
+        let process = |pid: u32| Proc {
+            pid,
+            ppid: 1,
+            comm: format!("p{pid}"),
+        };
+        let mut killed = vec![process(7), process(9)];
+        let members = [process(7), process(8), process(9)];
+        add_members(&mut killed, members.into_iter(), Some(7));
+        let pids: Vec<u32> = killed.iter().map(|process| process.pid).collect();
+        assert_eq!(pids, [9, 8]);
+    }
+}

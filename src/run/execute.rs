@@ -10,7 +10,7 @@ use super::guardian::Guard;
 use super::start;
 use super::watch::{Runner, now};
 use crate::core::{
-    Ask, AuxKind, Effect, Event, Exit, Fence, KillReport, OpId, Proc, Receipt, Signal, To,
+    Ask, AuxKind, Effect, Event, Exit, Fence, KillReport, OpId, Receipt, Signal, To,
     job::GENERATION,
 };
 use crate::driver::KILL_SETTLE;
@@ -157,7 +157,7 @@ impl Runner<'_> {
         let mut report = translate::killed_by_pass(&result);
         let members = members.unwrap_or_default();
         let members = members.iter().map(translate::process);
-        add_members(&mut report.killed, members, first);
+        translate::add_members(&mut report.killed, members, first);
         report.populated = self.first.as_ref().map(First::lives).or(report.populated);
         report
     }
@@ -322,34 +322,4 @@ fn stdio_for_aux() -> Result<[OwnedFd; 3], SysError> {
         stderr.map_err(|error| SysError::io("copy", std::path::Path::new("standard error"), &error))
     };
     Ok([null.into(), error()?, error()?])
-}
-
-/// Adds who was there before the kill to those whom a look after it still found on their way out:
-/// each once. The first of the namespace is nothing of the command's.
-fn add_members(killed: &mut Vec<Proc>, members: impl Iterator<Item = Proc>, first: Option<u32>) {
-    for member in members {
-        if !killed.iter().any(|known| known.pid == member.pid) {
-            killed.push(member);
-        }
-    }
-    killed.retain(|process| Some(process.pid) != first);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_slow_to_die_is_named_once_and_the_first_of_the_namespace_never() {
-        let process = |pid: u32| Proc {
-            pid,
-            ppid: 1,
-            comm: format!("p{pid}"),
-        };
-        let mut killed = vec![process(7), process(9)];
-        let members = [process(7), process(8), process(9)];
-        add_members(&mut killed, members.into_iter(), Some(7));
-        let pids: Vec<u32> = killed.iter().map(|process| process.pid).collect();
-        assert_eq!(pids, [9, 8]);
-    }
 }
