@@ -414,6 +414,69 @@ fn what_it_stores_is_there_after_a_restart_and_gone_after_a_stop() {
     world.end();
 }
 
+/// A service whose main process is not our child, and never becomes it: the one that we started
+/// stays, is its parent, takes orphans in, and reaps it, so that we never see how it ended.
+const REAPS_ITS_OWN: &str = r#"
+import ctypes, os, signal, socket, sys
+assert ctypes.CDLL(None).prctl(36, 1) == 0  # PR_SET_CHILD_SUBREAPER
+child = os.fork()
+if child == 0:
+    # An orphan, whom the subreaper inherits, is the main one.
+    grandchild = os.fork()
+    if grandchild == 0:
+        os.setsid()
+        signal.pause()
+    os._exit(0)
+os.waitpid(child, 0)
+main = int(open(f"/proc/self/task/{os.getpid()}/children").read())
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(f"READY=1\nMAINPID={main}".encode(), "\0" + os.environ["NOTIFY_SOCKET"][1:])
+pid, status = os.waitpid(main, 0)
+with open(sys.argv[1], "a") as said:
+    print(f"reaped {pid}", file=said)
+signal.pause()
+"#;
+
+#[test]
+fn the_end_of_a_main_process_that_another_reaps_is_seen_and_counts() {
+    let mut world = World::new();
+    let script = world.dir.join("reaps.py");
+    std::fs::write(&script, REAPS_ITS_OWN).unwrap();
+    let said = world.dir.join("db.said");
+    let exec = format!("/usr/bin/python3 {} {}", script.display(), said.display());
+    world.service(
+        "db",
+        &format!(
+            "exec: {exec}\nready: {{notify: true}}\nexit_grace: 100ms\nrestart: {{delay: 10ms}}\n"
+        ),
+    );
+    world.init();
+    let named = |before: u64| {
+        until("another process is the main one", || {
+            let status = world.status("db");
+            let pid = status["pid"].as_u64()?;
+            let pid = u32::try_from(pid).ok()?;
+            let parent = look::parent(pid)?;
+            let ours = status["state"] == "up" && parent != world.supervisor();
+            (ours && u64::from(pid) != before).then_some((pid, parent))
+        })
+    };
+    let (main, parent) = named(0);
+    look::signal(main, libc::SIGKILL);
+    let (second, _) = named(u64::from(main));
+    assert_eq!(world.numbers("db", "reaped", 1), [u64::from(main)]);
+    assert_ne!(main, second);
+    let receipt = world.receipt("db");
+    crate::receipt::assert_verified(&receipt);
+    assert_eq!(receipt["pid"], main, "{receipt:#}");
+    assert_eq!(receipt["cause"], "ended", "{receipt:#}");
+    // How it ended was for its parent to see alone, and that one ended with the service.
+    assert!(receipt["exit"].is_null(), "{receipt:#}");
+    assert!(look::alive(parent).is_none());
+    world.stop_verified("db");
+    world.end();
+}
+
 #[test]
 fn another_process_of_its_own_becomes_the_main_one_and_no_strangers() {
     let mut world = World::new();
