@@ -103,6 +103,18 @@ impl Typist {
         self
     }
 
+    /// Interrupts a shell at its prompt, which asks anew. One that is between its prompt and its
+    /// waiting for keys notices with the next key only.
+    fn interrupts(&mut self, prompt: &str) -> &mut Self {
+        until("it asks anew", || {
+            self.terminal.write_all(b"\x03").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let shown = self.shown.lock().unwrap();
+            shown[self.seen..].contains(prompt).then_some(())
+        });
+        self.sees(prompt)
+    }
+
     /// How often this was shown in all.
     fn count(&self, text: &str) -> usize {
         self.shown.lock().unwrap().matches(text).count()
@@ -245,8 +257,7 @@ fn an_interactive_shell_within_keeps_its_jobs_and_its_ctrl_c() {
     typist
         .types("PS1='i''n> ' $NOUGHT run -- bash --norc --noprofile -i\n")
         .sees("in> ")
-        .types("\x03")
-        .sees("in> ")
+        .interrupts("in> ")
         .types(sleep)
         .sees("ready\r\n")
         .types("\x1a")
