@@ -260,6 +260,7 @@ fn clone_with(prepared: &Prepared, pipes: &Pipes) -> Result<Newborn, SysError> {
         descriptors: arranged.as_ref().map(|all| (all.as_ptr(), all.len())),
         exec_pipe: pipes.exec_write.as_raw_fd(),
         go_pipe: pipes.go.read.as_raw_fd(),
+        parents_go_pipe: pipes.go.write.as_raw_fd(),
         cgroup_procs: prepared
             .cgroup
             .as_ref()

@@ -1,6 +1,8 @@
 //! `nought run` itself killed, as CI systems do it in the end: its guardian leaves nothing.
 
-use std::process::Child;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -47,6 +49,65 @@ fn left_by_both() -> (World, u32) {
     kill_both(&world, &mut run);
     assert!(look::alive(escapee).is_some());
     (world, escapee)
+}
+
+/// Kills a run, or its whole process group, a moment after its first child is born: while its
+/// guardian and the command are. Whoever waits for the end of its output sees that.
+fn killed_at_births(world: &World, whole_group: bool) {
+    let mut random = Random::seeded();
+    for round in 0..from_environment("NOUGHT_RUN_KILLS", 25) {
+        let mut run = world.job(&["-q", "--", "sleep", "1000"]);
+        let mut run = run
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", run.id());
+        until("it has a child", || {
+            let children = std::fs::read_to_string(&children).unwrap_or_default();
+            (!children.is_empty()).then_some(())
+        });
+        std::thread::sleep(Duration::from_micros(random.below(3_000)));
+        let whom = i32::try_from(run.id()).unwrap();
+        let whom = if whole_group { -whom } else { whom };
+        // SAFETY: a signal for a child of ours that is not reaped yet, or for its group.
+        assert_eq!(unsafe { libc::kill(whom, libc::SIGKILL) }, 0);
+        run.wait().unwrap();
+        let said = format!("round {round} of {random:?}");
+        until(
+            &format!("{said}: everybody is gone: {:?}", world.everyone()),
+            || world.everyone().is_empty().then_some(()),
+        );
+        let mut rest = String::new();
+        run.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    }
+}
+
+#[test]
+fn killed_with_its_group_while_the_command_is_born_it_leaves_nobody() {
+    let world = World::alone();
+    killed_at_births(&world, true);
+    // The next finds the cgroups of those whose guardians were killed with them.
+    output(&world, &["--", "true"]);
+    world.end();
+}
+
+#[test]
+fn killed_while_the_command_is_born_it_leaves_nobody() {
+    let world = World::alone();
+    killed_at_births(&world, false);
+    output(&world, &["--", "true"]);
+    world.end();
+}
+
+#[test]
+fn killed_without_a_cgroup_while_the_command_is_born_it_leaves_nobody() {
+    for whole_group in [true, false] {
+        let mut world = World::alone();
+        super::places::ordinary(&mut world);
+        killed_at_births(&world, whole_group);
+        world.end();
+    }
 }
 
 #[test]

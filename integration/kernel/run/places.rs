@@ -320,7 +320,7 @@ fn in_a_privileged_container() {
 }
 
 /// An ordinary user in somebody else's cgroup.
-fn ordinary(world: &mut World) {
+pub(super) fn ordinary(world: &mut World) {
     let user = nix::unistd::Uid::from_raw(65_534);
     nix::unistd::chown(&world.dir, Some(user), None).unwrap();
     let words = "setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs";

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     pub(super) descriptors: Option<(*const (c_int, c_int), usize)>,
     pub(super) exec_pipe: c_int,
     pub(super) go_pipe: c_int,
+    /// The other end of that, closed first of all: it is to end when the parent does.
+    pub(super) parents_go_pipe: c_int,
     /// cgroup.procs of the cgroup to move into, where the clone did not.
     pub(super) cgroup_procs: Option<c_int>,
     pub(super) unshare_time: bool,
@@ -80,6 +82,7 @@ const KERNEL_SIGSET: usize = 8;
 pub(super) unsafe fn run(plan: &Plan) -> ! {
     // SAFETY: the caller vouches for `plan`; everything called is a raw system call on it.
     unsafe {
+        libc::close(plan.parents_go_pipe);
         place(plan);
         if let Some(first) = &plan.first {
             pid_namespace::begin(first, plan.exec_pipe);
