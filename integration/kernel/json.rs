@@ -160,6 +160,22 @@ fn changes_are_answered_as_documented() {
         json(&world, "monitor job"),
     ];
     agree("Done", &done);
+    let sent = String::from_utf8(json(&world, "kill db usr2").stdout).unwrap();
+    let sent: Value = serde_json::from_str(&sent).unwrap();
+    assert_eq!(sent["signal"], "SIGUSR2");
+    // Wanted again and waiting: no word of the start before.
+    json(&world, "stop db --with-dependents");
+    json(&world, "start web --no-wait");
+    let status = world.reach("web", "blocked");
+    assert_eq!(status["last_start"], Value::Null, "{status:#}");
+    json(&world, "start db");
+    let status = world.reach("web", "up");
+    let start = |word: &str| status["last_start"][word].as_f64().unwrap();
+    let (asked, began) = (start("asked_mono_ms"), start("began_mono_ms"));
+    assert!(
+        asked <= began && began <= start("ready_mono_ms"),
+        "{status:#}"
+    );
     world.service("new", "exec: sleep 1000\n");
     let reloads = [json(&world, "reload --dry-run"), json(&world, "reload")];
     agree("Reload", &reloads);

@@ -130,9 +130,11 @@ pub fn see(core: &Supervisor, view: &ServiceView<'_>) -> Seen {
 
 fn start_times(view: &ServiceView<'_>) -> Option<api::StartTimes> {
     let mono = |at: Time| millis_from_nanos(at.as_nanos());
+    // Wanted again, and waiting: what began before was another start.
+    let begun = view.begun.filter(|begun| *begun >= view.asked)?;
     Some(api::StartTimes {
         asked_mono_ms: mono(view.asked),
-        began_mono_ms: mono(view.begun?),
+        began_mono_ms: mono(begun),
         ready_mono_ms: view.ready.map(mono),
         waited_for: view.start_waited.map(str::to_owned),
     })

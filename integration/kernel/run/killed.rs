@@ -57,11 +57,7 @@ fn killed_at_births(world: &World, whole_group: bool) {
     let mut random = Random::seeded();
     for round in 0..from_environment("NOUGHT_RUN_KILLS", 25) {
         let mut run = world.job(&["-q", "--", "sleep", "1000"]);
-        let mut run = run
-            .process_group(0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut run = run.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", run.id());
         until("it has a child", || {
             let children = std::fs::read_to_string(&children).unwrap_or_default();
@@ -79,7 +75,11 @@ fn killed_at_births(world: &World, whole_group: bool) {
             || world.everyone().is_empty().then_some(()),
         );
         let mut rest = String::new();
-        run.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        run.stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut rest)
+            .unwrap();
     }
 }
 

@@ -27,9 +27,9 @@ pub fn sees_kernel_threads() -> bool {
 }
 
 /// Whether a process is in no process group of the machine's first pid namespace: the kernel's
-/// threads, and whoever process 1 started before its first setsid(2). Whomever we start is in one
-/// from its birth on, and so are all its descendants: setpgid(2) and setsid(2) lead into another
-/// group, never out of all. Takes a twentieth of a look at a file.
+/// threads, and whoever process 1 started before its first setsid(2). Whomever we start makes a group
+/// of its own before it executes anything, and all its descendants are in one: setpgid(2) and
+/// setsid(2) lead into another group, never out of all. Takes a twentieth of a look at a file.
 pub fn has_no_group(pid: u32) -> bool {
     #[cfg(test)]
     if let Some(group) = crate::sys::scan::tests::group(pid) {
