@@ -79,7 +79,11 @@ fn a_log_that_cannot_be_written_keeps_nobody_from_running() {
     });
     world.stop_verified("full");
     world.stop_verified("lost");
+    let why = "are lost: it was too slow or could not be written";
+    world.log_with(&format!("1 lines for /dev/full {why}"));
+    let log = world.log_with(&format!("1 lines for /nowhere/x.log {why}"));
     world.end();
+    assert_eq!(log.matches(why).count(), 2, "{log}");
 }
 
 #[test]

@@ -159,3 +159,119 @@ fn a_service_that_waits_for_its_log_is_stopped_as_fast_as_any_other() {
     let took = began.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
+
+/// A service before a FIFO that nobody reads: what it runs, and where it logs.
+fn before_a_hung_log(exec: &str, more: &str) -> (World, PathBuf) {
+    let mut world = World::new();
+    let fifo = world.open_dir().join("hung.log");
+    nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+    let log = format!("log: {{path: {}}}", fifo.display());
+    world.service("loud", &format!("exec: {exec}\n{more}{log}\n"));
+    world.init();
+    (world, fifo)
+}
+
+fn log_threads(world: &World) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", world.supervisor())).unwrap();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name == "nought-log\n")
+        .count()
+}
+
+#[test]
+fn restarts_before_a_log_that_hangs_cost_one_thread_and_keep_their_order() {
+    const STARTS: usize = 8;
+    const EACH: usize = 50;
+    let exec = format!("[sh, -c, 'seq 1 {EACH}; echo end; exec sleep 1000']");
+    let (world, fifo) = before_a_hung_log(&exec, "");
+    for n in 1..=STARTS {
+        until("it has said all", || {
+            let said = world.cli(&["log", "loud"]).stdout;
+            let said = String::from_utf8(said).unwrap();
+            (said.matches(": end\n").count() == n).then_some(())
+        });
+        assert_eq!(log_threads(&world), 1);
+        world.stop_verified("loud");
+        if n < STARTS {
+            world.start("loud").unwrap();
+        }
+    }
+    assert_eq!(log_threads(&world), 1);
+    let wanted = (1..=STARTS).flat_map(|start| {
+        let numbers = (1..=EACH).map(|n| n.to_string());
+        numbers.chain(["end".into()]).map(move |text| (start, text))
+    });
+    let mut came = BufReader::new(File::open(&fifo).unwrap()).lines();
+    for (start, text) in wanted {
+        let line = came.next().unwrap().unwrap();
+        assert!(line.contains(&format!(" loud/{start}[")), "{line}");
+        assert!(line.ends_with(&format!(" out: {text}")), "{line}");
+    }
+    assert!(came.next().is_none());
+    until("its thread ends", || {
+        (log_threads(&world) == 0).then_some(())
+    });
+    world.end();
+}
+
+/// Says 1,000 lines when it is told to end.
+const LAST_WORDS: &str = "[sh, -c, \"exec 2>/dev/null; trap 'seq 1 1000; exit 0' TERM; echo here; while :; do sleep 0.02; done\"]";
+
+#[test]
+fn the_end_waits_for_what_services_said_last() {
+    let (mut world, fifo) = before_a_hung_log(LAST_WORDS, "");
+    until("it traps its signal", || {
+        let said = world.cli(&["log", "loud"]).stdout;
+        String::from_utf8(said)
+            .unwrap()
+            .contains("here")
+            .then_some(())
+    });
+    world.census();
+    world.signal(libc::SIGTERM);
+    // As soon as the socket is gone nothing but its log is left to do.
+    until("everything else is done", || {
+        (!world.socket().exists()).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&fifo);
+    let file = opened.unwrap();
+    let status = world.wait();
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    let said = BufReader::new(file).lines().map_while(Result::ok);
+    let said: Vec<String> = said.collect();
+    assert_eq!(said.len(), 1001, "{}", world.log());
+    assert!(said[1000].ends_with(" out: 1000"), "{}", said[1000]);
+    assert!(!world.log().contains("lost"), "{}", world.log());
+    world.end();
+}
+
+#[test]
+fn the_end_says_what_storage_that_hangs_did_not_take() {
+    let (mut world, fifo) = before_a_hung_log(LAST_WORDS, "");
+    until("it traps its signal", || {
+        let said = world.cli(&["log", "loud"]).stdout;
+        String::from_utf8(said)
+            .unwrap()
+            .contains("here")
+            .then_some(())
+    });
+    world.census();
+    world.signal(libc::SIGTERM);
+    let began = Instant::now();
+    let status = world.wait();
+    assert_eq!(status.code(), Some(0), "{}", world.log());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let words = format!(
+        "failed to write {} within 1s: up to 1001 lines are lost",
+        fifo.display()
+    );
+    assert!(world.log().contains(&words), "{}", world.log());
+    world.assert_last_words("verified: every service is gone, nothing is left");
+    world.end();
+}

@@ -94,6 +94,11 @@ impl Supervisor {
         self.shutdown.is_some()
     }
 
+    /// When the shutdown under way is to be over; `None`: there is none.
+    pub fn ends_by(&self) -> Option<super::Time> {
+        self.shutdown.as_ref().map(|shutdown| shutdown.deadline)
+    }
+
     /// Every timer that is set, for invariants and diagnostics.
     pub fn timers(&self) -> impl Iterator<Item = (super::Timer, super::Time)> + '_ {
         self.out.timers.iter()

@@ -137,7 +137,7 @@ async fn end_all(dir: StateDir, deadline: Duration, sink: Sink) -> anyhow::Resul
         environment: Vec::new(),
         open_files: None,
     })?;
-    let outcome = driver.run(ends).await;
+    let (outcome, _) = driver.run(ends).await;
     report::outcome(&outcome, &place.guarantee().to_string());
     Ok(outcome)
 }

@@ -307,7 +307,7 @@ async fn supervise(
             .map(|machine| options.deadline + machine.last_resort_after),
         open_files,
     })?;
-    let outcome = driver.run(ends).await;
+    let (outcome, ends_by) = driver.run(ends).await;
     server.abort();
     http.end().await;
     if let Some(watch) = watch {
@@ -316,7 +316,7 @@ async fn supervise(
     if let Err(error) = listening.unlink() {
         tracing::warn!("failed to {error}");
     }
-    flushed.flush(LAST_LINES);
+    flushed.flush(LAST_LINES.min(ends_by.since(now())));
     report::outcome(&outcome, &place.guarantee().to_string());
     if let Some(path) = &options.termination_log {
         last_words::write(path, &outcome, &place.guarantee().to_string());

@@ -257,8 +257,8 @@ impl Driver {
         })
     }
 
-    /// Runs until the core says that it is over.
-    pub(super) async fn run(mut self, ends: Ends) -> Outcome {
+    /// Runs until the core says that it is over, and says by when all is to be.
+    pub(super) async fn run(mut self, ends: Ends) -> (Outcome, Time) {
         self.succeed_previous();
         for r#gen in self.leftovers.clone() {
             self.watch(r#gen);
@@ -271,7 +271,7 @@ impl Driver {
         loop {
             self.carry_out();
             if let Some(outcome) = self.outcome.take() {
-                return outcome;
+                return (outcome, self.core.ends_by().unwrap_or(now()));
             }
             self.set_timer();
             tokio::select! {
