@@ -1,5 +1,7 @@
 //! `nought top` on a terminal of tmux's: what is seen, what keys do, and how it ends.
 
+mod attacked;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -182,7 +184,7 @@ fn a_service_is_stopped_and_started_and_the_verdict_is_said() {
         .key("Down")
         .sees("why web is so")
         .sees("db is down");
-    terminal.key("Up").key("s");
+    terminal.key("Up").key("s").sees("start db? y/n").key("y");
     terminal.row(&["db", "up"]).row(&["web", "up"]);
     terminal.key("t").sees("processes of db").sees("COMMAND");
     world.reach("web", "up");

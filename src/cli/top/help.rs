@@ -8,8 +8,7 @@ use super::view::Pen;
 
 const TEXT: &[(&str, &str)] = &[
     ("up down j k g G", "choose a service; PgUp PgDn by pages"),
-    ("s", "start it"),
-    ("x or S, r", "stop it, restart it: after y"),
+    ("s, x or S, r", "start, stop, restart it: after y"),
     ("l, t, w", "its log, its processes, why it is as it is"),
     (
         "Enter, z, Esc",

@@ -2,7 +2,7 @@
 //! the keyboard waits for none of them. Threads end with the process, or when nobody listens.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -46,6 +46,8 @@ const FIRST_LINES: u32 = 500;
 pub(super) struct Link {
     pub(super) socket: PathBuf,
     pub(super) debug: bool,
+    /// How long to wait for an answer, where somebody has said so.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Link {
@@ -63,29 +65,22 @@ fn brief(error: &Error) -> String {
     text
 }
 
-/// Waits for an answer as long as it takes, up to [`SILENCE`]: a supervisor that was stopped goes
-/// on where it was.
-fn answer(client: &mut Client<'_>, socket: &Path, id: i64) -> Result<Value, Error> {
-    let mut meanwhile = |waited| match waited {
-        waited if waited >= SILENCE => Err(Error::NoAnswer {
-            socket: socket.to_path_buf(),
-            waited,
-        }),
-        _ => Ok(()),
-    };
-    client.answer(id, Wait::Work(None), "to answer", &mut meanwhile)
+impl Link {
+    /// As long as it takes, up to `--timeout` or else [`SILENCE`]: a supervisor that was stopped
+    /// goes on where it was.
+    fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(SILENCE)
+    }
 }
 
-pub(super) fn info(client: &mut Client<'_>, socket: &Path) -> Result<Info, Error> {
-    let id = client.send(method::INFO, &Value::Null)?;
-    let raw = answer(client, socket, id)?;
+pub(super) fn info(client: &mut Client<'_>, link: &Link) -> Result<Info, Error> {
+    let raw = client.call(method::INFO, &Value::Null, link.patience())?;
     client.typed(&raw)
 }
 
 /// The answer as it came, and typed.
-pub(super) fn usages(client: &mut Client<'_>, socket: &Path) -> Result<(Value, Usages), Error> {
-    let id = client.send(method::USAGE, &UsageQuery::default())?;
-    let raw = answer(client, socket, id)?;
+pub(super) fn usages(client: &mut Client<'_>, link: &Link) -> Result<(Value, Usages), Error> {
+    let raw = client.call(method::USAGE, &UsageQuery::default(), link.patience())?;
     let usages = client.typed(&raw)?;
     Ok((raw, usages))
 }
@@ -112,13 +107,13 @@ fn readings(link: &Link, interval: Duration, ask: &Receiver<()>, news: &News) ->
     loop {
         let began = clock::boot_now();
         if began >= next_info {
-            let info = info(&mut client, &link.socket)?;
+            let info = info(&mut client, link)?;
             next_info = began + clock::as_nanos(INFO);
             if news.send(Event::Info(Box::new(info))).is_err() {
                 return Ok(());
             }
         }
-        let (_, usages) = usages(&mut client, &link.socket)?;
+        let (_, usages) = usages(&mut client, link)?;
         let took = clock::since(began);
         if news.send(Event::Reading(usages.services)).is_err() {
             return Ok(());
@@ -164,7 +159,17 @@ fn lines(
         records: true,
     };
     let id = client.send(method::FOLLOW, &query)?;
-    answer(&mut client, &link.socket, id)?;
+    // Once a second it looks whether anybody still wants it.
+    let began = clock::boot_now();
+    let mut meanwhile =
+        |_| match ended.load(Ordering::Acquire) || clock::since(began) >= link.patience() {
+            true => Err(Error::NoAnswer {
+                socket: link.socket.clone(),
+                waited: clock::since(began),
+            }),
+            false => Ok(()),
+        };
+    client.answer(id, Wait::Work(None), method::FOLLOW, &mut meanwhile)?;
     let mut first = true;
     while !ended.load(Ordering::Acquire) {
         let Some(raw) = client.item(FOLLOWED)? else {
@@ -228,7 +233,7 @@ fn done(link: &Link, verb: Verb, name: &str) -> Result<Done, Error> {
             },
         )?,
     };
-    let raw = client.answer(id, Wait::Work(None), verb.word(), &mut |_| Ok(()))?;
+    let raw = client.answer(id, Wait::Work(link.timeout), verb.word(), &mut |_| Ok(()))?;
     client.typed(&raw)
 }
 
@@ -255,9 +260,9 @@ fn told(link: &Link, name: &str) -> Result<Told, Error> {
         name: name.to_owned(),
         last: 1,
     };
-    let raw = client.call(method::RECEIPT, &query, ANSWER)?;
+    let raw = client.call(method::RECEIPT, &query, link.timeout.unwrap_or(ANSWER))?;
     let mut receipts: Receipts = client.typed(&raw)?;
-    let raw = client.call(method::LIST, &Value::Null, ANSWER)?;
+    let raw = client.call(method::LIST, &Value::Null, link.timeout.unwrap_or(ANSWER))?;
     let list: crate::api::List = client.typed(&raw)?;
     let known: BTreeMap<&str, &ServiceStatus> = list
         .services
@@ -275,7 +280,7 @@ fn told(link: &Link, name: &str) -> Result<Told, Error> {
             lines: Some(LAST_WORDS),
             ..LogQuery::default()
         };
-        match client.call(method::LOG, &query, ANSWER) {
+        match client.call(method::LOG, &query, link.timeout.unwrap_or(ANSWER)) {
             Ok(raw) => words.push((name.to_owned(), client.typed::<LogLines>(&raw)?.lines)),
             // Forgotten meanwhile.
             Err(Error::Refused(_)) => {}

@@ -9,31 +9,34 @@ mod keys;
 mod link;
 mod model;
 mod once;
+mod paint;
 mod panes;
 mod reading;
 mod screen;
+mod signals;
 mod table;
 mod text;
 mod view;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::sys::termios::Termios;
 
 use super::EXIT_FAILED;
 use super::args::Top;
 use super::command::Session;
 use super::error::Error;
-use crate::sys::clock;
+use crate::sys::{clock, terminal};
+use keys::Key;
 use link::Link;
 use model::{Effect, Event, Model};
-use screen::Screen;
+use screen::{Before, Screen};
+use signals::Caught;
 use text::Look;
 
 /// Not more pictures a second than anybody sees.
@@ -42,10 +45,16 @@ const FRAME: Duration = Duration::from_millis(40);
 /// for none of them.
 const SETTLED: Duration = Duration::from_millis(150);
 
+/// Threads that follow a log: the one that is wanted, and one that has not ended yet.
+const FOLLOWERS: usize = 2;
+
 /// What happens.
 enum Incoming {
     Event(Event),
-    Signal(Signal),
+    /// A key, and when it was read.
+    Key(Key, Duration),
+    /// See [`Caught`].
+    Signals,
     /// There are no more keys: the terminal is gone.
     End,
 }
@@ -72,7 +81,7 @@ impl Session<'_> {
             Ended::Quit => Ok(0),
             Ended::Lost => Ok(EXIT_FAILED),
             Ended::Signal(signal) => {
-                screen::die_of(signal);
+                signals::die_of(signal);
                 // It is ignored.
                 Ok(EXIT_FAILED)
             }
@@ -85,6 +94,7 @@ impl Session<'_> {
             socket: self.options.socket.clone(),
             // It would be written over the picture.
             debug: self.options.debug && !io::stderr().is_terminal(),
+            timeout: self.options.timeout,
         }
     }
 }
@@ -102,13 +112,14 @@ fn now() -> Duration {
 }
 
 fn watch(link: &Link, interval: Duration) -> io::Result<Ended> {
-    let signals = screen::take_signals()?;
+    let caught = Arc::new(Caught::new()?);
     let mut screen = Screen::open()?;
     let before = screen.before();
-    give_back_on_panic(before.clone());
+    give_back_on_panic(Arc::clone(&before));
     let (news, incoming) = sync_channel(64);
     let told = news.clone();
-    spawn("signals", move || screen::signals(&signals, &before, &told))?;
+    let all = Arc::clone(&caught);
+    spawn("signals", move || signals::watch(&all, &before, &told))?;
     let told = news.clone();
     spawn("keys", move || screen::keys(&told))?;
     let (events, came) = sync_channel(16);
@@ -127,7 +138,9 @@ fn watch(link: &Link, interval: Duration) -> io::Result<Ended> {
         ask: ask(link, interval, &events)?,
         tell: tell(link, &events)?,
         link: link.clone(),
+        caught,
         events,
+        followers: Arc::new(()),
         followed: None,
         tickets: 0,
         settled: now(),
@@ -159,8 +172,7 @@ fn tell(link: &Link, events: &SyncSender<Event>) -> io::Result<Sender<String>> {
 }
 
 /// A panic's message is of use where it can be read.
-fn give_back_on_panic(before: Termios) {
-    let before = Mutex::new(before);
+fn give_back_on_panic(before: Before) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         screen::give_back(&before);
@@ -171,11 +183,14 @@ fn give_back_on_panic(before: Termios) {
 struct Watch {
     model: Model,
     link: Link,
+    caught: Arc<Caught>,
     events: SyncSender<Event>,
     /// Has a reading made now.
     ask: Sender<()>,
     /// Has a service's last stop told.
     tell: Sender<String>,
+    /// One for us, and one for each thread that follows a log.
+    followers: Arc<()>,
     /// Whose log is followed, and what ends that.
     followed: Option<(String, Arc<AtomicBool>)>,
     tickets: u64,
@@ -187,12 +202,16 @@ impl Watch {
     fn run(&mut self, screen: &mut Screen, incoming: &Receiver<Incoming>) -> io::Result<Ended> {
         let (mut drawn, mut dirty) = (Duration::ZERO, true);
         loop {
+            if let Some(ended) = self.on_signals(screen)? {
+                return Ok(ended);
+            }
             let since = now().saturating_sub(drawn);
             if dirty && since >= FRAME {
                 self.model.tick(now());
                 let height = view::rows_seen(&self.model);
                 self.model.fit(height);
                 screen.draw(&self.model)?;
+                self.model.drawn(now());
                 (drawn, dirty) = (now(), false);
             }
             let wait = match (dirty, self.follow()?) {
@@ -202,50 +221,73 @@ impl Watch {
                 (false, false) => Duration::from_secs(1),
             };
             dirty = true;
-            match incoming.recv_timeout(wait) {
-                Ok(Incoming::Event(event)) => {
-                    let effects = self.take(event);
-                    if let Some(ended) = self.carry_out(effects, screen)? {
-                        return Ok(ended);
-                    }
-                }
-                Ok(Incoming::Signal(signal)) => {
-                    if let Some(ended) = self.on_signal(signal, screen)? {
-                        return Ok(ended);
-                    }
-                }
+            let wait = self.model.due().map_or(wait, |due| wait.min(due));
+            let effects = match incoming.recv_timeout(wait) {
+                Ok(Incoming::Event(event)) => self.take(now(), event),
+                Ok(Incoming::Key(key, read)) => self.take(read, Event::Key(key)),
                 Ok(Incoming::End) | Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Lost),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Incoming::Signals) | Err(RecvTimeoutError::Timeout) => continue,
+            };
+            if let Some(ended) = self.carry_out(effects, screen)? {
+                return Ok(ended);
             }
         }
     }
 
-    fn take(&mut self, event: Event) -> Vec<Effect> {
+    fn take(&mut self, at: Duration, event: Event) -> Vec<Effect> {
         let wanted = self.model.log_wanted().map(str::to_owned);
         if matches!(event, Event::Done { .. }) {
             // The states have changed. Where it has ended there is nothing to ask.
             let _ = self.ask.send(());
         }
-        let effects = self.model.handle(now(), event);
+        let effects = self.model.handle(at, event);
         if self.model.log_wanted() != wanted.as_deref() {
             self.settled = now();
         }
         effects
     }
 
-    fn on_signal(&mut self, signal: Signal, screen: &mut Screen) -> io::Result<Option<Ended>> {
-        match signal {
-            Signal::SIGWINCH | Signal::SIGCONT => {
-                let (columns, rows) = screen::size();
-                if signal == Signal::SIGCONT {
-                    screen.enter()?;
-                }
-                let effects = self.take(Event::Size(columns, rows));
-                self.carry_out(effects, screen)
-            }
-            Signal::SIGTSTP => self.carry_out(vec![Effect::Suspend], screen),
-            fatal => Ok(Some(Ended::Signal(fatal))),
+    fn on_signals(&mut self, screen: &mut Screen) -> io::Result<Option<Ended>> {
+        if let Some(fatal) = self.caught.fatal() {
+            return Ok(Some(Ended::Signal(fatal)));
         }
+        for signal in self.caught.take() {
+            let ended = match signal {
+                Signal::SIGTSTP => self.carry_out(vec![Effect::Suspend], screen)?,
+                Signal::SIGCONT => self.resume(screen)?,
+                _ => {
+                    let (columns, rows) = screen::size();
+                    let effects = self.take(now(), Event::Size(columns, rows));
+                    self.carry_out(effects, screen)?
+                }
+            };
+            if ended.is_some() {
+                return Ok(ended);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Somebody has continued us: to end us, to go on in the background, where we stop again, or
+    /// to have the terminal.
+    fn resume(&mut self, screen: &mut Screen) -> io::Result<Option<Ended>> {
+        loop {
+            self.caught.collect();
+            if let Some(fatal) = self.caught.fatal() {
+                return Ok(Some(Ended::Signal(fatal)));
+            }
+            if screen::is_foreground() {
+                break;
+            }
+            if terminal::is_orphaned() {
+                return Ok(Some(Ended::Lost));
+            }
+            signals::stop_in_background()?;
+        }
+        screen.enter()?;
+        let (columns, rows) = screen::size();
+        let effects = self.take(now(), Event::Size(columns, rows));
+        self.carry_out(effects, screen)
     }
 
     fn carry_out(
@@ -257,12 +299,15 @@ impl Watch {
             match effect {
                 Effect::Quit => return Ok(Some(Ended::Quit)),
                 Effect::Redraw => screen.redraw()?,
+                Effect::Suspend if terminal::is_orphaned() => {
+                    let text = "not suspended: no shell is there to continue it";
+                    self.model.handle(now(), Event::Note(text.into()));
+                }
                 Effect::Suspend => {
-                    if screen::suspend(screen)? {
-                        self.model.size = screen::size();
-                    } else {
-                        let text = "not suspended: no shell is there to continue it";
-                        self.model.handle(now(), Event::Note(text.into()));
+                    screen.leave();
+                    signals::suspend()?;
+                    if let Some(ended) = self.resume(screen)? {
+                        return Ok(Some(ended));
                     }
                 }
                 Effect::Do(verb, name) => {
@@ -291,6 +336,11 @@ impl Watch {
         if let Some((_, ended)) = self.followed.take() {
             ended.store(true, Ordering::Release);
         }
+        // Those that are not wanted any more end within a second or two, also while the supervisor
+        // says nothing.
+        if Arc::strong_count(&self.followers) > 1 + FOLLOWERS {
+            return Ok(true);
+        }
         self.tickets += 1;
         let ticket = self.tickets;
         self.model.follow(wanted.clone(), ticket);
@@ -298,8 +348,10 @@ impl Watch {
             let ended = Arc::new(AtomicBool::new(false));
             self.followed = Some((name.clone(), Arc::clone(&ended)));
             let (link, events) = (self.link.clone(), self.events.clone());
+            let counted = Arc::clone(&self.followers);
             spawn("log", move || {
-                link::follow(&link, &name, ticket, &ended, &events)
+                link::follow(&link, &name, ticket, &ended, &events);
+                drop(counted);
             })?;
         }
         Ok(false)

@@ -16,6 +16,8 @@ use crate::cli::render::Tone;
 const KEPT_LINES: usize = 2000;
 /// How long a result stays when nothing else comes.
 const MESSAGE: Duration = Duration::from_secs(20);
+/// What is typed sooner than this after a question was seen is no answer to it.
+const READ: Duration = Duration::from_millis(300);
 /// Nobody reads more of them, and each takes a connection.
 const AT_ONCE: usize = 16;
 
@@ -139,12 +141,17 @@ pub(super) struct Model {
     /// The rows that are shown, in their order.
     pub(super) order: Vec<usize>,
     pub(super) selected: Option<String>,
+    /// What was selected when a filter left nobody to select.
+    kept: Option<String>,
     /// The first row that is shown.
     pub(super) first: usize,
     pub(super) sort: Sort,
     pub(super) reverse: bool,
     pub(super) filter: String,
     pub(super) mode: Mode,
+    /// Since when the question is seen, and since when that it can be answered.
+    asked: Option<Duration>,
+    offered: Option<Duration>,
     pub(super) pane: Pane,
     pub(super) zoomed: bool,
     /// Lines that the pane is away from its end (log) or its beginning (others), and columns.
@@ -170,11 +177,14 @@ impl Model {
             rows: Vec::new(),
             order: Vec::new(),
             selected: None,
+            kept: None,
             first: 0,
             sort: Sort::default(),
             reverse: false,
             filter: String::new(),
             mode: Mode::Browse,
+            asked: None,
+            offered: None,
             pane: Pane::Log,
             zoomed: false,
             scroll: (0, 0),
@@ -189,13 +199,16 @@ impl Model {
         }
     }
 
-    /// Takes an event in at `now`, a moment on CLOCK_BOOTTIME.
+    /// Takes an event in at `now`, a moment on CLOCK_BOOTTIME; a key when it was read.
     pub(super) fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         self.tick(now);
         match event {
             Event::Key(key) => return self.on_key(key),
             Event::Size(columns, rows) => {
                 self.size = (columns, rows);
+                if matches!(self.mode, Mode::Question(..)) && !super::view::can_ask(self) {
+                    self.mode = Mode::Browse;
+                }
                 return vec![Effect::Redraw];
             }
             Event::Reading(usages) => return self.on_reading(usages),
@@ -237,6 +250,30 @@ impl Model {
         {
             self.message = None;
         }
+    }
+
+    /// What there is has been drawn at `now`.
+    pub(super) fn drawn(&mut self, now: Duration) {
+        if !matches!(self.mode, Mode::Question(..)) {
+            (self.asked, self.offered) = (None, None);
+            return;
+        }
+        // As it was drawn, not as it would be now.
+        if self.is_offered() {
+            self.offered.get_or_insert(now);
+        }
+        self.asked.get_or_insert(now);
+    }
+
+    /// Whether the question has been seen for long enough to be answered.
+    pub(super) fn is_offered(&self) -> bool {
+        self.asked.is_some_and(|asked| self.now >= asked + READ)
+    }
+
+    /// How long until there is something else to draw that nobody tells of; `None`: no such thing.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let asked = self.asked.filter(|_| self.offered.is_none())?;
+        Some((asked + READ).saturating_sub(self.now))
     }
 
     /// How long the supervisor has not answered, where that is longer than it should be.
@@ -328,9 +365,15 @@ impl Model {
         });
         self.order = order.into_iter().map(|(index, _)| index).collect();
         let selected = self.selected.as_deref();
-        if !self.shown().any(|row| Some(row.name()) == selected) {
-            self.select(place);
+        if self.shown().any(|row| Some(row.name()) == selected) {
+            return;
         }
+        if self.order.is_empty() && !self.rows.is_empty() {
+            self.kept = self.kept.take().or_else(|| self.selected.clone());
+        }
+        let kept = self.kept.as_deref();
+        let kept = self.shown().position(|row| Some(row.name()) == kept);
+        self.select(kept.unwrap_or(place));
     }
 
     /// Selects the row at `place`, or the last.
@@ -340,6 +383,9 @@ impl Model {
             .shown()
             .nth(place.min(last))
             .map(|row| row.name().to_owned());
+        if name.is_some() {
+            self.kept = None;
+        }
         if name != self.selected {
             self.selected = name;
             self.told = None;
@@ -363,7 +409,7 @@ impl Model {
             log.lines.clear();
             log.lost = 0;
         } else {
-            log.lost += lines.lost;
+            log.lost = log.lost.saturating_add(lines.lost);
         }
         log.trouble = None;
         let came = lines.records.len().min(KEPT_LINES);
@@ -371,9 +417,9 @@ impl Model {
         log.lines.extend(lines.records.drain(skipped..));
         let over = log.lines.len().saturating_sub(KEPT_LINES);
         log.lines.drain(..over);
-        // Whoever reads further up goes on reading the same lines.
+        // Whoever reads further up goes on reading the same lines, while they are kept.
         if self.pane == Pane::Log && self.scroll.0 > 0 {
-            self.scroll.0 = (self.scroll.0 + came).min(self.log.lines.len());
+            self.scroll.0 = (self.scroll.0 + came).min(super::view::furthest(self));
         }
     }
 

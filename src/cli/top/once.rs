@@ -27,12 +27,12 @@ impl Session<'_> {
         let link = self.link();
         let mut client = link.connect()?;
         let (_keep, pause) = channel::<()>();
-        let (_, mut before) = link::usages(&mut client, &link.socket)?;
+        let (_, mut before) = link::usages(&mut client, &link)?;
         let mut rows = reading::rows(&[], std::mem::take(&mut before.services));
         loop {
             let _ = pause.recv_timeout(top.interval);
-            let info = link::info(&mut client, &link.socket)?;
-            let (raw, usages) = link::usages(&mut client, &link.socket)?;
+            let info = link::info(&mut client, &link)?;
+            let (raw, usages) = link::usages(&mut client, &link)?;
             if self.output.json {
                 rows = reading::rows(&rows, usages.services);
                 self.output.document(&document(&json!(info), raw, &rows));
@@ -74,7 +74,8 @@ fn look() -> Look {
 
 fn columns() -> u16 {
     if io::stdout().is_terminal() {
-        return u16::try_from(output::columns()).unwrap_or(COLUMNS);
+        // Who says more than that is not believed: each takes memory.
+        return u16::try_from(output::columns().min(1000)).unwrap_or(COLUMNS);
     }
     COLUMNS
 }

@@ -37,7 +37,7 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>, y: u16, rows: u16) {
         return;
     }
     let content = content(model);
-    let first = model.scroll.0.min(content.len().saturating_sub(1));
+    let first = model.scroll.0.min(content.len().saturating_sub(seen));
     for (at, (text, style)) in (y + 1..).zip(content.iter().skip(first).take(seen)) {
         pen.put(0, at, columns, &aside(text, model.scroll.1), *style);
     }
@@ -75,7 +75,12 @@ fn log(model: &Model, pen: &mut Pen<'_>, y: u16, seen: usize) {
         pen.put(0, y, columns, why, look.dim());
         return;
     }
-    let end = log.lines.len().saturating_sub(model.scroll.0);
+    // The one before: its lines are not of whom the title names.
+    if log.of != model.selected {
+        return;
+    }
+    let scroll = model.scroll.0.min(log.lines.len().saturating_sub(seen));
+    let end = log.lines.len() - scroll;
     let lines = log.lines.iter().take(end).skip(end.saturating_sub(seen));
     for (y, record) in (y..).zip(lines) {
         // 2026-11-23T05:12:33.123456Z

@@ -1,54 +1,43 @@
 //! The terminal: taken, drawn on, and given back as it was, whatever ends us.
 
-use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use ratatui_core::backend::Backend;
+use nix::sys::stat::Mode;
+use nix::sys::termios::{FlushArg, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
-use ratatui_crossterm::CrosstermBackend;
 
-use super::Incoming;
 use super::keys::Keys;
-use super::model::{Event, Model};
-use super::view;
-use crate::sys::signalfd::{self, Signals};
-use crate::sys::terminal;
+use super::model::Model;
+use super::paint::paint;
+use super::{Incoming, now, view};
 
-/// The alternate screen, empty, without a cursor. What knows no such screen ignores it.
-const ENTER: &str = "\x1b[?1049h\x1b[0m\x1b[2J\x1b[?25l";
-/// Clean, for terminals without another screen, and then back.
-const LEAVE: &str = "\x1b[0m\x1b[2J\x1b[H\x1b[?25h\x1b[?1049l";
-/// What comes later than this after the beginning of a key is another key: ten bytes at 2400 baud.
-const KEY: u16 = 50;
-/// How long whoever draws may need for a signal that ends us before the terminal is given back
-/// without it: the terminal may not take what is drawn.
-const LAST: u16 = 1000;
+/// The alternate screen, empty, without a cursor, and what is pasted marked as such. What knows no
+/// such thing ignores it.
+const ENTER: &str = "\x1b[?1049h\x1b[0m\x1b[2J\x1b[?25l\x1b[?2004h";
+/// Clean, for terminals without another screen, and then back. CAN ends what was half said.
+const LEAVE: &str = "\x18\x1b[?2004l\x1b[0m\x1b[2J\x1b[H\x1b[?25h\x1b[?1049l";
+const CLEAR: &str = "\x1b[0m\x1b[2J";
+/// What a terminal may say that nobody believes: each column and row takes memory.
+const MOST: (u16, u16) = (1000, 500);
 
-/// The signals that end us once the terminal is as it was.
-pub(super) const FATAL: [Signal; 4] = [
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-];
-
-/// Whether the signal that stops our process group is our own: it reaches us twice.
-static SUSPENDING: AtomicBool = AtomicBool::new(false);
+/// The settings that the terminal had, for whoever has to give it back.
+pub(super) type Before = Arc<Mutex<Termios>>;
 
 /// The terminal, from [`Screen::open`] until it is dropped.
 pub(super) struct Screen {
-    backend: CrosstermBackend<BufWriter<Stdout>>,
     /// What is there.
     shown: Buffer,
-    before: Termios,
+    before: Before,
+    /// The settings it has of us.
+    own: Option<Termios>,
     entered: bool,
 }
 
@@ -57,9 +46,9 @@ impl Screen {
     pub(super) fn open() -> io::Result<Self> {
         let before = tcgetattr(io::stdin().as_fd())?;
         let mut screen = Screen {
-            backend: CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout())),
             shown: Buffer::empty(Rect::ZERO),
-            before,
+            before: Arc::new(Mutex::new(before)),
+            own: None,
             entered: false,
         };
         screen.enter()?;
@@ -67,16 +56,26 @@ impl Screen {
     }
 
     /// The settings it had, for whoever else may have to give it back.
-    pub(super) fn before(&self) -> Termios {
-        self.before.clone()
+    pub(super) fn before(&self) -> Before {
+        Arc::clone(&self.before)
     }
 
-    /// Takes it again, after [`Screen::leave`] or whatever else changed it.
+    /// Takes it again, after [`Screen::leave`] or whatever else changed it: the settings that are
+    /// not ours are those to give back.
     pub(super) fn enter(&mut self) -> io::Result<()> {
-        let mut raw = self.before.clone();
+        let stdin = io::stdin();
+        let mut raw = tcgetattr(stdin.as_fd())?;
+        {
+            let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.own.as_ref() != Some(&raw) {
+                *before = raw.clone();
+            }
+            raw = before.clone();
+        }
         cfmakeraw(&mut raw);
         self.entered = true;
-        tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &raw)?;
+        tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &raw)?;
+        self.own = tcgetattr(stdin.as_fd()).ok();
         self.forget();
         say(ENTER)
     }
@@ -85,16 +84,15 @@ impl Screen {
     pub(super) fn leave(&mut self) {
         if std::mem::take(&mut self.entered) {
             // Where it is gone there is nobody to give it back to.
-            let _ = Backend::flush(&mut self.backend);
+            set_back(&self.before);
             let _ = say(LEAVE);
-            let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &self.before);
         }
     }
 
     /// Everything is drawn the next time.
     pub(super) fn redraw(&mut self) -> io::Result<()> {
         self.forget();
-        self.backend.clear()
+        say(CLEAR)
     }
 
     fn forget(&mut self) {
@@ -107,15 +105,11 @@ impl Screen {
         let area = Rect::new(0, 0, columns, rows);
         if self.shown.area != area {
             self.shown = Buffer::empty(area);
-            self.backend.clear()?;
+            say(CLEAR)?;
         }
         let mut next = Buffer::empty(area);
         view::draw(model, &mut next);
-        let changed = self.shown.diff(&next);
-        if !changed.is_empty() {
-            self.backend.draw(changed.into_iter())?;
-            Backend::flush(&mut self.backend)?;
-        }
+        say(&paint(self.shown.diff(&next).into_iter()))?;
         self.shown = next;
         Ok(())
     }
@@ -127,17 +121,69 @@ impl Drop for Screen {
     }
 }
 
+/// Writes all of it, however slowly the terminal takes it: it may have been made non-blocking by
+/// whoever else has it.
 fn say(sequence: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(sequence.as_bytes())?;
-    stdout.flush()
+    let (stdout, mut rest) = (io::stdout(), sequence.as_bytes());
+    while !rest.is_empty() {
+        match nix::unistd::write(stdout.as_fd(), rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                let _ = poll(&mut fds, PollTimeout::NONE);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
-/// Gives it back from anywhere: `before` are the settings it had.
-pub(super) fn give_back(before: &Mutex<Termios>) {
-    let before = before.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = say(LEAVE);
-    let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &before);
+/// Writes it, where the terminal takes it within a moment: somebody else may be waiting for that.
+fn say_without_waiting(sequence: &str) {
+    // Opened anew: O_NONBLOCK on our own would be the shell's, too.
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut rest = sequence.as_bytes();
+    let opened = ["/proc/self/fd/1", "/dev/tty"]
+        .into_iter()
+        .find_map(|path| open(path, flags, Mode::empty()).ok());
+    let Some(terminal) = opened else {
+        return;
+    };
+    for _ in 0..10 {
+        match nix::unistd::write(&terminal, rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            Err(Errno::EAGAIN | Errno::EINTR) => {
+                let _ = poll(&mut [], 20_u16);
+            }
+            Err(_) => return,
+        }
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// The settings as they were, and nothing of what was typed for us is left for whoever reads next.
+/// From the background neither is ours to change.
+fn set_back(before: &Before) {
+    if is_foreground() {
+        let before = before.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = tcflush(io::stdin().as_fd(), FlushArg::TCIFLUSH);
+        let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &before);
+    }
+}
+
+/// Gives it back from anywhere, without waiting for anybody.
+pub(super) fn give_back(before: &Before) {
+    set_back(before);
+    say_without_waiting(LEAVE);
+}
+
+/// Whether the terminal is ours, and not the shell's or another job's.
+pub(super) fn is_foreground() -> bool {
+    // One that is not our controlling terminal has no jobs.
+    tcgetpgrp(io::stdin().as_fd()).map_or(true, |front| front == getpgrp())
 }
 
 /// Whether keys can be read and pictures shown here.
@@ -149,53 +195,13 @@ pub(super) fn is_terminal() -> bool {
 /// else 80 and 24.
 pub(super) fn size() -> (u16, u16) {
     if let Some((columns, rows)) = terminal_size::terminal_size_of(io::stdout()) {
-        return (columns.0, rows.0);
+        return (columns.0.min(MOST.0), rows.0.min(MOST.1));
     }
-    let of = |name: &str, usual: u16| {
+    let of = |name: &str, usual: u16, most: u16| {
         let said = std::env::var(name).ok().and_then(|text| text.parse().ok());
-        said.filter(|n| (1..=1000).contains(n)).unwrap_or(usual)
+        said.filter(|n| (1..=most).contains(n)).unwrap_or(usual)
     };
-    (of("COLUMNS", 80), of("LINES", 24))
-}
-
-/// Blocks what [`signals`] tells of, for this thread and those it makes from now on.
-pub(super) fn take_signals() -> io::Result<Signals> {
-    let others = [Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGWINCH];
-    let all: Vec<Signal> = FATAL.into_iter().chain(others).collect();
-    Signals::new(&all).map_err(io::Error::other)
-}
-
-/// Tells of signals. What ends us gives the terminal back here when nobody else does.
-pub(super) fn signals(signals: &Signals, before: &Termios, news: &SyncSender<Incoming>) {
-    loop {
-        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return,
-        }
-        while let Some(came) = signals.next() {
-            let Ok(signal) = Signal::try_from(came.signal) else {
-                continue;
-            };
-            if signal == Signal::SIGTSTP && SUSPENDING.load(Ordering::Acquire) {
-                continue;
-            }
-            if !FATAL.contains(&signal) {
-                let _ = news.send(Incoming::Signal(signal));
-                continue;
-            }
-            let _ = news.try_send(Incoming::Signal(signal));
-            let _ = poll(&mut [], LAST);
-            let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, before);
-            die_of(signal);
-        }
-    }
-}
-
-/// Ends us as the signal does to whoever does not catch it, so that whoever waits for us sees it.
-pub(super) fn die_of(signal: Signal) {
-    let _ = raise(signal);
-    signalfd::let_through(&[signal]);
+    (of("COLUMNS", 80, MOST.0), of("LINES", 24, MOST.1))
 }
 
 /// Tells of keys, until there can be no more.
@@ -203,14 +209,15 @@ pub(super) fn keys(news: &SyncSender<Incoming>) {
     let (mut keys, mut bytes) = (Keys::default(), [0; 1024]);
     loop {
         let stdin = io::stdin();
-        let wait = if keys.is_open() {
-            PollTimeout::from(KEY)
-        } else {
-            PollTimeout::NONE
-        };
+        let wait = keys.patience().map_or(PollTimeout::NONE, PollTimeout::from);
         let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         let found = match poll(&mut fds, wait) {
             Ok(0) => keys.settle().into_iter().collect(),
+            // Whoever reads from the background is stopped, and must be free to end.
+            Ok(_) if !is_foreground() => {
+                let _ = poll(&mut [], 100_u16);
+                Vec::new()
+            }
             Ok(_) => match nix::unistd::read(stdin.as_fd(), &mut bytes) {
                 Ok(n @ 1..) => keys.push(bytes.get(..n).unwrap_or_default()),
                 Err(Errno::EINTR | Errno::EAGAIN) => Vec::new(),
@@ -226,27 +233,11 @@ pub(super) fn keys(news: &SyncSender<Incoming>) {
                 return;
             }
         };
+        let read = now();
         for key in found {
-            if news.send(Incoming::Event(Event::Key(key))).is_err() {
+            if news.send(Incoming::Key(key, read)).is_err() {
                 return;
             }
         }
     }
-}
-
-/// Stops us as Ctrl-Z would have, and returns when somebody continues us. `false`: nobody could.
-pub(super) fn suspend(screen: &mut Screen) -> io::Result<bool> {
-    if terminal::is_orphaned() {
-        return Ok(false);
-    }
-    screen.leave();
-    SUSPENDING.store(true, Ordering::Release);
-    signalfd::stop_own_group();
-    let _ = raise(Signal::SIGTSTP);
-    signalfd::let_through(&[Signal::SIGTSTP]);
-    let stops: SigSet = [Signal::SIGTSTP].into_iter().collect();
-    stops.thread_block()?;
-    SUSPENDING.store(false, Ordering::Release);
-    screen.enter()?;
-    Ok(true)
 }

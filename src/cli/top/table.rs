@@ -173,7 +173,7 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>, y: u16, areas: Areas) {
         for (column, wide) in &layout {
             let (text, style) = column.cell(row, look);
             // What is shown of a supervisor that does not answer is of the past.
-            let style = if stale { look.dim() } else { style };
+            let style = if stale { look.stale() } else { style };
             put(pen, (x, y, *wide), *column, &text, style);
             x += wide + 1;
         }

@@ -73,6 +73,22 @@ pub(super) fn areas(model: &Model) -> Areas {
     }
 }
 
+/// Whether there is no room for anything.
+pub(super) fn is_too_small(model: &Model) -> bool {
+    model.size.0 < LEAST.0 || model.size.1 < LEAST.1
+}
+
+/// Whether there is room for the question that is asked.
+pub(super) fn can_ask(model: &Model) -> bool {
+    !is_too_small(model)
+}
+
+/// How far the pane can be scrolled: to where its first or last line is at the pane's edge.
+pub(super) fn furthest(model: &Model) -> usize {
+    let seen = usize::from(areas(model).pane.saturating_sub(1));
+    panes::lines(model).saturating_sub(seen)
+}
+
 /// How many rows of the table are seen.
 pub(super) fn rows_seen(model: &Model) -> usize {
     usize::from(areas(model).table)
@@ -121,7 +137,7 @@ pub(super) fn draw(model: &Model, buffer: &mut Buffer) {
     let (columns, rows) = model.size;
     let look = model.look;
     let mut pen = Pen { buffer, look };
-    if columns < LEAST.0 || rows < LEAST.1 {
+    if is_too_small(model) {
         pen.put(
             0,
             0,
@@ -177,7 +193,12 @@ pub(super) fn supervisor(model: &Model) -> String {
     let Some((at, info)) = &model.info else {
         return "nought top".into();
     };
-    let since = u64::try_from(model.now.saturating_sub(*at).as_millis()).unwrap_or(u64::MAX);
+    // Whoever is silent may have ended: as long as it was heard of.
+    let until = match model.silence() {
+        Some(_) => model.heard.unwrap_or(*at),
+        None => model.now,
+    };
+    let since = u64::try_from(until.saturating_sub(*at).as_millis()).unwrap_or(u64::MAX);
     let uptime = render::whole_millis(info.uptime_ms.saturating_add(since));
     let mut text = format!(
         "nought {}, pid {}, up {uptime}, {}",
@@ -226,7 +247,8 @@ pub(super) fn services(model: &Model) -> String {
     // Nothing summed up would be -0.
     let all = model.rows.iter().filter_map(|row| row.cpu_percent);
     let cpu = all.fold(0.0, |sum, percent| sum + percent);
-    let memory = model.rows.iter().map(|row| row.usage.memory_bytes).sum();
+    let memory = model.rows.iter().map(|row| row.usage.memory_bytes);
+    let memory = memory.fold(0, u64::saturating_add);
     let processes: usize = model.rows.iter().map(|row| row.usage.processes.len()).sum();
     let mut text = match states.is_empty() {
         true => "no services".to_owned(),
@@ -298,14 +320,17 @@ fn keys(model: &Model, pen: &mut Pen<'_>, y: u16, says: bool) {
     let columns = model.size.0;
     match &model.mode {
         Mode::Question(verb, name, others) => {
-            let text = question(model, *verb, name, others);
-            pen.put(
-                0,
-                y,
-                columns,
-                &text,
-                model.look.tone(Tone::Warn).patch(REVERSED),
-            );
+            let lines = question(model, *verb, name, others);
+            let style = model.look.tone(Tone::Warn).patch(REVERSED);
+            let above = u16::try_from(lines.len().saturating_sub(1)).unwrap_or(0);
+            for (y, line) in (y.saturating_sub(above)..=y).zip(&lines) {
+                if above > 0 {
+                    // What stands there is not part of it.
+                    let blank = " ".repeat(usize::from(columns));
+                    pen.put(0, y, columns, &blank, Style::new());
+                }
+                pen.put(0, y, columns, line, style);
+            }
         }
         Mode::Filter(_) => {
             let end = pen.put(0, y, columns - 1, &format!("/{}", model.filter), BOLD);
@@ -335,14 +360,41 @@ fn keys(model: &Model, pen: &mut Pen<'_>, y: u16, says: bool) {
     }
 }
 
-fn question(model: &Model, verb: Verb, name: &str, others: &[String]) -> String {
-    let name = model.look.shown(name, 30);
-    let along = match others {
+/// In one line, or two where that is too long: the names get what room there is, and what is said
+/// of them is never cut off.
+fn question(model: &Model, verb: Verb, name: &str, others: &[String]) -> Vec<String> {
+    /// Room for a name that is worth showing.
+    const WORTH: usize = 8;
+    let (columns, look) = (usize::from(model.size.0), model.look);
+    let end = if model.is_offered() { "? y/n" } else { "?" };
+    let verb = verb.word();
+    let along = |room: usize| match others {
         [] => String::new(),
-        [one] => format!(", and {} which requires it", model.look.shown(one, 20)),
-        many => format!(", and {} services that require it", many.len()),
+        [one] if room >= "and  which requires it? y/n".len() + WORTH => {
+            let room = room - "and  which requires it? y/n".len();
+            format!("and {} which requires it", look.middle(one, room))
+        }
+        [_] => "and 1 more".into(),
+        many if room >= "and 1000 services that require it? y/n".len() => {
+            format!("and {} services that require it", many.len())
+        }
+        many => format!("and {} more", many.len()),
     };
-    format!("{} {name}{along}? y/n", verb.word())
+    let comma = if others.is_empty() { "" } else { ", " };
+    let whole = format!(
+        "{verb} {}{comma}{}",
+        look.middle(name, usize::MAX),
+        along(usize::MAX)
+    );
+    if whole.width() + "? y/n".len() <= columns {
+        return vec![format!("{whole}{end}")];
+    }
+    let name = look.middle(name, columns.saturating_sub(verb.len() + 2));
+    let comma = comma.trim_end();
+    vec![
+        format!("{verb} {name}{comma}"),
+        format!("{}{end}", along(columns)),
+    ]
 }
 
 #[cfg(test)]

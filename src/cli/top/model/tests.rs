@@ -51,14 +51,99 @@ fn types(model: &mut Model, text: &str) -> Vec<Effect> {
         '\x08' => Key::Backspace,
         c => Key::Char(c),
     });
-    let now = model.now;
-    keys.flat_map(|key| {
-        model
-            .handle(now, Event::Key(key))
-            .into_iter()
-            .collect::<Vec<_>>()
-    })
-    .collect()
+    let mut effects = Vec::new();
+    for key in keys {
+        if key == Key::Char('y') {
+            reads(model);
+        }
+        effects.extend(model.handle(model.now, Event::Key(key)));
+    }
+    effects
+}
+
+/// The question is seen, for as long as it takes to be read.
+fn reads(model: &mut Model) {
+    model.drawn(model.now);
+    model.tick(model.now + READ);
+    model.drawn(model.now);
+}
+
+fn pastes(model: &mut Model, text: &str) {
+    for c in text.chars() {
+        let effects = model.handle(model.now, Event::Key(Key::Pasted(c)));
+        assert_eq!(effects, [], "{text}");
+    }
+}
+
+#[test]
+fn text_that_is_pasted_does_nothing_to_services() {
+    let mut model = model();
+    pastes(&mut model, "xyrysyq");
+    assert_eq!((&model.mode, model.doing.len()), (&Mode::Browse, 0));
+    types(&mut model, "x");
+    reads(&mut model);
+    pastes(&mut model, "yes");
+    assert!(matches!(model.mode, Mode::Question(..)));
+    assert_eq!(types(&mut model, "n/").len(), 0);
+    pastes(&mut model, "sho");
+    assert_eq!((&*model.filter, selected(&model)), ("sho", "shop"));
+}
+
+#[test]
+fn a_question_is_answered_by_who_has_read_it() {
+    let mut model = model();
+    let y = Event::Key(Key::Char('y'));
+    let stop = [Effect::Do(Verb::Stop, "app".into())];
+    types(&mut model, "x");
+    let asked = model.now;
+    assert_eq!(model.handle(asked, y.clone()), [], "not even drawn");
+    model.drawn(asked);
+    assert_eq!((model.is_offered(), model.due()), (false, Some(READ)));
+    assert_eq!(
+        model.handle(asked + READ, y.clone()),
+        [],
+        "not drawn as one"
+    );
+    model.tick(asked + READ);
+    assert!(model.is_offered());
+    let offered = asked + 2 * READ;
+    model.tick(offered);
+    model.drawn(offered);
+    assert_eq!(model.due(), None);
+    let before = offered - Duration::from_millis(1);
+    assert_eq!(model.handle(before, y.clone()), [], "read before that");
+    assert_eq!(model.handle(offered, y.clone()), stop);
+    model.drawn(offered);
+    types(&mut model, "x");
+    assert_eq!(model.handle(offered + READ, y), [], "of another question");
+}
+
+#[test]
+fn where_nothing_is_seen_keys_only_quit() {
+    let mut model = model();
+    types(&mut model, "x");
+    reads(&mut model);
+    model.handle(model.now, Event::Size(17, 24));
+    assert_eq!(model.mode, Mode::Browse, "nobody sees it");
+    assert_eq!(types(&mut model, "yxyjsy/w\n?"), []);
+    assert_eq!((&model.mode, selected(&model)), (&Mode::Browse, "app"));
+    assert_eq!(types(&mut model, "q"), [Effect::Quit]);
+    let suspend = model.handle(model.now, Event::Key(Key::Ctrl('z')));
+    assert_eq!(suspend, [Effect::Suspend]);
+}
+
+#[test]
+fn a_filter_that_nobody_fits_takes_the_selection_from_nobody() {
+    let mut model = model();
+    types(&mut model, "jj/zzz");
+    assert_eq!(model.selected, None);
+    let up = ServiceState::Up;
+    let all = ["app", "db", "other", "shop"].map(|name| usage(name, up, &[]));
+    model.handle(seconds(101), Event::Reading(all.to_vec()));
+    types(&mut model, "\x1b");
+    assert_eq!(selected(&model), "other");
+    types(&mut model, "/sh\n/\x08\x08zz\x08\x08");
+    assert_eq!(selected(&model), "shop");
 }
 
 fn selected(model: &Model) -> &str {
@@ -85,9 +170,8 @@ fn a_stop_asks_first_and_says_who_goes_along() {
         [Effect::Do(Verb::Restart, "db".into())]
     );
     assert_eq!(
-        types(&mut model, "s"),
-        [Effect::Do(Verb::Start, "db".into())],
-        "asks nothing"
+        types(&mut model, "sy"),
+        [Effect::Do(Verb::Start, "db".into())]
     );
     assert_eq!(model.doing.len(), 3);
     let done = Event::Done {
@@ -119,7 +203,7 @@ fn the_question_is_about_whom_it_was_asked() {
 #[test]
 fn so_many_at_once_and_no_more() {
     let mut model = model();
-    assert_eq!(types(&mut model, &"s".repeat(40)).len(), AT_ONCE);
+    assert_eq!(types(&mut model, &"sy".repeat(40)).len(), AT_ONCE);
     assert!(model.message.as_ref().unwrap().text.contains("under way"));
 }
 
@@ -242,7 +326,22 @@ fn whoever_reads_further_up_stays_there() {
     types(&mut model, "G");
     assert_eq!(model.scroll.0, 0);
     types(&mut model, "g");
-    assert_eq!(model.scroll.0, 54, "the first line");
+    assert_eq!(
+        model.scroll.0,
+        55 - 19,
+        "the first line is the first that is seen"
+    );
+    model.handle(
+        seconds(1),
+        lines(1, &["z"; 3 * KEPT_LINES], u64::MAX, false),
+    );
+    model.handle(seconds(1), lines(1, &["z"], u64::MAX, false));
+    assert_eq!(
+        (model.scroll.0, model.log.lost),
+        (KEPT_LINES - 19, u64::MAX)
+    );
+    types(&mut model, "zz");
+    assert_eq!(model.scroll.0, 0, "beside the table it is at its end");
     types(&mut model, "\x1bj");
     assert_eq!((model.zoomed, selected(&model)), (false, "db"));
 }

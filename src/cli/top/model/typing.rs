@@ -7,7 +7,7 @@ use crate::api::ServiceState;
 use crate::cli::render::Tone;
 use crate::cli::top::keys::Key;
 use crate::cli::top::reading::{Row, Sort};
-use crate::cli::top::{panes, view};
+use crate::cli::top::view;
 
 impl Model {
     pub(super) fn on_key(&mut self, key: Key) -> Vec<Effect> {
@@ -15,14 +15,25 @@ impl Model {
             Key::Ctrl('c') => return vec![Effect::Quit],
             Key::Ctrl('z') => return vec![Effect::Suspend],
             Key::Ctrl('l') => return vec![Effect::Redraw],
+            Key::Pasted(_) if !matches!(self.mode, Mode::Filter(_)) => return Vec::new(),
+            // Nobody sees what another key would do.
+            Key::Char('q') if view::is_too_small(self) => return vec![Effect::Quit],
+            _ if view::is_too_small(self) => return Vec::new(),
             _ => {}
         }
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Browse => self.on_browsing(key),
             Mode::Help => Vec::new(),
             Mode::Filter(before) => self.on_filter(key, before),
-            Mode::Question(verb, name, _) => match key {
-                Key::Char('y' | 'Y') => self.act(verb, name),
+            Mode::Question(verb, name, others) => match key {
+                Key::Char('y' | 'Y') if self.offered.is_some_and(|at| self.now >= at) => {
+                    self.act(verb, name)
+                }
+                // Typed, or pasted by a terminal that does not say so, before it could be read.
+                Key::Char('y' | 'Y') => {
+                    self.mode = Mode::Question(verb, name, others);
+                    Vec::new()
+                }
                 _ => {
                     self.say(
                         format!("{} is left as it is", self.look.shown(&name, 40)),
@@ -47,7 +58,7 @@ impl Model {
                 self.filter.pop();
                 self.mode = Mode::Filter(before);
             }
-            Key::Char(c) if self.filter.chars().count() < 60 => {
+            Key::Char(c) | Key::Pasted(c) if self.filter.chars().count() < 60 => {
                 self.filter.push(c);
                 self.mode = Mode::Filter(before);
             }
@@ -71,7 +82,11 @@ impl Model {
                 self.scroll = (0, 0);
                 return self.tell(false);
             }
-            Key::Char('z') if self.pane != Pane::None => self.zoomed = !self.zoomed,
+            Key::Char('z') if self.pane != Pane::None => {
+                self.zoomed = !self.zoomed;
+                // Beside the table nothing scrolls back.
+                self.scroll.0 = 0;
+            }
             Key::Tab => {
                 return self.open(match self.pane {
                     Pane::Log => Pane::Processes,
@@ -148,8 +163,7 @@ impl Model {
             _ => return Vec::new(),
         };
         if self.zoomed {
-            let lines = panes::lines(self).saturating_sub(1);
-            self.scroll.0 = to.min(lines);
+            self.scroll.0 = to.min(view::furthest(self));
             return Vec::new();
         }
         self.select(to.min(last));
@@ -183,17 +197,18 @@ impl Model {
         self.say(format!("sorted by {}", sort.word()), Tone::Plain);
     }
 
-    /// A start is done at once, the others take something away and ask first.
+    /// Nothing is done by one key alone: it may be a letter of a text that was meant for a shell.
     fn ask(&mut self, verb: Verb) -> Vec<Effect> {
         let Some(name) = self.selected.clone() else {
             return Vec::new();
         };
-        if verb == Verb::Start {
-            return self.act(verb, name);
-        }
-        let others = self.go_along(&name);
+        let others = match verb {
+            Verb::Start => Vec::new(),
+            Verb::Stop | Verb::Restart => self.go_along(&name),
+        };
         self.message = None;
         self.mode = Mode::Question(verb, name, others);
+        (self.asked, self.offered) = (None, None);
         Vec::new()
     }
 

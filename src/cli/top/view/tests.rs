@@ -138,8 +138,81 @@ fn shown(model: &Model) -> String {
 
 fn types(model: &mut Model, text: &str) {
     for c in text.chars() {
+        if c == 'y' {
+            reads(model);
+        }
         model.handle(model.now, Event::Key(Key::Char(c)));
     }
+}
+
+/// The question is seen, for as long as it takes to be read.
+fn reads(model: &mut Model) {
+    model.drawn(model.now);
+    model.tick(model.now + Duration::from_secs(1));
+    model.drawn(model.now);
+}
+
+#[test]
+fn a_question_says_whom_and_how_many_at_every_width() {
+    let mut model = model(PLAIN, 60, 12);
+    let (eu, us) = (
+        "postgres-of-the-customers-eu",
+        "postgres-of-the-customers-us",
+    );
+    let lines = |model: &Model, others: &[&str]| {
+        let others: Vec<String> = others.iter().map(|name| (*name).to_owned()).collect();
+        question(model, Verb::Restart, eu, &others)
+    };
+    assert_eq!(
+        lines(&model, &[]),
+        ["restart postgres-of-the-customers-eu?"],
+        "not to be answered yet"
+    );
+    model.mode = Mode::Question(Verb::Restart, eu.into(), Vec::new());
+    reads(&mut model);
+    assert_eq!(
+        lines(&model, &[us]),
+        [
+            "restart postgres-of-the-customers-eu,",
+            "and postgres-of-the-customers-us which requires it? y/n"
+        ]
+    );
+    model.size.0 = 40;
+    assert_eq!(
+        lines(&model, &[us]),
+        [
+            "restart postgres-of-the-customers-eu,",
+            "and postgr…ers-us which requires it? y/n"
+        ]
+    );
+    assert_eq!(
+        lines(&model, &["a", "b"])[1],
+        "and 2 services that require it? y/n"
+    );
+    model.size.0 = LEAST.0;
+    assert_eq!(lines(&model, &[]), ["restart post…s-eu", "? y/n"]);
+    assert_eq!(lines(&model, &[us])[1], "and 1 more? y/n");
+    let many = vec!["a"; 300];
+    assert_eq!(lines(&model, &many)[1], "and 300 more? y/n");
+    for columns in LEAST.0..200 {
+        model.size.0 = columns;
+        for others in [&[][..], &[us], &["a", "b"], &many] {
+            let lines = lines(&model, others);
+            let fits = |line: &String| line.width() <= usize::from(columns);
+            assert!(lines.len() <= 2 && lines.iter().all(fits), "{lines:?}");
+            assert!(lines.last().is_some_and(|line| line.ends_with("? y/n")));
+        }
+    }
+}
+
+#[test]
+fn numbers_of_whoever_answers_are_bounded() {
+    let mut model = model(PLAIN, 80, 24);
+    for row in &mut model.rows {
+        row.usage.memory_bytes = u64::MAX;
+        row.usage.status.since_ms = u64::MAX;
+    }
+    shown_lines(&model, 24);
 }
 
 #[track_caller]
@@ -258,6 +331,7 @@ fn shown_lines(model: &Model, rows: u16) {
 fn questions_and_results_are_said_at_the_bottom() {
     let mut model = model(PLAIN, 60, 12);
     types(&mut model, "jx");
+    reads(&mut model);
     let last = |model: &Model| shown(model).lines().last().unwrap().to_owned();
     assert_eq!(last(&model), "stop web? y/n");
     types(&mut model, "y");
@@ -336,4 +410,12 @@ fn a_supervisor_that_does_not_answer_is_said_and_what_it_said_is_dimmed() {
     );
     draw(&model, &mut buffer);
     assert!(buffer[(0, 4)].modifier.contains(Modifier::DIM));
+    model.look = PLAIN;
+    draw(&model, &mut buffer);
+    assert!(buffer[(0, 4)].modifier.contains(Modifier::UNDERLINED));
+    let first = shown(&model);
+    assert!(
+        first.contains(", up 1m 30s, "),
+        "nobody knows for how long: {first}"
+    );
 }

@@ -1,0 +1,97 @@
+//! `nought top` where something goes wrong around it: its terminal, what is pasted, who answers.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::termios::{FlowArg, tcflow};
+
+use super::Terminal;
+use crate::look::{self, until};
+use crate::world::World;
+
+#[test]
+fn a_signal_ends_it_while_its_terminal_takes_no_output() {
+    let mut world = World::new();
+    world.service(
+        "loud",
+        "exec: [sh, -c, 'while :; do echo x; sleep 0.05; done']",
+    );
+    world.init();
+    let terminal = Terminal::open(&world, 80, 24);
+    terminal.top().sees("+ x");
+    let pid = terminal.pid();
+    let id = look::alive(pid).unwrap();
+    let path = fs::read_link(format!("/proc/{pid}/fd/1")).unwrap();
+    let tty = fs::File::open(path).unwrap();
+    tcflow(&tty, FlowArg::TCOOFF).unwrap();
+    for _ in 0..200 {
+        look::signal(pid, libc::SIGWINCH);
+    }
+    look::signal(pid, libc::SIGTERM);
+    until("it ends", || (!look::is_alive(id)).then_some(()));
+    tcflow(&tty, FlowArg::TCOON).unwrap();
+    drop(tty);
+    terminal.close();
+    world.end();
+}
+
+#[test]
+fn what_is_pasted_stops_nobody() {
+    let mut world = World::new();
+    world.service("a", "exec: sleep 100000").init();
+    let terminal = Terminal::open(&world, 80, 24);
+    terminal.top().row(&["a", "up"]);
+    terminal.tmux(&["set-buffer", "xyryq"]);
+    terminal.tmux(&["paste-buffer", "-p", "-d", "-t", "top"]);
+    // What comes after it is a key again.
+    terminal
+        .key("?")
+        .sees("any key goes back")
+        .key("q")
+        .sees("a: up");
+    // A terminal that does not mark it: nobody has read the question when it is answered.
+    terminal.tmux(&["send-keys", "-t", "top", "-l", "xyyyy"]);
+    terminal
+        .sees("stop a? y/n")
+        .key("n")
+        .sees("a is left as it is");
+    assert_eq!(world.status("a")["state"], "up");
+    terminal.key("q").sees("shell>");
+    terminal.close();
+    world.end();
+}
+
+#[test]
+fn nobody_waits_longer_than_was_said() {
+    let mut world = World::new();
+    world.service("a", "exec: sleep 100000").init();
+    world.signal(libc::SIGSTOP);
+    for more in [&["--once"][..], &["--once", "--json"]] {
+        let began = Instant::now();
+        let output = world.cli(&[&["--timeout", "300ms", "top", "-n", "100ms"], more].concat());
+        assert!(!output.status.success(), "{output:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    world.signal(libc::SIGCONT);
+    world.end();
+}
+
+#[test]
+fn a_suspended_one_is_ended_from_the_shell_as_any_other_job() {
+    let mut world = World::new();
+    world.service("a", "exec: sleep 100000").init();
+    let terminal = Terminal::open(&world, 80, 24);
+    terminal.top();
+    let pid = terminal.pid();
+    let id = look::alive(pid).unwrap();
+    terminal.key("C-z").sees("Stopped");
+    terminal.line("kill %1").line("wait %1; echo ended:$?");
+    terminal.sees("\nended:143");
+    assert!(!look::is_alive(id));
+    terminal.close();
+    world.end();
+}
