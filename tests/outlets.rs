@@ -199,6 +199,86 @@ async fn only_so_many_older_ones_are_kept_and_they_are_compressed() {
     assert!(newer.starts_with("line   123"), "{newer}");
 }
 
+/// A rotation that cannot be done, as where the file is mounted alone: where the file would be put
+/// first there is something else.
+#[tokio::test]
+async fn a_file_that_cannot_be_rotated_is_written_on_and_no_older_one_is_touched() {
+    let scene = Scene::new();
+    let in_the_way = scene.path("web.log.rotating");
+    fs::create_dir(&in_the_way).unwrap();
+    fs::write(scene.path("web.log.1"), "older\n").unwrap();
+    fs::write(scene.path("web.log.2"), "oldest\n").unwrap();
+    let (mut out, err, output) = scene.capture(&plain(scene.file(4096, 2)));
+    let mut n = 0;
+    let mut say = |lines: usize| {
+        let mut said = String::new();
+        for _ in 0..lines {
+            let line = format!("line {n:>5} {}\n", "x".repeat(87));
+            out.write_all(line.as_bytes()).unwrap();
+            said += &line;
+            n += 1;
+        }
+        said
+    };
+    let said = say(300);
+    until("all is written", || text(&scene.path("web.log")) == said).await;
+    assert_eq!(text(&scene.path("web.log.1")), "older\n");
+    assert_eq!(text(&scene.path("web.log.2")), "oldest\n");
+    fs::remove_dir(&in_the_way).unwrap();
+    // It is tried again after as much as a file is to have.
+    let more = say(50);
+    until("it is rotated", || {
+        let rotated = text(&scene.path("web.log.1"));
+        rotated.starts_with(&said)
+            && rotated + &text(&scene.path("web.log")) == said.clone() + &more
+    })
+    .await;
+    assert_eq!(text(&scene.path("web.log.2")), "older\n");
+    drop((out, err));
+    output.close();
+}
+
+/// A supervisor that was killed in the middle of a rotation.
+#[tokio::test]
+async fn a_rotation_that_was_cut_short_is_done_with_the_next_one() {
+    let scene = Scene::new();
+    fs::write(scene.path("web.log.rotating"), "newest of the older\n").unwrap();
+    fs::write(scene.path("web.log.2"), "older\n").unwrap();
+    fs::write(scene.path("web.log"), "x".repeat(90)).unwrap();
+    let (mut out, err, output) = scene.capture(&plain(scene.file(100, 4)));
+    out.write_all(b"a line that does not fit\n").unwrap();
+    until("it is rotated", || {
+        text(&scene.path("web.log")) == "a line that does not fit\n"
+    })
+    .await;
+    // Half a line, which it had: ended.
+    assert_eq!(text(&scene.path("web.log.1")), "x".repeat(90) + "\n");
+    assert_eq!(text(&scene.path("web.log.2")), "newest of the older\n");
+    assert_eq!(text(&scene.path("web.log.3")), "older\n");
+    assert!(!scene.path("web.log.rotating").exists());
+    drop((out, err));
+    output.close();
+}
+
+#[tokio::test]
+async fn two_never_write_into_one_line() {
+    let scene = Scene::new();
+    let (mut out, mut err, output) = scene.capture(&plain(scene.file(0, 5)));
+    let path = scene.path("web.log");
+    let long = "A".repeat(nought::logs::LINE_MAX);
+    out.write_all(long.as_bytes()).unwrap();
+    out.write_all(b"AA").unwrap();
+    until("its first piece is written", || text(&path) == long).await;
+    err.write_all(b"error: something\n").unwrap();
+    let both = format!("{long}\nerror: something\n");
+    until("both are written", || text(&path) == both).await;
+    out.write_all(b"A\n").unwrap();
+    let all = format!("{both}AAA\n");
+    until("its end is written", || text(&path) == all).await;
+    drop((out, err));
+    output.close();
+}
+
 #[tokio::test]
 async fn a_file_that_was_moved_away_is_opened_again() {
     let scene = Scene::new();
@@ -388,4 +468,115 @@ async fn where_the_file_says_so_the_service_waits_and_nothing_is_lost() {
     writer.join().unwrap();
     drop(err);
     output.close();
+}
+
+/// Storage that hangs: a FIFO that nobody reads yet, whose opening waits for that.
+fn hung(scene: &Scene, format: Format) -> (PathBuf, Outlet) {
+    let file = scene.file(0, 5);
+    let path = file.path.clone();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let outlet = Outlet {
+        target: Target::File(file),
+        format,
+        block: true,
+    };
+    (path, outlet)
+}
+
+/// What became of these lines, each with its number, when the storage answers again: how many came,
+/// and how many are said to be lost.
+fn read_numbers(path: &Path, lines: usize) -> (usize, usize) {
+    use std::io::BufRead as _;
+    let (mut came, mut lost) = (0, 0);
+    for line in std::io::BufReader::new(File::open(path).unwrap()).lines() {
+        let line = line.unwrap();
+        match line.strip_prefix("nought: ") {
+            Some(note) => lost += note.split(' ').next().unwrap().parse::<usize>().unwrap(),
+            None => {
+                assert_eq!(line, format!("line {}", came + lost));
+                came += 1;
+            }
+        }
+        if came + lost == lines {
+            break;
+        }
+    }
+    (came, lost)
+}
+
+#[tokio::test]
+async fn the_shortest_lines_in_the_longest_format_wait_within_the_bound() {
+    const LINES: usize = 200_000;
+    let scene = Scene::new();
+    let (path, outlet) = hung(&scene, Format::Json);
+    let (mut out, err, output) = scene.capture(&outlet);
+    let writer = std::thread::spawn(move || out.write_all(&[b'\n'; LINES]));
+    let taken = || scene.logs.lost("web") + scene.logs.snapshot(Some("web"), 9999).len() as u64;
+    let mut before = 0;
+    until("nothing more is taken", || {
+        std::thread::sleep(Duration::from_millis(50));
+        taken() > 100 && std::mem::replace(&mut before, taken()) == taken()
+    })
+    .await;
+    assert!(!writer.is_finished(), "it waits");
+    let bytes = taken() * br#"{"time":"","service":"web","generation":7,"text":""}"#.len() as u64;
+    assert!(bytes < OUTLET_BYTES as u64, "{} lines", taken());
+    let reading = std::thread::spawn(move || {
+        use std::io::BufRead as _;
+        let lines = std::io::BufReader::new(File::open(path).unwrap()).lines();
+        lines
+            .take(LINES)
+            .filter(|line| line.as_ref().unwrap().ends_with(r#""text":""}"#))
+            .count()
+    });
+    until("all came", || reading.is_finished()).await;
+    assert_eq!(reading.join().unwrap(), LINES);
+    writer.join().unwrap().unwrap();
+    drop(err);
+    output.close();
+}
+
+#[tokio::test]
+async fn who_is_to_end_waits_no_more_and_what_is_lost_is_said() {
+    const LINES: usize = 400_000;
+    let scene = Scene::new();
+    let (path, outlet) = hung(&scene, Format::Plain);
+    let (mut out, err, output) = scene.capture(&outlet);
+    let writer = std::thread::spawn(move || {
+        let lines: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
+        out.write_all(lines.as_bytes())
+    });
+    until("its log is full", || scene.logs.lost("web") > 10_000).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!writer.is_finished(), "it waits");
+    output.let_go();
+    until("it waits no more", || writer.is_finished()).await;
+    writer.join().unwrap().unwrap();
+    drop(err);
+    output.close();
+    let reading = std::thread::spawn(move || read_numbers(&path, LINES));
+    until("all came or is said to be lost", || reading.is_finished()).await;
+    let (came, lost) = reading.join().unwrap();
+    assert_eq!(came + lost, LINES);
+    assert!(came > 10_000 && lost > 0, "{came} came, {lost} are lost");
+}
+
+/// Its writers go while it is not read.
+#[tokio::test]
+async fn what_a_pipe_held_when_its_writers_went_comes() {
+    const LINES: usize = 28_000;
+    let scene = Scene::new();
+    let (path, outlet) = hung(&scene, Format::Plain);
+    let (mut out, err, output) = scene.capture(&outlet);
+    let writer = std::thread::spawn(move || {
+        let lines: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
+        out.write_all(lines.as_bytes())
+    });
+    until("it has written all", || writer.is_finished()).await;
+    writer.join().unwrap().unwrap();
+    drop(err);
+    let reading = std::thread::spawn(move || read_numbers(&path, LINES));
+    until("all came", || reading.is_finished()).await;
+    assert_eq!(reading.join().unwrap(), (LINES, 0));
+    assert!(!output.close().held);
 }

@@ -131,3 +131,49 @@ fn lines_are_chosen_by_time_and_pattern() {
     assert_eq!(bad.status.code(), Some(2));
     world.end();
 }
+
+/// As a container has a single file: what is mounted cannot be renamed.
+#[test]
+fn a_log_that_is_mounted_alone_is_written_on_and_why_it_is_not_rotated_is_said_once() {
+    const LINES: usize = 300;
+    let mut world = World::new();
+    let path = world.open_dir().join("web.log");
+    fs::write(&path, "").unwrap();
+    let older = path.with_file_name("web.log.1");
+    fs::write(&older, "older\n").unwrap();
+    let flags = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(&path), &path, None::<&str>, flags, None::<&str>).unwrap();
+    let mounted = Mounted(path.clone());
+    let line = "x".repeat(90);
+    let script =
+        format!("for n in $(seq 1 {LINES}); do echo $n {line}; sleep 0.001; done; exec sleep 1000");
+    let log = format!(
+        "log: {{path: {}, format: plain, max_size: 4K, keep: 1}}",
+        path.display()
+    );
+    world
+        .service("web", &format!("exec: [sh, -c, '{script}']\n{log}\n"))
+        .init();
+    until("all is written", || {
+        let text = fs::read_to_string(&path).unwrap();
+        text.ends_with(&format!("{LINES} {line}\n")).then_some(())
+    });
+    let text = fs::read_to_string(&path).unwrap();
+    let numbers = text.lines().map(|line| line.split(' ').next().unwrap());
+    assert!(numbers.eq((1..=LINES).map(|n| n.to_string()).collect::<Vec<_>>()));
+    assert_eq!(fs::read_to_string(&older).unwrap(), "older\n");
+    let said = world.log_with(&format!("failed to rotate {}", path.display()));
+    assert_eq!(said.matches("failed to rotate").count(), 1, "{said}");
+    assert!(said.contains("Device or resource busy"), "{said}");
+    world.stop_verified("web");
+    drop(mounted);
+    world.end();
+}
+
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}

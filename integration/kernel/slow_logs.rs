@@ -275,3 +275,30 @@ fn the_end_says_what_storage_that_hangs_did_not_take() {
     world.assert_last_words("verified: every service is gone, nothing is left");
     world.end();
 }
+
+#[test]
+fn a_service_that_says_its_last_before_a_log_that_hangs_ends_by_itself() {
+    let mut world = World::new();
+    let fifo = world.open_dir().join("hung.log");
+    nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+    let script = "trap 'seq 1 50000; exit 0' TERM; while :; do echo again; done";
+    world.service(
+        "loud",
+        &format!(
+            "exec: [sh, -c, \"{script}\"]\nlog: {{path: {}, backpressure: block}}\n",
+            fifo.display()
+        ),
+    );
+    world.init();
+    until("it waits for its pipe", || {
+        let pid = world.status("loud")["pid"].as_u64()?;
+        let wchan = fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
+        wchan.contains("pipe_write").then_some(())
+    });
+    let began = Instant::now();
+    let receipt = world.stop_verified("loud");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(receipt["killed"], serde_json::json!([]), "{receipt:#}");
+    world.end();
+}

@@ -250,6 +250,9 @@ impl Driver {
         }
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.auxes.insert(aux, run);
+            if kind == AuxKind::Stop {
+                generation.let_outputs_go();
+            }
         }
         let stdio = match stdio {
             Ok(stdio) => stdio,

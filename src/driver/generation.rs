@@ -197,6 +197,14 @@ impl Generation {
         }
     }
 
+    /// Its stop has begun: it does not wait for a disk that its log is written to, so that it can
+    /// end when it is asked to.
+    pub(super) fn let_outputs_go(&self) {
+        for output in &self.outputs {
+            output.let_go();
+        }
+    }
+
     /// Whether its main process is on its way.
     pub(super) fn is_being_born(&self) -> bool {
         !self.born && self.main_id.is_none()

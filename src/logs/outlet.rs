@@ -120,12 +120,13 @@ impl Batch {
     }
 
     /// Says, where the lost lines would have been, how many there were.
-    fn note_losses(&mut self, format: Format, head: &Head, lines: u64) {
+    fn note_losses(&mut self, format: Format, head: &mut Head, lines: u64) {
         let text =
             format!("nought: {lines} lines lost: this log was too slow or could not be written");
+        let mut own = head.for_note();
         if let Some(note) = head.beside(&text) {
             self.first_tells = lines;
-            self.push(format, &mut Head::default(), &note);
+            self.push(format, &mut own, &note);
         }
     }
 

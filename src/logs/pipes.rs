@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use super::split::Splitter;
 use crate::sys::readiness;
 
-use super::outlet::{Outlet, Writer, Writers};
+use super::outlet::{Lines, Outlet, Writer, Writers};
 use super::{Capture, Command, Cut, Mode, Origin, START, Store, Stream};
 
 /// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
@@ -66,13 +66,23 @@ pub struct Closed {
 
 impl Output {
     /// Ends the capture: takes what the pipes hold (at most 1 MiB each, without waiting), logs
-    /// a last line without line end too, and closes our ends.
+    /// a last line without line end too, and closes our ends. Lines that their destination has no
+    /// room for by then are dropped and counted.
     ///
     /// Nothing waits for whoever still holds the other end: from now on its writes fail with
     /// EPIPE and raise SIGPIPE, which by default ends it. Close only when that is right: after
     /// the verdict on the generation.
     pub fn close(mut self) -> Closed {
         self.end()
+    }
+
+    /// Whoever writes is to end: from now on its pipes are read even while its log is full, so that
+    /// it does not wait for a disk. Lines that there is no room for are dropped and counted.
+    pub fn let_go(&self) {
+        let mut state = lock(&self.pipes.state);
+        for key in &self.keys {
+            state.let_go(*key);
+        }
     }
 
     /// Where to say which process it is that writes, before it writes anything.
@@ -142,6 +152,15 @@ struct Reader {
 #[derive(Clone, Debug)]
 struct Watch(Arc<Epoll>);
 
+impl Watch {
+    /// Sets what is told of a pipe that is watched; whether that could be done. It allocates
+    /// nothing, so that it cannot fail for want of memory or watches, as adding it again could.
+    fn set(&self, pipe: &Pipe, key: u64, flags: EpollFlags) -> bool {
+        let mut event = EpollEvent::new(flags, key);
+        self.0.modify(&pipe.end, &mut event).is_ok()
+    }
+}
+
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.0.as_fd()
@@ -164,7 +183,17 @@ struct Pipe {
     generation: u64,
     pid: Arc<AtomicU32>,
     to: Option<Arc<Writer>>,
+    /// It is not read while its destination is full.
+    waits: bool,
+    /// It is not read now.
+    paused: bool,
+    /// What was read when its destination became full, and is not taken yet: at most one read.
+    rest: Vec<u8>,
 }
+
+/// What is told of a pipe that is not read: nothing but, once, that nobody writes any more, which
+/// epoll always tells.
+const PAUSED: EpollFlags = EpollFlags::EPOLLONESHOT;
 
 /// Of no pipe: the descriptor that says that there is room again.
 const ROOM: u64 = u64::MAX;
@@ -256,6 +285,10 @@ pub(super) fn open(
             generation,
             pid: Arc::clone(&pid),
             to: to.clone(),
+            // A test or a stop command that waits for a disk would fail for its sake.
+            waits: command == Command::Main && to.as_ref().is_some_and(|to| to.block),
+            paused: false,
+            rest: Vec::new(),
         };
         output.keys.push(state.add(&watch, pipe)?);
     }
@@ -348,12 +381,21 @@ impl State {
         Ok(key)
     }
 
+    /// What an event asks for; how many bytes came.
+    fn on_event(&mut self, key: u64) -> usize {
+        match self.open.get(&key) {
+            _ if key == ROOM => {
+                self.resume();
+                0
+            }
+            // Its writers have gone: that is told of once, and is seen when it is read again.
+            Some(pipe) if pipe.paused => 0,
+            _ => self.read(key),
+        }
+    }
+
     /// One read of one pipe; how many bytes came.
     fn read(&mut self, key: u64) -> usize {
-        if key == ROOM {
-            self.resume();
-            return 0;
-        }
         let Some(pipe) = self.open.get_mut(&key) else {
             return 0;
         };
@@ -362,7 +404,7 @@ impl State {
         }
         match pipe.read(&mut self.buffer, &mut self.store) {
             Took::Bytes(bytes) => {
-                if pipe.to.as_ref().is_some_and(|to| to.block && to.is_full()) {
+                if pipe.is_held() {
                     self.pause(key);
                 }
                 bytes
@@ -377,9 +419,8 @@ impl State {
 
     /// The pipe fills up, and whoever writes into it waits, until its destination has room.
     fn pause(&mut self, key: u64) {
-        if let (Some(pipe), Some(reader)) = (self.open.get(&key), &self.reader)
-            && reader.watch.0.delete(&pipe.end).is_ok()
-        {
+        if let (Some(pipe), Some(reader)) = (self.open.get_mut(&key), &self.reader) {
+            pipe.paused = reader.watch.set(pipe, key, PAUSED);
             self.paused.push(key);
         }
     }
@@ -389,22 +430,38 @@ impl State {
             // That nobody had written is as good.
             let _ = room.read();
         }
-        let Some(reader) = &self.reader else { return };
         for key in std::mem::take(&mut self.paused) {
-            let Some(pipe) = self.open.get(&key) else {
-                continue;
-            };
-            let full = pipe.to.as_ref().is_some_and(|to| to.is_full());
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
-            if full || reader.watch.0.add(&pipe.end, event).is_err() {
-                self.paused.push(key);
-            }
+            self.go_on(key);
+        }
+    }
+
+    /// The pipe is read again, if there is room for what was read of it.
+    fn go_on(&mut self, key: u64) {
+        let (Some(pipe), Some(reader)) = (self.open.get_mut(&key), &self.reader) else {
+            return;
+        };
+        pipe.catch_up(&mut self.store);
+        if pipe.is_held() {
+            self.paused.push(key);
+        } else {
+            pipe.paused = !reader.watch.set(pipe, key, EpollFlags::EPOLLIN);
+        }
+    }
+
+    fn let_go(&mut self, key: u64) {
+        if let Some(pipe) = self.open.get_mut(&key) {
+            pipe.waits = false;
+        }
+        if let Some(at) = self.paused.iter().position(|paused| *paused == key) {
+            self.paused.remove(at);
+            self.go_on(key);
         }
     }
 
     /// Takes what is there and closes our end; whether somebody still had the other one open.
     fn close(&mut self, key: u64) -> bool {
         let mut taken = 0;
+        self.let_go(key);
         while taken < CLOSE_BYTES && self.open.contains_key(&key) {
             match self.read(key) {
                 0 => break,
@@ -437,30 +494,16 @@ enum Took {
 
 impl Pipe {
     fn read(&mut self, buffer: &mut [u8], store: &mut Store) -> Took {
+        self.catch_up(store);
+        if !self.rest.is_empty() {
+            return Took::Nothing;
+        }
         match self.end.read(buffer) {
             Ok(0) => Took::End,
             Ok(bytes) => {
-                let Self {
-                    source,
-                    stream,
-                    mode,
-                    splitter,
-                    generation,
-                    pid,
-                    to,
-                    ..
-                } = self;
-                let origin = Origin {
-                    source,
-                    stream: *stream,
-                    mode: *mode,
-                    wall_us: wall_us(),
-                    generation: *generation,
-                    pid: pid.load(Ordering::Relaxed),
-                };
                 let chunk = buffer.get(..bytes).unwrap_or_default();
-                let mut to = to.as_deref().map(Writer::open);
-                splitter.feed(chunk, |text, cut| store.add(origin, text, cut, to.as_mut()));
+                let taken = self.feed(chunk, store);
+                self.rest = chunk.get(taken..).unwrap_or_default().to_vec();
                 Took::Bytes(bytes)
             }
             Err(error)
@@ -474,6 +517,43 @@ impl Pipe {
             // A pipe has no other errors; whatever it is, it would come again for ever.
             Err(_) => Took::End,
         }
+    }
+
+    /// Whether it is not to be read before its destination has room.
+    fn is_held(&self) -> bool {
+        let full = |to: &Arc<Writer>| to.is_full();
+        self.waits && (!self.rest.is_empty() || self.to.as_ref().is_some_and(full))
+    }
+
+    /// What was read before and not taken.
+    fn catch_up(&mut self, store: &mut Store) {
+        if self.rest.is_empty() {
+            return;
+        }
+        let mut rest = std::mem::take(&mut self.rest);
+        let taken = self.feed(&rest, store);
+        if taken < rest.len() {
+            rest.drain(..taken);
+            self.rest = rest;
+        }
+    }
+
+    /// Hands on the lines, as long as there is room for them where that is waited for; how many
+    /// bytes that were.
+    fn feed(&mut self, chunk: &[u8], store: &mut Store) -> usize {
+        let origin = Origin {
+            source: &self.source,
+            stream: self.stream,
+            mode: self.mode,
+            wall_us: wall_us(),
+            generation: self.generation,
+            pid: self.pid.load(Ordering::Relaxed),
+        };
+        let (waits, mut to) = (self.waits, self.to.as_deref().map(Writer::open));
+        self.splitter.feed(chunk, |text, cut| {
+            store.add(origin, text, cut, to.as_mut());
+            !(waits && to.as_mut().is_some_and(Lines::is_full))
+        })
     }
 
     fn finish(&mut self, store: &mut Store) {
@@ -519,7 +599,7 @@ async fn read_all(ready: AsyncFd<Watch>, state: Weak<Mutex<State>>) {
             let Some(state) = state.upgrade() else {
                 return;
             };
-            let bytes = lock(&state).read(event.data());
+            let bytes = lock(&state).on_event(event.data());
             drop(state);
             left = left.saturating_sub(bytes.max(READ_COST));
             if left == 0 {

@@ -1,5 +1,6 @@
 //! Bytes in, lines out: joins what one read leaves open with what the next one brings.
 
+use std::cell::Cell;
 use std::io::BufRead;
 
 use super::Cut;
@@ -15,17 +16,28 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    /// Takes `chunk` and calls `line` with each line that it completes, without its line end.
-    pub(super) fn feed(&mut self, chunk: &[u8], mut line: impl FnMut(&[u8], Cut)) {
+    /// Takes `chunk` and calls `line` with each line that it completes, without its line end, until
+    /// that says that it wants no more (a last piece comes with the end of its line): how many bytes
+    /// were taken.
+    pub(super) fn feed(&mut self, chunk: &[u8], mut line: impl FnMut(&[u8], Cut) -> bool) -> usize {
+        let wants_more = Cell::new(true);
+        let mut line = |text: &[u8], cut: Cut| wants_more.set(line(text, cut));
         let mut rest = chunk;
-        while !rest.is_empty() {
-            let Some(end) = line_end(rest) else {
-                self.hold(rest, &mut line);
-                return;
+        while !rest.is_empty() && wants_more.get() {
+            rest = match line_end(rest) {
+                Some(end) if end <= LINE_MAX => {
+                    self.complete(&rest[..end], &mut line);
+                    &rest[end + 1..]
+                }
+                // Not more than a piece at a time.
+                _ => {
+                    let (piece, later) = rest.split_at(rest.len().min(LINE_MAX));
+                    self.hold(piece, &mut line);
+                    later
+                }
             };
-            self.complete(&rest[..end], &mut line);
-            rest = &rest[end + 1..];
         }
+        chunk.len() - rest.len()
     }
 
     /// The stream has ended: hands on what has no line end.
@@ -114,7 +126,11 @@ mod tests {
         let mut splitter = Splitter::default();
         let mut lines = Vec::new();
         for chunk in chunks {
-            splitter.feed(chunk, |text, cut| lines.push((text.to_vec(), cut)));
+            let taken = splitter.feed(chunk, |text, cut| {
+                lines.push((text.to_vec(), cut));
+                true
+            });
+            assert_eq!(taken, chunk.len());
         }
         splitter.finish(|text, cut| lines.push((text.to_vec(), cut)));
         assert_eq!(
@@ -146,6 +162,33 @@ mod tests {
         let single: Vec<&[u8]> = text.chunks(1).collect();
         assert_eq!(texts(&single), ["one", "two", "", "three"]);
         assert!(texts(&[b""]).is_empty());
+    }
+
+    #[test]
+    fn no_more_is_taken_than_is_wanted() {
+        let text = [
+            b"one\ntwo\r\n".as_slice(),
+            &vec![b'x'; 3 * LINE_MAX],
+            b"\n\n",
+        ]
+        .concat();
+        let (mut splitter, mut rest) = (Splitter::default(), text.as_slice());
+        let mut lines = Vec::new();
+        while !rest.is_empty() {
+            let mut came = 0;
+            let taken = splitter.feed(rest, |line, _| {
+                lines.push(line.to_vec());
+                came += 1;
+                false
+            });
+            assert!(came <= 2 && taken > 0, "{came} lines of {taken} bytes");
+            rest = &rest[taken..];
+        }
+        splitter.finish(|line, _| lines.push(line.to_vec()));
+        assert_eq!(lines[..2], [b"one", b"two"]);
+        let long: usize = lines[2..].iter().map(Vec::len).sum();
+        assert_eq!(long, 3 * LINE_MAX);
+        assert_eq!(lines.last(), Some(&Vec::new()));
     }
 
     #[test]

@@ -56,6 +56,34 @@ pub(super) struct Head {
     /// Of which line it is; `None`: of none yet.
     of: Option<Of>,
     bytes: Vec<u8>,
+    /// Where the piece came from that was written last and has no line end.
+    open: Option<Open>,
+}
+
+/// A longer line of which not all pieces are written.
+#[derive(Debug)]
+struct Open {
+    source: String,
+    generation: u64,
+    stream: Stream,
+}
+
+impl Open {
+    fn of(line: &Written<'_>) -> Self {
+        Self {
+            source: line.source.to_owned(),
+            generation: line.generation,
+            stream: line.stream,
+        }
+    }
+
+    /// Whether this is its next piece.
+    fn goes_on(&self, line: &Written<'_>) -> bool {
+        line.cut.before
+            && line.stream == self.stream
+            && line.generation == self.generation
+            && line.source == self.source
+    }
 }
 
 /// What the head of a line is made of.
@@ -82,6 +110,14 @@ impl Head {
             cut: Cut::default(),
             text: text.as_bytes(),
         })
+    }
+
+    /// For what is written next beside others: a line of ours, or those of another format.
+    pub(super) fn for_note(&mut self) -> Self {
+        Self {
+            open: self.open.take(),
+            ..Self::default()
+        }
     }
 
     /// The head of this line.
@@ -117,6 +153,10 @@ const SYSLOG_ERR: u8 = 3 << 3 | 4;
 impl Format {
     /// Adds the line, with what ends it there.
     pub(super) fn write(self, head: &mut Head, line: &Written<'_>, to: &mut Vec<u8>) {
+        // Nobody else's line goes into one that was cut.
+        if head.open.take().is_some_and(|open| !open.goes_on(line)) {
+            to.push(b'\n');
+        }
         to.extend_from_slice(head.of(self, line));
         if self == Format::Json {
             // Strings: nothing that could not be written.
@@ -127,7 +167,10 @@ impl Format {
         to.extend_from_slice(line.text);
         match self {
             // Pieces of a longer line come together again.
-            Format::Plain if line.cut.after => return,
+            Format::Plain if line.cut.after => {
+                head.open = Some(Open::of(line));
+                return;
+            }
             Format::Plain => {}
             _ if line.cut.after => to.extend_from_slice(CUT_AFTER.as_bytes()),
             _ => {}
@@ -243,6 +286,70 @@ mod tests {
     }
 
     #[test]
+    fn nobody_elses_line_goes_into_one_that_was_cut() {
+        let first = Written {
+            source: "web",
+            generation: 7,
+            pid: 1234,
+            stream: Stream::Stdout,
+            wall_us: 1,
+            cut: Cut {
+                before: false,
+                after: true,
+            },
+            text: b"begin,",
+        };
+        let last = Written {
+            cut: Cut {
+                before: true,
+                after: false,
+            },
+            wall_us: 2,
+            text: b"end",
+            ..first
+        };
+        let whole = Written {
+            cut: Cut::default(),
+            text: b"whole",
+            ..first
+        };
+        let after = |lines: &[Written<'_>]| {
+            let (mut head, mut to) = (Head::default(), Vec::new());
+            for line in lines {
+                Format::Plain.write(&mut head, line, &mut to);
+            }
+            String::from_utf8(to).unwrap_or_default()
+        };
+        assert_eq!(after(&[first, last, whole]), "begin,end\nwhole\n");
+        let others = [
+            whole,
+            Written {
+                stream: Stream::Stderr,
+                ..last
+            },
+            Written {
+                generation: 8,
+                ..last
+            },
+            Written {
+                source: "db",
+                ..last
+            },
+        ];
+        for other in others {
+            let text = std::str::from_utf8(other.text).unwrap_or_default();
+            let wanted = format!("begin,\n{text}\nend\n");
+            assert_eq!(after(&[first, other, last]), wanted, "{other:?}");
+        }
+        // Nor does what we say of lost lines, after which the line does not go on.
+        let (mut head, mut to) = (Head::default(), Vec::new());
+        Format::Plain.write(&mut head, &first, &mut to);
+        Format::Plain.write(&mut head.for_note(), &whole, &mut to);
+        Format::Plain.write(&mut head, &last, &mut to);
+        assert_eq!(String::from_utf8_lossy(&to), "begin,\nwhole\nend\n");
+    }
+
+    #[test]
     fn a_line_never_has_the_head_of_another() {
         let first = Written {
             source: "web",
@@ -290,6 +397,8 @@ mod tests {
         ] {
             let mut head = Head::default();
             for line in others.iter().flat_map(|other| [&first, other]) {
+                // What ends a piece before another's line is not of its head.
+                head.open = None;
                 let (mut kept, mut anew) = (Vec::new(), Vec::new());
                 format.write(&mut head, line, &mut kept);
                 format.write(&mut Head::default(), line, &mut anew);

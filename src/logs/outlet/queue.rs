@@ -50,7 +50,7 @@ pub(super) struct Queue {
     /// Full: nothing is taken until half of the room is free, so that one note tells of many.
     pub(super) overflowing: bool,
     /// Somebody does not read a pipe until there is room.
-    pub(super) awaited: bool,
+    awaited: bool,
     /// There is a thread.
     running: bool,
     /// None could be had.
@@ -114,6 +114,13 @@ impl Queue {
         self.pending.bytes.len() + self.in_flight
     }
 
+    /// Whether there is no room; then somebody waits for it.
+    pub(super) fn is_full(&mut self) -> bool {
+        let full = self.used() > OUTLET_BYTES;
+        self.awaited |= full;
+        full
+    }
+
     /// Whether there is anything left that its thread will do.
     fn is_busy(&self) -> bool {
         self.running && (self.used() > 0 || self.is_to_tell())
@@ -130,7 +137,7 @@ impl Queue {
     fn set_format(&mut self, format: Format) {
         if self.format != format {
             self.format = format;
-            self.head = Head::default();
+            self.head = self.head.for_note();
         }
     }
 
@@ -157,7 +164,7 @@ impl Queue {
     fn tell_losses(&mut self) {
         self.overflowing = false;
         let lines = std::mem::take(&mut self.untold);
-        self.pending.note_losses(self.format, &self.head, lines);
+        self.pending.note_losses(self.format, &mut self.head, lines);
     }
 
     /// Lines lost that no note tells of that is written.

@@ -100,10 +100,7 @@ impl Writer {
     /// Whether there is no room. Then the descriptor that the writers were made with becomes
     /// readable when there is.
     pub(in crate::logs) fn is_full(&self) -> bool {
-        let mut queue = self.shared.lock();
-        let full = queue.used() > OUTLET_BYTES;
-        queue.awaited |= full;
-        full
+        self.shared.lock().is_full()
     }
 }
 
@@ -123,6 +120,11 @@ pub(in crate::logs) struct Lines<'a> {
 }
 
 impl Lines<'_> {
+    /// The same as [`Writer::is_full`], between lines.
+    pub(in crate::logs) fn is_full(&mut self) -> bool {
+        self.queue.as_mut().is_some_and(|queue| queue.is_full())
+    }
+
     /// Queues one line. Never blocks: without room it is dropped and counted. There is more of it
     /// where the line's pipe is not to be read then ([`Writer::is_full`]).
     pub(in crate::logs) fn add(&mut self, line: &Written<'_>) {
