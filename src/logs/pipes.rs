@@ -5,11 +5,13 @@
 //! cost an idle supervisor of 200 services more memory than everything else it has; and with one
 //! task, however many services flood, the rest of the loop gets its turn after every 64 KiB.
 
+mod pipe;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,7 +19,6 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -25,8 +26,9 @@ use tokio::task::AbortHandle;
 use super::split::Splitter;
 use crate::sys::readiness;
 
-use super::outlet::{Lines, Outlet, Writer, Writers};
+use super::outlet::{Outlet, Writer, Writers};
 use super::{Capture, Command, Cut, Mode, Origin, START, Store, Stream};
+use pipe::{Pipe, Took, wall_us};
 
 /// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
 const TURN_BYTES: usize = 64 * 1024;
@@ -152,15 +154,6 @@ struct Reader {
 #[derive(Clone, Debug)]
 struct Watch(Arc<Epoll>);
 
-impl Watch {
-    /// Sets what is told of a pipe that is watched; whether that could be done. It allocates
-    /// nothing, so that it cannot fail for want of memory or watches, as adding it again could.
-    fn set(&self, pipe: &Pipe, key: u64, flags: EpollFlags) -> bool {
-        let mut event = EpollEvent::new(flags, key);
-        self.0.modify(&pipe.end, &mut event).is_ok()
-    }
-}
-
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.0.as_fd()
@@ -171,24 +164,6 @@ impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
         self.0.0.as_raw_fd()
     }
-}
-
-#[derive(Debug)]
-struct Pipe {
-    end: PipeReader,
-    source: Arc<str>,
-    stream: Stream,
-    mode: Mode,
-    splitter: Splitter,
-    generation: u64,
-    pid: Arc<AtomicU32>,
-    to: Option<Arc<Writer>>,
-    /// It is not read while its destination is full.
-    waits: bool,
-    /// It is not read now.
-    paused: bool,
-    /// What was read when its destination became full, and is not taken yet: at most one read.
-    rest: Vec<u8>,
 }
 
 /// What is told of a pipe that is not read: nothing but, once, that nobody writes any more, which
@@ -319,14 +294,6 @@ fn pipe() -> Result<(PipeReader, OwnedFd), Failed> {
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(failed("make our end of a pipe non-blocking"))?;
     Ok((ours, theirs.into()))
-}
-
-/// The wall clock, in microseconds since the epoch; 0 when it stands before that.
-fn wall_us() -> u64 {
-    clock_gettime(ClockId::CLOCK_REALTIME)
-        .ok()
-        .and_then(|now| u64::try_from(Duration::from(now).as_micros()).ok())
-        .unwrap_or(0)
 }
 
 impl State {
@@ -483,91 +450,6 @@ impl State {
             // fails only for a descriptor that is not watched.
             let _ = reader.watch.0.delete(&pipe.end);
         }
-    }
-}
-
-enum Took {
-    Bytes(usize),
-    Nothing,
-    End,
-}
-
-impl Pipe {
-    fn read(&mut self, buffer: &mut [u8], store: &mut Store) -> Took {
-        self.catch_up(store);
-        if !self.rest.is_empty() {
-            return Took::Nothing;
-        }
-        match self.end.read(buffer) {
-            Ok(0) => Took::End,
-            Ok(bytes) => {
-                let chunk = buffer.get(..bytes).unwrap_or_default();
-                let taken = self.feed(chunk, store);
-                self.rest = chunk.get(taken..).unwrap_or_default().to_vec();
-                Took::Bytes(bytes)
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Took::Nothing
-            }
-            // A pipe has no other errors; whatever it is, it would come again for ever.
-            Err(_) => Took::End,
-        }
-    }
-
-    /// Whether it is not to be read before its destination has room.
-    fn is_held(&self) -> bool {
-        let full = |to: &Arc<Writer>| to.is_full();
-        self.waits && (!self.rest.is_empty() || self.to.as_ref().is_some_and(full))
-    }
-
-    /// What was read before and not taken.
-    fn catch_up(&mut self, store: &mut Store) {
-        if self.rest.is_empty() {
-            return;
-        }
-        let mut rest = std::mem::take(&mut self.rest);
-        let taken = self.feed(&rest, store);
-        if taken < rest.len() {
-            rest.drain(..taken);
-            self.rest = rest;
-        }
-    }
-
-    /// Hands on the lines, as long as there is room for them where that is waited for; how many
-    /// bytes that were.
-    fn feed(&mut self, chunk: &[u8], store: &mut Store) -> usize {
-        let origin = Origin {
-            source: &self.source,
-            stream: self.stream,
-            mode: self.mode,
-            wall_us: wall_us(),
-            generation: self.generation,
-            pid: self.pid.load(Ordering::Relaxed),
-        };
-        let (waits, mut to) = (self.waits, self.to.as_deref().map(Writer::open));
-        self.splitter.feed(chunk, |text, cut| {
-            store.add(origin, text, cut, to.as_mut());
-            !(waits && to.as_mut().is_some_and(Lines::is_full))
-        })
-    }
-
-    fn finish(&mut self, store: &mut Store) {
-        let origin = Origin {
-            source: &self.source,
-            stream: self.stream,
-            mode: self.mode,
-            wall_us: wall_us(),
-            generation: self.generation,
-            pid: self.pid.load(Ordering::Relaxed),
-        };
-        let mut to = self.to.as_deref().map(Writer::open);
-        self.splitter
-            .finish(|text, cut| store.add(origin, text, cut, to.as_mut()));
     }
 }
 
