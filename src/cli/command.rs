@@ -341,7 +341,7 @@ impl<'a> Session<'a> {
         let within = self.options.timeout.unwrap_or(ANSWER);
         let kill = Kill { name, signal };
         self.connect()?.call("service_kill", &kill, within)?;
-        let known = crate::run::Signal::parse(&kill.signal).map(|signal| signal.to_string());
+        let known = crate::driver::Signal::parse(&kill.signal).map(|signal| signal.to_string());
         let sent = known.as_deref().unwrap_or(&kill.signal);
         let raw = serde_json::json!({"service": kill.name, "signal": sent});
         let (name, signal) = (render::clean(&kill.name), render::clean(&kill.signal));

@@ -61,7 +61,7 @@ use crate::sys::socket::{Listening, SocketError};
 use crate::sys::{clock, heap, reap, rlimit, signal, socket};
 use crate::{config, control, state};
 
-pub use crate::core::{Guarantee, Resources};
+pub use crate::core::{Guarantee, Resources, Signal};
 pub use clean::{CleanUp, Cleaned, clean};
 pub use examine::{Examination, Finding, Surroundings, examine};
 pub use ladder::KILL_SETTLE;
