@@ -218,9 +218,9 @@ fn restarts_before_a_log_that_hangs_cost_one_thread_and_keep_their_order() {
 /// Says 1,000 lines when it is told to end.
 const LAST_WORDS: &str = "[sh, -c, \"exec 2>/dev/null; trap 'seq 1 1000; exit 0' TERM; echo here; while :; do sleep 0.02; done\"]";
 
-#[test]
-fn the_end_waits_for_what_services_said_last() {
-    let (mut world, fifo) = before_a_hung_log(LAST_WORDS, "");
+/// Whoever does that, ready for it.
+fn with_last_words() -> (World, PathBuf) {
+    let (world, fifo) = before_a_hung_log(LAST_WORDS, "");
     until("it traps its signal", || {
         let said = world.cli(&["log", "loud"]).stdout;
         String::from_utf8(said)
@@ -228,6 +228,12 @@ fn the_end_waits_for_what_services_said_last() {
             .contains("here")
             .then_some(())
     });
+    (world, fifo)
+}
+
+#[test]
+fn the_end_waits_for_what_services_said_last() {
+    let (mut world, fifo) = with_last_words();
     world.census();
     world.signal(libc::SIGTERM);
     // As soon as the socket is gone nothing but its log is left to do.
@@ -252,14 +258,7 @@ fn the_end_waits_for_what_services_said_last() {
 
 #[test]
 fn the_end_says_what_storage_that_hangs_did_not_take() {
-    let (mut world, fifo) = before_a_hung_log(LAST_WORDS, "");
-    until("it traps its signal", || {
-        let said = world.cli(&["log", "loud"]).stdout;
-        String::from_utf8(said)
-            .unwrap()
-            .contains("here")
-            .then_some(())
-    });
+    let (mut world, fifo) = with_last_words();
     world.census();
     world.signal(libc::SIGTERM);
     let began = Instant::now();

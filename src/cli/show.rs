@@ -15,7 +15,7 @@ use super::error::Error;
 use super::{EXIT_FAILED, render};
 
 /// How many of a failed service's last lines are worth showing.
-pub(super) const LAST_WORDS: u32 = 3;
+const LAST_WORDS: u32 = 3;
 
 impl Session<'_> {
     pub(super) fn list(&mut self) -> Result<u8, Error> {
@@ -219,33 +219,13 @@ impl Session<'_> {
             }
             return Ok(0);
         }
-        let mut words = BTreeMap::new();
-        let troubled = |name: &&str| {
-            let state = known.get(name).map(|service| service.state);
-            matches!(state, Some(ServiceState::Failed | ServiceState::Backoff))
-        };
-        for failed in chain.into_iter().filter(troubled) {
-            let said = self.last_words(&mut client, failed)?;
-            words.insert(failed.to_owned(), said);
-        }
+        let words = last_words(chain, &known, |query| {
+            let (_, log) = self.ask(&mut client, method::LOG, query)?;
+            Ok(log)
+        })?;
         let text = render::why(name, &known, &unknown, &words, self.output.style);
         self.output.text(&self.options.called.hints(text));
         Ok(0)
-    }
-
-    fn last_words(&self, client: &mut Client<'_>, name: &str) -> Result<Vec<String>, Error> {
-        let query = LogQuery {
-            name: Some(name.into()),
-            lines: Some(LAST_WORDS),
-            names: Vec::new(),
-            records: false,
-        };
-        match self.ask::<LogLines>(client, method::LOG, &query) {
-            Ok((_, log)) => Ok(log.lines),
-            // Forgotten meanwhile.
-            Err(Error::Refused(_)) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
     }
 
     pub(super) fn plan(&mut self, what: PlanWhat) -> Result<u8, Error> {
@@ -273,6 +253,33 @@ impl Session<'_> {
 /// Less than a millisecond counts as one.
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+/// What those of the chain said last that have failed; `ask` asks for their logs.
+pub(super) fn last_words(
+    chain: Vec<&str>,
+    known: &BTreeMap<&str, &ServiceStatus>,
+    mut ask: impl FnMut(&LogQuery) -> Result<LogLines, Error>,
+) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    let mut words = BTreeMap::new();
+    let troubled = |name: &&str| {
+        let state = known.get(name).map(|service| service.state);
+        matches!(state, Some(ServiceState::Failed | ServiceState::Backoff))
+    };
+    for name in chain.into_iter().filter(troubled) {
+        let query = LogQuery {
+            name: Some(name.into()),
+            lines: Some(LAST_WORDS),
+            ..LogQuery::default()
+        };
+        match ask(&query) {
+            Ok(log) => drop(words.insert(name.to_owned(), log.lines)),
+            // Forgotten meanwhile.
+            Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(words)
 }
 
 /// The service, and while it is blocked whatever it waits for and is not ready, and so on down.

@@ -28,7 +28,7 @@ use crate::sys::readiness;
 
 use super::outlet::{Outlet, Writer, Writers};
 use super::{Capture, Command, Cut, Mode, Origin, START, Store, Stream};
-use pipe::{Pipe, Took, wall_us};
+use pipe::{Pipe, Speaker, Took, wall_us};
 
 /// Bytes read from one pipe at a time, and from all pipes in one turn of the loop.
 const TURN_BYTES: usize = 64 * 1024;
@@ -253,12 +253,14 @@ pub(super) fn open(
     for (end, stream) in [(from_stdout, Stream::Stdout), (from_stderr, Stream::Stderr)] {
         let pipe = Pipe {
             end,
-            source: Arc::clone(source),
-            stream,
-            mode,
+            from: Speaker {
+                source: Arc::clone(source),
+                stream,
+                mode,
+                generation,
+                pid: Arc::clone(&pid),
+            },
             splitter: Splitter::default(),
-            generation,
-            pid: Arc::clone(&pid),
             to: to.clone(),
             // A test or a stop command that waits for a disk would fail for its sake.
             waits: command == Command::Main && to.as_ref().is_some_and(|to| to.block),

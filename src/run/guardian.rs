@@ -25,17 +25,10 @@ const DEATH_BOUND: Duration = Duration::from_secs(1);
 /// The guardian, and how to tell it something.
 #[derive(Debug)]
 pub(super) struct Guard {
-    guardian: State,
+    /// It is being made on another processor while we go on.
+    making: Option<Making>,
+    made: Option<Guardian>,
     line: OwnedFd,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Being made on another processor while we go on.
-    Making(Making),
-    Made(Guardian),
-    /// It could not be made.
-    None,
 }
 
 impl Guard {
@@ -63,7 +56,8 @@ impl Guard {
         let watch = || keep_watch(site, options, onlooker, &us, &theirs);
         let making = guard::begin(home.as_ref().map(AsFd::as_fd), detached, &keep, watch)?;
         Ok(Some(Self {
-            guardian: State::Making(making),
+            making: Some(making),
+            made: None,
             line,
         }))
     }
@@ -71,23 +65,15 @@ impl Guard {
     /// Waits until it is there. To be called before the command may do anything, and before we
     /// inherit orphans; once more it does nothing.
     pub(super) fn settle(&mut self) -> Result<(), SysError> {
-        match std::mem::replace(&mut self.guardian, State::None) {
-            State::Making(making) => self.guardian = State::Made(making.finish()?),
-            state => self.guardian = state,
+        if let Some(making) = self.making.take() {
+            self.made = Some(making.finish()?);
         }
         Ok(())
     }
 
-    fn made(&self) -> Option<&Guardian> {
-        match &self.guardian {
-            State::Made(guardian) => Some(guardian),
-            State::Making(_) | State::None => None,
-        }
-    }
-
     /// Its pid, once it is there.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.made().map(|guardian| guardian.pid)
+        self.made.as_ref().map(|guardian| guardian.pid)
     }
 
     /// Tells it who was born.
@@ -100,15 +86,14 @@ impl Guard {
     /// Ends it without waiting: there is nothing to guard any more.
     pub(super) fn end(&self) {
         // That it is gone already is what is wanted.
-        let _ = self
-            .made()
-            .map(|guardian| guardian.handle.send(libc::SIGKILL));
+        let made = self.made.as_ref();
+        let _ = made.map(|guardian| guardian.handle.send(libc::SIGKILL));
     }
 
     /// Ends it, and waits until it is gone.
     pub(super) fn dismiss(self) {
         self.end();
-        let Some(guardian) = self.made() else { return };
+        let Some(guardian) = self.made else { return };
         if guardian.handle.ends_within(DEATH_BOUND) && guardian.is_child {
             let _ = reap::reap_pid(guardian.pid);
         }

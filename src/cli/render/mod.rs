@@ -20,7 +20,7 @@ pub(super) use reload::reload;
 pub(super) use service::{
     detail, info, last_exit, list, shut_down, status, statuses, stopping, waiting, whole_millis,
 };
-pub(super) use tree::tree;
+pub(super) use tree::{descent, tree};
 pub(super) use usage::stats;
 pub(super) use why::{unready, why};
 

@@ -124,8 +124,11 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Processes below their parents, where these are of the same service.
-fn processes(all: &[ProcessUsage]) -> Vec<Node> {
+/// Those whose parents are not of the same service, and the children of each of the others, in
+/// their order.
+pub(in crate::cli) fn descent(
+    all: &[ProcessUsage],
+) -> (Vec<&ProcessUsage>, BTreeMap<u32, Vec<&ProcessUsage>>) {
     let pids: BTreeSet<u32> = all.iter().map(|process| process.pid).collect();
     let mut children: BTreeMap<u32, Vec<&ProcessUsage>> = BTreeMap::new();
     let mut tops = Vec::new();
@@ -136,6 +139,12 @@ fn processes(all: &[ProcessUsage]) -> Vec<Node> {
             tops.push(process);
         }
     }
+    (tops, children)
+}
+
+/// Processes below their parents.
+fn processes(all: &[ProcessUsage]) -> Vec<Node> {
+    let (tops, mut children) = descent(all);
     tops.into_iter()
         .map(|top| process(top, &mut children, 0))
         .collect()

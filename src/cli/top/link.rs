@@ -12,15 +12,15 @@ use serde_json::Value;
 
 use super::model::{Event, Told, Verb};
 use crate::api::{
-    Done, Info, LogLines, LogQuery, ReceiptQuery, Receipts, Restart, ServiceState, ServiceStatus,
-    Start, Stop, UsageQuery, Usages, method,
+    Done, Info, LogLines, LogQuery, ReceiptQuery, Receipts, Restart, ServiceStatus, Start, Stop,
+    UsageQuery, Usages, method,
 };
 use crate::cli::client::{ANSWER, Client, Wait};
 use crate::cli::command::done_line;
 use crate::cli::error::Error;
 use crate::cli::output::Style;
 use crate::cli::render::Tone;
-use crate::cli::show::{LAST_WORDS, chain};
+use crate::cli::show::{chain, last_words};
 use crate::sys::clock;
 
 /// Where events go; whoever is slow to take them holds up whoever sends them.
@@ -269,24 +269,10 @@ fn told(link: &Link, name: &str) -> Result<Told, Error> {
         .iter()
         .map(|status| (status.name.as_str(), status))
         .collect();
-    let mut words = Vec::new();
-    for name in chain(name, &known) {
-        let state = known.get(name).map(|status| status.state);
-        if !matches!(state, Some(ServiceState::Failed | ServiceState::Backoff)) {
-            continue;
-        }
-        let query = LogQuery {
-            name: Some(name.to_owned()),
-            lines: Some(LAST_WORDS),
-            ..LogQuery::default()
-        };
-        match client.call(method::LOG, &query, link.timeout.unwrap_or(ANSWER)) {
-            Ok(raw) => words.push((name.to_owned(), client.typed::<LogLines>(&raw)?.lines)),
-            // Forgotten meanwhile.
-            Err(Error::Refused(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let words = last_words(chain(name, &known), &known, |query| {
+        let raw = client.call(method::LOG, query, link.timeout.unwrap_or(ANSWER))?;
+        client.typed(&raw)
+    })?;
     Ok(Told {
         name: name.to_owned(),
         words,

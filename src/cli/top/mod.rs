@@ -255,11 +255,7 @@ impl Watch {
             let ended = match signal {
                 Signal::SIGTSTP => self.carry_out(vec![Effect::Suspend], screen)?,
                 Signal::SIGCONT => self.resume(screen)?,
-                _ => {
-                    let (columns, rows) = screen::size();
-                    let effects = self.take(now(), Event::Size(columns, rows));
-                    self.carry_out(effects, screen)?
-                }
+                _ => self.resize(screen)?,
             };
             if ended.is_some() {
                 return Ok(ended);
@@ -285,6 +281,10 @@ impl Watch {
             signals::stop_in_background()?;
         }
         screen.enter()?;
+        self.resize(screen)
+    }
+
+    fn resize(&mut self, screen: &mut Screen) -> io::Result<Option<Ended>> {
         let (columns, rows) = screen::size();
         let effects = self.take(now(), Event::Size(columns, rows));
         self.carry_out(effects, screen)

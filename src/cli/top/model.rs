@@ -3,7 +3,7 @@
 
 mod typing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::keys::Key;
@@ -88,7 +88,7 @@ pub(super) enum Effect {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Told {
     pub(super) name: String,
-    pub(super) words: Vec<(String, Vec<String>)>,
+    pub(super) words: BTreeMap<String, Vec<String>>,
     pub(super) receipt: Option<Receipt>,
     pub(super) trouble: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The pane below the table: the selected service's log, its processes, or why it is as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ratatui_core::style::Style;
 
@@ -127,9 +127,7 @@ fn why(model: &Model, row: &Row) -> Vec<(String, Style)> {
         .map(|row| (row.name(), &row.usage.status))
         .collect();
     let told = model.told.as_ref();
-    let words = told
-        .map(|told| told.words.iter().cloned().collect())
-        .unwrap_or_default();
+    let words = told.map(|told| told.words.clone()).unwrap_or_default();
     let none = output::Style { color: false };
     let text = render::why(row.name(), &known, &BTreeMap::new(), &words, none);
     let mut lines: Vec<(String, Style)> = plain(&text);
@@ -204,21 +202,14 @@ fn totals(row: &Row) -> String {
 
 /// Each process with what stands before its name: two columns for each that it is below.
 fn tree(all: &[ProcessUsage]) -> Vec<(String, &ProcessUsage)> {
-    let mut children: BTreeMap<u32, Vec<&ProcessUsage>> = BTreeMap::new();
-    let mut open: Vec<(usize, &ProcessUsage)> = Vec::new();
-    let pids: BTreeSet<u32> = all.iter().map(|process| process.pid).collect();
-    for process in all.iter().rev() {
-        if process.ppid != process.pid && pids.contains(&process.ppid) {
-            children.entry(process.ppid).or_default().push(process);
-        } else {
-            open.push((0, process));
-        }
-    }
+    let (tops, mut children) = render::descent(all);
+    // The next one last.
+    let mut open: Vec<_> = tops.into_iter().rev().map(|top| (0, top)).collect();
     let mut lines = Vec::new();
     while let Some((depth, process)) = open.pop() {
         lines.push(("  ".repeat(depth.min(DEEPEST)), process));
         let below = children.remove(&process.pid).unwrap_or_default();
-        open.extend(below.into_iter().map(|child| (depth + 1, child)));
+        open.extend(below.into_iter().rev().map(|child| (depth + 1, child)));
     }
     lines
 }

@@ -17,12 +17,8 @@ use crate::logs::{Mode, Origin, Store, Stream};
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) end: PipeReader,
-    pub(super) source: Arc<str>,
-    pub(super) stream: Stream,
-    pub(super) mode: Mode,
+    pub(super) from: Speaker,
     pub(super) splitter: Splitter,
-    pub(super) generation: u64,
-    pub(super) pid: Arc<AtomicU32>,
     pub(super) to: Option<Arc<Writer>>,
     /// It is not read while its destination is full.
     pub(super) waits: bool,
@@ -30,6 +26,30 @@ pub(super) struct Pipe {
     pub(super) paused: bool,
     /// What was read when its destination became full, and is not taken yet: at most one read.
     pub(super) rest: Vec<u8>,
+}
+
+/// Who writes into it.
+#[derive(Debug)]
+pub(super) struct Speaker {
+    pub(super) source: Arc<str>,
+    pub(super) stream: Stream,
+    pub(super) mode: Mode,
+    pub(super) generation: u64,
+    pub(super) pid: Arc<AtomicU32>,
+}
+
+impl Speaker {
+    /// Of what is read now.
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            source: &self.source,
+            stream: self.stream,
+            mode: self.mode,
+            wall_us: wall_us(),
+            generation: self.generation,
+            pid: self.pid.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What a read found.
@@ -88,14 +108,7 @@ impl Pipe {
     /// Hands on the lines, as long as there is room for them where that is waited for; how many
     /// bytes that were.
     fn feed(&mut self, chunk: &[u8], store: &mut Store) -> usize {
-        let origin = Origin {
-            source: &self.source,
-            stream: self.stream,
-            mode: self.mode,
-            wall_us: wall_us(),
-            generation: self.generation,
-            pid: self.pid.load(Ordering::Relaxed),
-        };
+        let origin = self.from.origin();
         let (waits, mut to) = (self.waits, self.to.as_deref().map(Writer::open));
         self.splitter.feed(chunk, |text, cut| {
             store.add(origin, text, cut, to.as_mut());
@@ -104,14 +117,7 @@ impl Pipe {
     }
 
     pub(super) fn finish(&mut self, store: &mut Store) {
-        let origin = Origin {
-            source: &self.source,
-            stream: self.stream,
-            mode: self.mode,
-            wall_us: wall_us(),
-            generation: self.generation,
-            pid: self.pid.load(Ordering::Relaxed),
-        };
+        let origin = self.from.origin();
         let mut to = self.to.as_deref().map(Writer::open);
         self.splitter
             .finish(|text, cut| store.add(origin, text, cut, to.as_mut()));

@@ -194,17 +194,14 @@ impl<'a> Whole<'a> {
             return Ok(true);
         }
         let mut there = true;
+        self.unreadable.remove(&pid);
+        self.exiting.remove(&pid);
+        self.marks.remove(&pid);
         // Most of a host's processes are, and none of them is anybody's.
         if self.kernel_threads && !unmarked && procfs::has_no_group(pid) {
-            self.unreadable.remove(&pid);
-            self.exiting.remove(&pid);
-            self.marks.remove(&pid);
             return Ok(true);
         }
         if !by_mark.is_empty() {
-            self.unreadable.remove(&pid);
-            self.exiting.remove(&pid);
-            self.marks.remove(&pid);
             match self.proc.mark(pid) {
                 Ok(Marked::Gone) => there = false,
                 Ok(Marked::Exiting) => {

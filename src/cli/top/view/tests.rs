@@ -367,7 +367,7 @@ fn why_and_the_last_receipt() {
     };
     let told = Told {
         name: "broken".into(),
-        words: vec![("broken".into(), vec!["[-] broken: oops".into()])],
+        words: [("broken".into(), vec!["[-] broken: oops".into()])].into(),
         receipt: Some(receipt),
         trouble: None,
     };
