@@ -429,11 +429,14 @@ if child == 0:
     os._exit(0)
 os.waitpid(child, 0)
 main = int(open(f"/proc/self/task/{os.getpid()}/children").read())
+# Asked to end as soon as the main one is seen to have: only once it has been reaped.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.sendto(f"READY=1\nMAINPID={main}".encode(), "\0" + os.environ["NOTIFY_SOCKET"][1:])
 pid, status = os.waitpid(main, 0)
 with open(sys.argv[1], "a") as said:
     print(f"reaped {pid}", file=said)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 signal.pause()
 "#;
 
@@ -447,7 +450,7 @@ fn the_end_of_a_main_process_that_another_reaps_is_seen_and_counts() {
     world.service(
         "db",
         &format!(
-            "exec: {exec}\nready: {{notify: true}}\nexit_grace: 100ms\nrestart: {{delay: 10ms}}\n"
+            "exec: {exec}\nready: {{notify: true}}\nexit_grace: 60s\nrestart: {{delay: 10ms}}\n"
         ),
     );
     world.init();
