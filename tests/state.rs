@@ -18,7 +18,7 @@ use nix::sched::{CloneFlags, unshare};
 use nought::core::{GenId, Reach};
 use nought::state::{
     Completion, Instance, Leftover, Member, RECEIPT_MAX, RECEIPTS_BYTES, RECEIPTS_KEPT, Record,
-    Remark, StateDir, StateError, default_path,
+    Remark, StateDir, StateError, default_path, newest_receipts,
 };
 
 /// A directory of the test's own, removed at its end.
@@ -533,6 +533,21 @@ fn receipts_are_bounded_per_service_and_outlive_the_supervisor() {
         .with_receipts_kept(2);
     state.store_receipt("chatty", "{}").unwrap();
     assert_eq!(state.receipts("chatty", 9).unwrap(), ["{\"n\":149}", "{}"]);
+}
+
+#[test]
+fn the_newest_receipt_that_is_looked_for_is_found_behind_later_ones_and_beside_broken_files() {
+    let scratch = Scratch::new();
+    let state = StateDir::open(&scratch.state()).unwrap();
+    for line in ["down 1", "down 2", "other", "other"] {
+        state.store_receipt("web", line).unwrap();
+    }
+    state.store_receipt("db", "other").unwrap();
+    fs::create_dir(scratch.state().join("receipts/broken")).unwrap();
+    let down = |line: &str| line.strip_prefix("down ").map(str::to_owned);
+    assert_eq!(state.newest_receipts(down).unwrap(), ["2"]);
+    let nowhere = newest_receipts(&scratch.state().join("nowhere"), down);
+    assert!(nowhere.unwrap().is_empty());
 }
 
 #[test]

@@ -301,6 +301,13 @@ pub const METHODS: &[Method] = &[
         &[NOT_FOUND],
     ),
     method(
+        method::LAST_SHUTDOWN,
+        "How each service went down in the last shutdown on record, an earlier supervisor's included",
+        &[],
+        r#"{"type":"object","required":["receipts"],"properties":{"receipts":{"type":"array","items":{"type":"object"}}}}"#,
+        &[],
+    ),
+    method(
         method::SHUTDOWN,
         "Stop everything, then end; answers when everything has its verdict",
         &[may(

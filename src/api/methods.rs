@@ -26,6 +26,8 @@ pub mod method {
     pub const RESTART: &str = "nought_restart";
     /// A service's stored receipts.
     pub const RECEIPT: &str = "nought_receipt";
+    /// The stored receipts of the last shutdown: nothing to [`super::LastShutdown`].
+    pub const LAST_SHUTDOWN: &str = "nought_lastShutdown";
     /// Stop everything, then end.
     pub const SHUTDOWN: &str = "nought_shutdown";
     /// Log lines.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::command::Session;
 use super::error::Error;
 use super::{EXIT_FAILED, render};
-use crate::api::{List, ListQuery, Receipt, method};
+use crate::api::{Course, List, ListQuery, method};
 use crate::pictures::graph::Graph;
 use crate::pictures::svg;
 use crate::pictures::timeline::{self, Timeline};
@@ -32,18 +32,15 @@ impl Session<'_> {
             Some(dir) => Ok(dir),
             None => state::default_path(&self.options.socket, euid, runtime.as_deref()),
         };
-        let lines = dir.and_then(|dir| state::last_receipts(&dir));
-        let receipts: Vec<Receipt> = match lines {
-            Ok(lines) => lines
-                .iter()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect(),
+        let found = dir.and_then(|dir| state::newest_receipts(&dir, Course::of_line));
+        let receipts = match found {
+            Ok(receipts) => receipts,
             Err(error) => {
                 self.output.error(&format!("error: failed to {error}\n"));
                 return EXIT_FAILED;
             }
         };
-        let Some(timeline) = timeline::shutdown(&receipts) else {
+        let Some(timeline) = timeline::shutdown(receipts) else {
             self.output.error(
                 "error: there is no receipt of a shutdown of this socket's supervisor\n  \
                  hint: `-s` names the socket; what /run held is gone after a boot\n",

@@ -226,6 +226,11 @@ pub(super) fn millis_f64(duration: Duration) -> f64 {
     millis_from_nanos(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// How a service went down, by a stored receipt; `None`: in no shutdown.
+pub fn course(line: &str) -> Option<api::Course> {
+    api::Course::of_line(line)
+}
+
 /// A receipt in the words of the wire.
 pub fn receipt(receipt: &Receipt, clocks: Clocks) -> api::Receipt {
     api::Receipt {

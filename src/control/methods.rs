@@ -137,6 +137,11 @@ async fn own(context: &Context, name: &str, params: Params) -> Answer {
         method::STOP => to_value(&stop(context, params.read()?).await?),
         method::RESTART => to_value(&restart(context, params.read()?).await?),
         method::RECEIPT => receipts(context, params.read()?).await,
+        method::LAST_SHUTDOWN => {
+            let Nothing {} = params.read()?;
+            let receipts = api::last_shutdown(context.ask(Ask::Courses).await?);
+            to_value(&api::LastShutdown { receipts })
+        }
         method::SHUTDOWN => shutdown(context, params.read()?).await,
         method::LOG => {
             let query: LogQuery = params.read()?;

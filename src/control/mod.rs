@@ -25,7 +25,7 @@ mod usage;
 mod zinit;
 
 pub use connection::{Admission, serve};
-pub use describe::{Clocks, Seen, exit, info, receipt, see};
+pub use describe::{Clocks, Seen, course, exit, info, receipt, see};
 pub use gauge::Gauge;
 pub use http::{Http, HttpError};
 pub use methods::Context;
@@ -55,6 +55,8 @@ pub enum Ask {
     Use(Option<String>, oneshot::Sender<Vec<(Seen, Use)>>),
     /// The stored receipts of a service, newest last, at most so many; `None`: no such service.
     Receipts(String, usize, oneshot::Sender<Option<Vec<String>>>),
+    /// How each service went down in the last shutdown that it was in.
+    Courses(oneshot::Sender<Vec<api::Course>>),
     /// What would be done; `None`: no such service.
     Plan(Goal, oneshot::Sender<Option<Plan>>),
     /// A signal for the process group of a service's main process.

@@ -123,14 +123,13 @@ impl Graph {
             let _ = write!(
                 out,
                 "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX_W}\" height=\"{BOX_H}\" rx=\"6\" fill=\"{}\"/>\
-                 <text x=\"{}\" y=\"{}\" style=\"fill:#1f2328;font-weight:bold\">{}</text>\
-                 <text x=\"{}\" y=\"{}\" style=\"fill:#424a53\">{state}</text>",
+                 <svg x=\"{}\" y=\"{y}\" width=\"{}\" height=\"{BOX_H}\">\
+                 <text y=\"17\" style=\"fill:#1f2328;font-weight:bold\">{}</text>\
+                 <text y=\"33\" style=\"fill:#424a53\">{state}</text></svg>",
                 color(node.state),
                 x + 10.0,
-                y + 17.0,
+                BOX_W - 14.0,
                 escaped(&cut(&node.name, 20)),
-                x + 10.0,
-                y + 33.0
             );
         }
         out.push_str("</svg>\n");

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::api::{Receipt, Rung, ServiceState, ServiceStatus, Verdict};
-
-/// Two moments of one shutdown are not further apart than this when both tell when it began.
-const SAME_MS: f64 = 100.0;
+use crate::api::{Course, Rung, ServiceState, ServiceStatus, Verdict, last_shutdown};
 
 /// What a stretch of time was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +69,8 @@ pub(crate) struct Timeline {
     /// When the last was ready, or gone.
     pub(crate) total_ms: f64,
     pub(crate) deadline_ms: Option<f64>,
+    /// When a shutdown's last verdict fell, wall clock, RFC 3339.
+    pub(crate) ended_at: Option<String>,
 }
 
 /// The starts of all that run, from the first one that was wanted.
@@ -121,29 +120,21 @@ pub(crate) fn boot(services: &[ServiceStatus]) -> Timeline {
         lanes,
         total_ms,
         deadline_ms: None,
+        ended_at: None,
     }
 }
 
-/// The last shutdown that `receipts` (the last of each service) tell of.
-pub(crate) fn shutdown(receipts: &[Receipt]) -> Option<Timeline> {
-    let began = |receipt: &Receipt| {
-        let budget = receipt.budget.as_ref()?;
-        Some(receipt.began_mono_ms - budget.asked_ms)
-    };
+/// The last shutdown that the newest receipts of a shutdown of each service tell of.
+pub(crate) fn shutdown(newest: Vec<Course>) -> Option<Timeline> {
+    let of_it = last_shutdown(newest);
     // What was on its way down already says another moment: the latest is the shutdown's.
-    let origin = receipts.iter().filter_map(began).max_by(f64::total_cmp)?;
-    let of_it = |receipt: &&Receipt| {
-        let same = began(receipt).is_some_and(|at| (at - origin).abs() < SAME_MS);
-        same || (receipt.budget.is_some() && receipt.ended_mono_ms >= origin)
-    };
-    let of_it: Vec<&Receipt> = receipts.iter().filter(of_it).collect();
-    let deadline = of_it
-        .iter()
-        .filter_map(|r| Some(r.budget.as_ref()?.deadline_ms));
+    let began = of_it.iter().map(Course::asked_mono_ms);
+    let origin = began.max_by(f64::total_cmp)?;
+    let deadline = of_it.iter().map(|course| course.budget.deadline_ms);
     let deadline = deadline.fold(0.0, f64::max);
     let mut lanes: Vec<Lane> = of_it
         .iter()
-        .map(|receipt| stop_lane(receipt, origin))
+        .map(|course| stop_lane(course, origin))
         .collect();
     let total_ms = lanes.iter().filter_map(end_of).fold(0.0, f64::max);
     mark_critical(&mut lanes, end_of);
@@ -153,11 +144,16 @@ pub(crate) fn shutdown(receipts: &[Receipt]) -> Option<Timeline> {
             .total_cmp(&b.spans[0].1)
             .then(a.name.cmp(&b.name))
     });
+    let last = of_it.iter().max_by(|a, b| {
+        let (a, b) = (a.ended_mono_ms, b.ended_mono_ms);
+        a.total_cmp(&b)
+    });
     Some(Timeline {
         of: "shutdown",
         lanes,
         total_ms,
         deadline_ms: (deadline > 0.0).then_some(deadline),
+        ended_at: last.and_then(|course| course.ended_at.clone()),
     })
 }
 
@@ -165,7 +161,7 @@ fn end_of(lane: &Lane) -> Option<f64> {
     lane.spans.last().map(|(_, to, _)| *to)
 }
 
-fn stop_lane(receipt: &Receipt, origin: f64) -> Lane {
+fn stop_lane(receipt: &Course, origin: f64) -> Lane {
     let began = (receipt.began_mono_ms - origin).max(0.0);
     let ended = (receipt.ended_mono_ms - origin).max(began);
     let mut spans = vec![(0.0, began, Kind::Waits)];
@@ -258,6 +254,7 @@ impl Timeline {
             "of": self.of,
             "total_ms": to_us(self.total_ms),
             "deadline_ms": self.deadline_ms,
+            "ended_at": self.ended_at,
             "services": lanes.collect::<Vec<_>>(),
         })
     }
@@ -307,17 +304,17 @@ pub(crate) mod tests {
         ]
     }
 
-    pub(crate) fn stopped() -> Vec<Receipt> {
-        let receipt = |name: &str, began, ended, asked_ms, rungs: &[(&str, f64)], waited| Receipt {
+    pub(crate) fn stopped() -> Vec<Course> {
+        let receipt = |name: &str, began, ended, asked_ms, rungs: &[(&str, f64)], waited| Course {
             service: name.into(),
             began_mono_ms: began,
             ended_mono_ms: ended,
             waited_for: Option::<&str>::map(waited, str::to_owned),
-            budget: Some(Budget {
+            budget: Budget {
                 asked_ms,
                 deadline_ms: 2500.0,
                 ..Budget::default()
-            }),
+            },
             rungs: rungs
                 .iter()
                 .map(|(rung, at_ms)| Rung {
@@ -326,7 +323,7 @@ pub(crate) mod tests {
                     ..Rung::default()
                 })
                 .collect(),
-            ..Receipt::default()
+            ..Course::default()
         };
         let stubborn = [
             ("signal", 0.0),
@@ -344,13 +341,8 @@ pub(crate) mod tests {
                 Some("web"),
             ),
             receipt("web", 5000.0, 6000.0, 0.0, &stubborn, None),
-            // Of an earlier time, and of a single stop.
+            // Of an earlier time.
             receipt("old", 100.0, 200.0, 0.0, &[], None),
-            Receipt {
-                service: "single".into(),
-                began_mono_ms: 7000.0,
-                ..Receipt::default()
-            },
         ]
     }
 
@@ -379,8 +371,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_shutdown_is_told_from_earlier_ones_and_single_stops() {
-        let timeline = shutdown(&stopped()).unwrap();
+    fn a_shutdown_is_told_from_earlier_ones() {
+        let timeline = shutdown(stopped()).unwrap();
         assert_eq!(
             (timeline.total_ms, timeline.deadline_ms),
             (1200.0, Some(2500.0))
@@ -401,6 +393,6 @@ pub(crate) mod tests {
             ]
         );
         assert!(timeline.lanes.iter().all(|lane| lane.critical));
-        assert!(shutdown(&[]).is_none());
+        assert!(shutdown(Vec::new()).is_none());
     }
 }

@@ -35,7 +35,7 @@ use crate::core::GenId;
 
 pub use error::{Remark, StateError};
 pub use location::default_path;
-pub use receipts::{RECEIPT_MAX, RECEIPTS_BYTES, RECEIPTS_KEPT, last_receipts};
+pub use receipts::{RECEIPT_MAX, RECEIPTS_BYTES, RECEIPTS_KEPT, newest_receipts};
 pub use record::{Completion, Instance, Leftover, Member, Record};
 
 use file::Expect;

@@ -82,6 +82,17 @@ impl StateDir {
         Ok(lines)
     }
 
+    /// As [`newest_receipts`], of this directory.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn newest_receipts<T>(
+        &self,
+        pick: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, StateError> {
+        newest_receipts(&self.path, pick)
+    }
+
     /// What an earlier supervisor left, without a last line that is torn: the next one would
     /// become part of it.
     fn take_over(&self, service: &str) -> Result<History, StateError> {
@@ -115,28 +126,32 @@ impl StateDir {
     }
 }
 
-/// The last receipt of each service in the state directory `dir`, whether or not a supervisor
-/// uses it; none when there is no such directory.
+/// What `pick` makes of the newest receipt of each service that it makes something of, in the
+/// state directory `dir`, whether or not a supervisor uses it; nothing when there is no such
+/// directory. A file that cannot be read is left out: one that is broken hides no other.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn last_receipts(dir: &Path) -> Result<Vec<String>, StateError> {
+/// When the directory cannot be read.
+pub fn newest_receipts<T>(
+    dir: &Path,
+    pick: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, StateError> {
     let dir = dir.join("receipts");
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(StateError::io("read", &dir)(error)),
     };
-    let mut lines = Vec::new();
+    let mut picked = Vec::new();
     for entry in entries {
         let path = entry.map_err(StateError::io("read", &dir))?.path();
-        if let Some(bytes) = file::read(&path)?
-            && let Some(line) = whole_lines(&bytes).next_back()
-        {
-            lines.push(String::from_utf8_lossy(line).into_owned());
-        }
+        let Ok(Some(bytes)) = file::read(&path) else {
+            continue;
+        };
+        let mut lines = whole_lines(&bytes).rev();
+        picked.extend(lines.find_map(|line| pick(&String::from_utf8_lossy(line))));
     }
-    Ok(lines)
+    Ok(picked)
 }
 
 fn whole_lines(bytes: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

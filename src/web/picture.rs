@@ -1,4 +1,4 @@
-//! The pictures of the command line, drawn of what the supervisor says now.
+//! The pictures of the command line, drawn of what the supervisor says now and what it keeps.
 
 use std::io;
 use std::time::Duration;
@@ -6,21 +6,22 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use hyper::{Request, StatusCode};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::answer::{self, Answer};
 use super::guard::Refused;
 use super::rpc;
 use super::server::Connection;
-use crate::api::{List, Response, method};
+use crate::api::{LastShutdown, List, Response, method};
 use crate::pictures::graph::Graph;
 use crate::pictures::{svg, timeline};
 
 const SVG: &str = "image/svg+xml";
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-/// How large the list of services may be (bytes), and how long it may take.
-const LIST_BYTES: u64 = 16 << 20;
-const LIST_BOUND: Duration = Duration::from_secs(5);
+/// How large what is drawn may be (bytes), and how long it may take.
+const ANSWER_BYTES: u64 = 16 << 20;
+const BOUND: Duration = Duration::from_secs(5);
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,13 @@ pub(super) enum Picture {
     Graph,
     /// Who waited for whom at the start.
     Timeline,
+    /// The same, in the last shutdown on record.
+    Shutdown,
 }
+
+/// What there is instead while there has been none.
+const NO_SHUTDOWN: &str = "no receipt of a shutdown is kept here yet: the next one's are shown once \
+    the supervisor runs again, unless its state directory is gone by then, as /run is after a boot\n";
 
 /// Answers with a picture.
 pub(super) async fn draw(
@@ -38,7 +45,8 @@ pub(super) async fn draw(
     what: Picture,
 ) -> Answer {
     match drawn(connection, request, what).await {
-        Ok(picture) => {
+        Ok(None) => answer::text(StatusCode::NOT_FOUND, NO_SHUTDOWN),
+        Ok(Some(picture)) => {
             let mut answer = answer::with(StatusCode::OK, SVG, picture);
             // For who looks at it by itself: its colours stand in it.
             let policy = HeaderValue::from_static(POLICY);
@@ -53,27 +61,44 @@ async fn drawn(
     connection: &Connection,
     request: &Request<Incoming>,
     what: Picture,
-) -> Result<String, Refused> {
+) -> Result<Option<String>, Refused> {
     let caller = rpc::caller(connection, request.uri(), request.headers(), "a picture")?;
     let _place = rpc::place(connection, caller)?;
-    let list = tokio::time::timeout(LIST_BOUND, list(connection, caller.token)).await;
-    let list = list.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let services = list
-        .map_err(|error| rpc::unreachable_supervisor(&error))?
-        .services;
-    Ok(match what {
-        Picture::Graph => Graph::of(&services).svg(),
-        Picture::Timeline => svg::timeline(&timeline::boot(&services)),
-    })
+    let drawn = tokio::time::timeout(BOUND, picture(connection, caller.token, what)).await;
+    let drawn = drawn.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    drawn.map_err(|error| rpc::unreachable_supervisor(&error))
 }
 
-async fn list(connection: &Connection, token: bool) -> io::Result<List> {
+/// `None`: there is nothing of which it would be.
+async fn picture(
+    connection: &Connection,
+    token: bool,
+    what: Picture,
+) -> io::Result<Option<String>> {
+    if what == Picture::Shutdown {
+        let last: LastShutdown = ask(connection, token, method::LAST_SHUTDOWN).await?;
+        let shutdown = timeline::shutdown(last.receipts);
+        return Ok(shutdown.map(|shutdown| svg::timeline(&shutdown)));
+    }
+    let List { services } = ask(connection, token, method::LIST).await?;
+    let picture = match what {
+        Picture::Graph => Graph::of(&services).svg(),
+        _ => svg::timeline(&timeline::boot(&services)),
+    };
+    Ok(Some(picture))
+}
+
+async fn ask<T: DeserializeOwned>(
+    connection: &Connection,
+    token: bool,
+    method: &str,
+) -> io::Result<T> {
     let mut stream = connection.shared.connect(token)?;
-    let request = crate::api::Request::new(1, method::LIST, serde_json::Value::Null);
+    let request = crate::api::Request::new(1, method, serde_json::Value::Null);
     stream.write_all(&serde_json::to_vec(&request)?).await?;
     stream.shutdown().await?;
     let mut answer = Vec::new();
-    stream.take(LIST_BYTES).read_to_end(&mut answer).await?;
+    stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
     let answer: Response = serde_json::from_slice(&answer)?;
     let error = answer.error.map(io::Error::other);
     let result = answer.result.unwrap_or_default();

@@ -14,6 +14,7 @@ const OPEN: &[&str] = &[
     "nought_list",
     "nought_status",
     "nought_receipt",
+    "nought_lastShutdown",
     "nought_usage",
     "nought_plan",
 ];

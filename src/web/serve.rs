@@ -12,7 +12,7 @@ use super::server::Connection;
 use super::{guard, page, rpc, socket};
 
 /// Our own paths.
-const PATHS: [&str; 3] = ["/", "/graph.svg", "/timeline.svg"];
+const PATHS: [&str; 4] = ["/", "/graph.svg", "/timeline.svg", "/shutdown.svg"];
 
 /// Answers one request.
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Answer {
@@ -47,7 +47,10 @@ pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incomin
         "/" => rpc::wrong_method(request.method(), "GET, HEAD, POST"),
         "/graph.svg" if looks => picture::draw(&connection, &request, Picture::Graph).await,
         "/timeline.svg" if looks => picture::draw(&connection, &request, Picture::Timeline).await,
-        "/graph.svg" | "/timeline.svg" => rpc::wrong_method(request.method(), "GET, HEAD"),
+        "/shutdown.svg" if looks => picture::draw(&connection, &request, Picture::Shutdown).await,
+        "/graph.svg" | "/timeline.svg" | "/shutdown.svg" => {
+            rpc::wrong_method(request.method(), "GET, HEAD")
+        }
         _ => not_found(&connection),
     }
 }

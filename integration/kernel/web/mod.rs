@@ -8,4 +8,5 @@ mod hostile;
 mod page;
 mod rpc;
 mod servers;
+mod shutdown;
 mod sockets;

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_shutdown_shows_its_deadline() {
-        let text = draw(&shutdown(&stopped()).unwrap(), 60, PLAIN);
+        let text = draw(&shutdown(stopped()).unwrap(), 60, PLAIN);
         assert!(
             text.starts_with(
                 "shutdown: 1.2 s until the last of 2 services was gone, deadline 2.5 s\n"

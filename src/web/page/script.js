@@ -17,7 +17,8 @@ let wanted = 0;
 let paused = false;
 let held = [];
 let lostLines = 0;
-let drawn = '';
+let drawn = null;
+let drawnDown = null;
 let afterToken = null;
 
 const token = () => sessionStorage.getItem('nought-token') || '';
@@ -111,6 +112,9 @@ function take(message) {
 
 async function begin(own) {
   linked('live', 'good');
+  // It may be another supervisor.
+  drawn = null;
+  drawnDown = null;
   try {
     about(await call('nought_info', {}));
     follow();
@@ -142,8 +146,16 @@ async function look() {
   const up = services.filter((service) => kind(service.state) === 'good').length;
   say($('count'), `${up} of ${services.length} up or done`);
   sources([...names]);
-  const picture = services.map((s) => `${s.name} ${s.state} ${s.generation}`).join('\n');
-  if (picture !== drawn) { drawn = picture; draw('graph', 'the services, with an arrow from each to those that wait for it'); draw('timeline', 'a bar for each service: how long it waited, and how long it took to start'); }
+  pictures(services);
+}
+
+// Anew when what they show has changed; a shutdown when something goes down.
+function pictures(services) {
+  const told = (some) => some.map((s) => `${s.name} ${s.state} ${s.generation}`).join('\n');
+  const all = told(services);
+  const down = told(services.filter((s) => ['stopping', 'down', 'lingering'].includes(s.state)));
+  if (all !== drawn) { drawn = all; draw('graph'); draw('timeline'); }
+  if (!$('shutdown').hidden && down !== drawnDown) { drawnDown = down; draw('shutdown'); }
 }
 
 function show(service, at) {
@@ -309,20 +321,45 @@ function append(records) {
 
 // ---- pictures and the token -------------------------------------------------------------
 
-async function draw(what, told) {
+const PICTURES = {
+  graph: 'the services, with an arrow from each to those that wait for it',
+  timeline: 'a bar for each service: how long it waited, and how long it took to start',
+  shutdown: 'a bar for each service: how long it waited, and what ended it',
+};
+
+async function draw(what) {
   const box = $(what);
+  const failed = (why) => box.replaceChildren(element('p', { class: 'dim' }, why));
   try {
     const answer = await fetch(`/${what}.svg`, { headers: authorization() });
-    if (!answer.ok) throw new Error(`not drawn: ${answer.status}`);
-    const address = URL.createObjectURL(await answer.blob());
+    const text = await answer.text();
+    if (!answer.ok) {
+      const json = answer.headers.get('content-type') === 'application/json';
+      throw new Error(json ? JSON.parse(text).error.message : text);
+    }
+    const address = URL.createObjectURL(new Blob([text], { type: 'image/svg+xml' }));
+    const title = /<title>([^<&]*)<\/title>/.exec(text);
     const image = new Image();
-    image.alt = told;
-    image.onload = () => URL.revokeObjectURL(address);
+    image.alt = `${title ? title[1] : what}; ${PICTURES[what]}`;
+    // In its place when it is there: what stands below does not jump.
+    image.onload = () => { URL.revokeObjectURL(address); box.replaceChildren(image); };
+    image.onerror = () => { URL.revokeObjectURL(address); failed('not drawn: it is no picture'); };
     image.src = address;
-    box.replaceChildren(image);
   } catch (error) {
-    box.replaceChildren(element('p', { class: 'dim' }, error.message));
+    failed(error.message);
   }
+}
+
+const TABS = ['timeline', 'shutdown'];
+
+function tab(name) {
+  for (const other of TABS) {
+    $(other).hidden = other !== name;
+    mark($(`tab-${other}`), 'aria-selected', String(other === name));
+    $(`tab-${other}`).tabIndex = other === name ? 0 : -1;
+  }
+  drawnDown = null;
+  look().catch(() => {});
 }
 
 function askToken(why, then) {
@@ -369,6 +406,19 @@ $('rows').onkeydown = (event) => {
   const column = buttons(row).indexOf(event.target);
   const target = buttons(all[to])[column];
   (target && !target.disabled ? target : buttons(all[to])[0]).focus();
+  event.preventDefault();
+};
+for (const name of TABS) $(`tab-${name}`).onclick = () => tab(name);
+$('tabs').onkeydown = (event) => {
+  const at = TABS.findIndex((name) => $(name).hidden === false);
+  const to = {
+    ArrowRight: (at + 1) % TABS.length, ArrowLeft: (at + TABS.length - 1) % TABS.length,
+    Home: 0, End: TABS.length - 1,
+  }[event.key];
+  // With another key they are the browser's own: Alt and an arrow go back.
+  if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+  tab(TABS[to]);
+  $(`tab-${TABS[to]}`).focus();
   event.preventDefault();
 };
 $('source').onchange = () => choose($('source').value);
