@@ -111,6 +111,8 @@ fn command(words: &[&str], more: &[&str]) -> Command {
     command
         .args(words.get(1..).unwrap_or_default())
         .args(more)
+        // Of cargo's; every dynamic program would look for its libraries there first.
+        .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -178,3 +178,34 @@ fn a_broken_core_leaves_a_process_1_that_reaps_and_can_reboot() {
     );
     world.end();
 }
+
+/// A client that takes a moment to say what it has read.
+const READS_AND_SAYS: &str = r#"
+import socket, sys, time
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "nought_shutdown", "params": {}}\n')
+answer = client.makefile().readline()
+time.sleep(0.1)
+print(answer)
+"#;
+
+/// A session that is executed in a container from outside ends with its process 1, which therefore
+/// waits until it has read what it asked for.
+#[test]
+fn whoever_shuts_process_1_down_from_within_can_say_so() {
+    let mut world = as_process_1(&["--container"]);
+    world.fixture("web", "stay", "").init();
+    world.number("web", "up");
+    let own = world.supervisor().to_string();
+    let within = std::process::Command::new("nsenter")
+        .args(["--pid", "--target", &own, "/usr/bin/python3", "-c"])
+        .arg(READS_AND_SAYS)
+        .arg(world.socket())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&within.stdout);
+    assert!(said.contains("elapsed_ms"), "{within:?} {}", world.log());
+    assert_eq!(world.wait().code(), Some(0), "{}", world.log());
+    world.end();
+}

@@ -27,6 +27,8 @@ pub struct Context {
     pub(super) asks: mpsc::UnboundedSender<Ask>,
     pub(super) logs: Logs,
     pub(super) gauge: Gauge,
+    /// The clients that asked for the end and are still connected.
+    attended: Gauge,
     pub(super) http: Http,
     subscribers: Subscribers,
     /// The directory of service files, as a shell's word.
@@ -76,9 +78,17 @@ pub(super) fn is_question(name: &str) -> bool {
     )
 }
 
+/// Whether this ends the supervisor.
+fn ends_everything(name: &str) -> bool {
+    matches!(name, "system_shutdown" | "system_reboot" | method::SHUTDOWN)
+}
+
 /// Carries out one call.
 pub(super) async fn call(context: &Context, session: &Arc<Session>, call: Call) -> Outcome {
     let wants_answer = call.id.is_some();
+    if wants_answer && ends_everything(&call.method) {
+        session.attend(context.attended.count());
+    }
     match call.method.as_str() {
         "stream_subscribeLogs" | method::FOLLOW if !wants_answer => {
             // Nobody would know the subscription's number.
@@ -192,11 +202,18 @@ impl Context {
             asks,
             logs,
             gauge,
+            attended: Gauge::default(),
             http,
             subscribers: Subscribers::default(),
             reloading: Arc::default(),
             began: clock::boot_now(),
         }
+    }
+
+    /// Waits until whoever asked for the end has closed its connection: it has read the answer
+    /// then, and said what it has to say. The caller bounds it.
+    pub async fn farewell(&self) {
+        self.attended.idle().await;
     }
 
     /// Hints that name the service files say which.

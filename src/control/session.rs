@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -47,6 +47,8 @@ pub(super) struct Session {
     /// It is told nothing of what stands in files.
     discreet: AtomicBool,
     gone: Arc<watch::Sender<bool>>,
+    /// It asked for the end, which lets it read the answer.
+    attended: Arc<OnceLock<Counted>>,
 }
 
 /// Why a connection is over.
@@ -84,6 +86,7 @@ pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
     let (outbox, answers) = mpsc::channel(CALLS);
     let farewell = outbox.downgrade();
     let gone = Arc::new(watch::Sender::new(false));
+    let attended = Arc::new(OnceLock::new());
     let seat = Arc::new(seat);
     let session = Arc::new(Session {
         outbox,
@@ -93,6 +96,7 @@ pub(super) async fn run(stream: UnixStream, context: Context, seat: Seat) {
         seat: Arc::clone(&seat),
         discreet: AtomicBool::new(false),
         gone: Arc::clone(&gone),
+        attended: Arc::clone(&attended),
     });
     let mut writer = tokio::spawn(write(writes, answers, Arc::clone(&seat)));
     let mut end = {
@@ -297,6 +301,11 @@ impl Session {
             share,
             begin,
         }
+    }
+
+    /// Counts it until the client has closed its connection.
+    pub(super) fn attend(&self, counted: Counted) {
+        let _ = self.attended.set(counted);
     }
 
     /// From here on it is told nothing of what stands in files.

@@ -87,6 +87,8 @@ const OURS: [&str; 6] = [
 ];
 /// The file in the state directory that says the token for HTTP.
 const HTTP_TOKEN: &str = "http-token";
+/// How long whoever asked process 1 for the end may take to read the answer.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the last lines may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often a socket is tried again on which somebody listens, and the pause between: half a
@@ -284,7 +286,7 @@ async fn supervise(
     let watch = options
         .watch
         .then(|| tokio::spawn(watch::watch(options.config.clone(), context.clone())));
-    let server = tokio::spawn(control::serve(listener, context, admission));
+    let server = tokio::spawn(control::serve(listener, context.clone(), admission));
     let driver = Driver::new(Parts {
         core,
         previous: dir.previous_instance().cloned(),
@@ -320,6 +322,12 @@ async fn supervise(
     report::outcome(&outcome, &place.guarantee().to_string());
     if let Some(path) = &options.termination_log {
         last_words::write(path, &outcome, &place.guarantee().to_string());
+    }
+    if std::process::id() == 1 {
+        // Its namespace, or the machine, ends with us, and with it whoever asked for that from
+        // within: its last words are read first.
+        let left = FAREWELL.min(ends_by.since(now()));
+        let _ = tokio::time::timeout(left, context.farewell()).await;
     }
     Ok(outcome)
 }

@@ -1,16 +1,22 @@
 //! What /proc says of ourselves.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::{Proc, read_file};
 use crate::sys::usage::ticks_per_second;
 use crate::sys::{SysError, clock};
 
-/// The inode number of our pid namespace: pids mean something within one only.
+/// The inode number of our pid namespace: pids mean something within one only. A process never
+/// leaves the one it was born in (pid_namespaces(7)), so that it is looked at once.
 pub fn pid_namespace() -> Result<u64, SysError> {
+    static OURS: OnceLock<u64> = OnceLock::new();
+    if let Some(ours) = OURS.get() {
+        return Ok(*ours);
+    }
     let path = Path::new("/proc/self/ns/pid");
     let stat = nix::sys::stat::stat(path).map_err(|e| SysError::at("look at", path, e))?;
-    Ok(stat.st_ino)
+    Ok(*OURS.get_or_init(|| stat.st_ino))
 }
 
 /// The inode number of the machine's first pid namespace (PROC_PID_INIT_INO,

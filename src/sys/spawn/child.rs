@@ -94,9 +94,11 @@ pub(super) unsafe fn run(plan: &Plan) -> ! {
         if let Some(job) = &plan.job {
             become_job(job, pipes);
         }
+        // While it waits anyway.
+        set_default_actions(plan.job.as_ref().map_or(0, |job| job.ignored));
         await_go(pipes);
         // Before what may hang: signals act from here on, with their default actions.
-        reset_signals(plan.job.as_ref().map_or(0, |job| job.ignored), pipes);
+        unblock_signals(pipes);
         // After the go: what ends before it is taken for killed at birth, and its word is lost.
         set_attributes(plan, pipes);
         // After the parent has looked at it, before what is done as that user.
@@ -336,13 +338,12 @@ unsafe fn await_go(pipes: Pipes) {
     }
 }
 
-/// Every signal to its default action, and then none blocked.
-unsafe fn reset_signals(but: u64, pipes: Pipes) {
+/// From here on no signal is blocked.
+unsafe fn unblock_signals(pipes: Pipes) {
     let empty = 0_u64;
     let no_old = std::ptr::null_mut::<c_void>();
     // SAFETY: raw system calls with pointers to locals as large as what the kernel reads.
     unsafe {
-        set_default_actions(but);
         let set = &raw const empty;
         let done = libc::syscall(
             libc::SYS_rt_sigprocmask,
