@@ -41,6 +41,9 @@ use serde_json::{Map, Value};
 use crate::api;
 use crate::core::{Goal, Plan, Reply, Request, Signal, Spec};
 
+/// How services went down.
+pub type Courses = Vec<api::Course>;
+
 /// What a connection asks of the loop. Each is answered through its sender, or never when the
 /// supervisor ends first.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub enum Ask {
     /// The stored receipts of a service, newest last, at most so many; `None`: no such service.
     Receipts(String, usize, oneshot::Sender<Option<Vec<String>>>),
     /// How each service went down in the last shutdown that it was in.
-    Courses(oneshot::Sender<Vec<api::Course>>),
+    Courses(oneshot::Sender<Courses>),
     /// What would be done; `None`: no such service.
     Plan(Goal, oneshot::Sender<Option<Plan>>),
     /// A signal for the process group of a service's main process.

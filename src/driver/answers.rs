@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use super::generation::Answer;
 use super::run::{Driver, now};
 use super::service_files::ServiceFiles;
-use super::store::chain;
 use crate::control::{self, Ask, Definition, KillError, Look, Seen, Use};
 use crate::core::{Event, GenId, RequestId, ServiceView, Signal, Target};
 use crate::sys::pressure;
@@ -73,19 +72,7 @@ impl Driver {
                     let _ = answer.send((known || !stored.is_empty()).then_some(stored));
                 });
             }
-            Ask::Courses(answer) => self.store.push(move |dir| {
-                // It may take a while where there are many: not for who has gone.
-                if answer.is_closed() {
-                    return;
-                }
-                let courses = dir
-                    .newest_receipts(control::course)
-                    .unwrap_or_else(|error| {
-                        tracing::warn!("the receipts of the last shutdown: {}", chain(&error));
-                        Vec::new()
-                    });
-                let _ = answer.send(courses);
-            }),
+            Ask::Courses(answer) => self.store.courses(answer),
         }
     }
 

@@ -2,11 +2,13 @@
 //! records and receipts, never a stop.
 
 use std::error::Error as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
 
 use super::lane::Lane;
 use super::threads::Threads;
-use crate::control::{self, Clocks};
+use crate::control::{self, Clocks, Courses};
 use crate::core::{GenId, Receipt};
 use crate::state::{StateDir, StateError};
 
@@ -15,6 +17,8 @@ use crate::state::{StateDir, StateError};
 pub(super) struct Store {
     dir: Arc<StateDir>,
     jobs: Lane,
+    /// Who waits for a look at all receipts that has not begun.
+    waiting: Arc<Mutex<Vec<oneshot::Sender<Courses>>>>,
 }
 
 impl Store {
@@ -23,6 +27,7 @@ impl Store {
         Self {
             dir: Arc::new(dir),
             jobs: Lane::new(1, threads),
+            waiting: Arc::default(),
         }
     }
 
@@ -48,10 +53,43 @@ impl Store {
         });
     }
 
+    /// Answers how each service went down in the last shutdown that it was in. Every service's file
+    /// is read for it: whoever asks before that has begun is answered by the same look, so that
+    /// those who ask again and again hold up no receipt.
+    pub(super) fn courses(&self, answer: oneshot::Sender<Courses>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.push(answer);
+        if waiting.len() > 1 {
+            return;
+        }
+        drop(waiting);
+        let waiting = Arc::clone(&self.waiting);
+        self.push(move |dir| {
+            let answers = std::mem::take(&mut *lock(&waiting));
+            if answers.iter().all(oneshot::Sender::is_closed) {
+                return;
+            }
+            let courses = dir
+                .newest_receipts(control::course)
+                .unwrap_or_else(|error| {
+                    tracing::warn!("the receipts of the last shutdown: {}", chain(&error));
+                    Vec::new()
+                });
+            for answer in answers {
+                // A client that has gone needs no answer.
+                let _ = answer.send(courses.clone());
+            }
+        });
+    }
+
     /// A generation has its last verdict: its record goes.
     pub(super) fn remove(&self, r#gen: GenId) {
         self.push(move |dir| complain("a generation's record", dir.remove(r#gen)));
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn complain(what: &str, result: Result<(), StateError>) {
