@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -17,6 +18,7 @@ use crate::logs::Output;
 use crate::sys::notify::Watch;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{ProcId, ProcStat};
+use crate::sys::sd_notify::NotifySocket;
 use crate::sys::spawn::Mark;
 
 /// Begins the name of a cgroup beside a generation's, for what is kept of it.
@@ -80,6 +82,8 @@ pub(super) struct Generation {
     pub(super) signals: Vec<(Signal, Answer)>,
     /// A supervisor that was killed left it behind.
     pub(super) leftover: bool,
+    /// Where it sends notices, until its main process is known and they are taken.
+    pub(super) notices: Option<AsyncFd<NotifySocket>>,
     /// Tasks that listen to what it says of itself.
     pub(super) hearing: Vec<AbortHandle>,
     /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
@@ -176,6 +180,7 @@ impl Generation {
             born: false,
             signals: Vec::new(),
             leftover: false,
+            notices: None,
             hearing: Vec::new(),
             own_pids: false,
             memory_limited: false,

@@ -100,6 +100,7 @@ impl Driver {
                 self.watch(r#gen);
                 self.core.handle(now(), Event::Spawned { r#gen, pid });
                 self.watch_exec(pid, pipe);
+                self.hear_notices(r#gen);
                 self.deliver_early(pid);
             }
             Err(error) => {

@@ -50,9 +50,13 @@ impl Driver {
     pub(super) fn listen_to(&mut self, r#gen: GenId, spec: &Spec) -> Result<Voice, Failed> {
         let mut voice = Voice::default();
         let mut hearing = Vec::new();
+        let mut notices = None;
         if spec.listens() && !spec.oneshot {
-            let (task, name) = self.hear_notices(r#gen).map_err(|error| failed(&error))?;
-            hearing.push(task);
+            let (socket, name) = NotifySocket::bind().map_err(|error| failed(&error))?;
+            let what = std::path::Path::new("a socket");
+            let watched = readiness::readable(socket)
+                .map_err(|error| failed(&SysError::io("watch", what, &error)))?;
+            notices = Some(watched);
             voice.vars.push(("NOTIFY_SOCKET".into(), name.into()));
         }
         if let Some(watchdog) = spec.watchdog {
@@ -72,14 +76,24 @@ impl Driver {
         }
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.hearing = hearing;
+            generation.notices = notices;
         }
         Ok(voice)
     }
 
-    fn hear_notices(&self, r#gen: GenId) -> Result<(AbortHandle, String), SysError> {
-        let (socket, name) = NotifySocket::bind()?;
-        let watched = readiness::readable(socket)
-            .map_err(|error| SysError::io("watch", std::path::Path::new("a socket"), &error))?;
+    /// Takes notices from now on that its main process is known: until then nobody could tell whose
+    /// they are, and what is sent waits in the socket. A process may speak before we hear that it
+    /// was born.
+    pub(super) fn hear_notices(&mut self, r#gen: GenId) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
+            return;
+        };
+        let Some(watched) = generation.notices.take() else {
+            return;
+        };
+        // What was sent before comes before the end of whoever sent it.
+        let waiting = std::iter::from_fn(|| watched.get_ref().receive().ok().flatten());
+        let early: Vec<Said> = waiting.take(NOTICES_A_TURN).collect();
         let inbox = self.inbox.clone();
         let task = tokio::spawn(async move {
             while let Ok(mut ready) = watched.readable().await {
@@ -100,7 +114,10 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         });
-        Ok((task.abort_handle(), name))
+        generation.hearing.push(task.abort_handle());
+        for said in early {
+            self.on_said(r#gen, said);
+        }
     }
 
     fn hear_newline(&self, r#gen: GenId, number: u32) -> Result<(AbortHandle, OwnedFd), Failed> {
