@@ -182,8 +182,8 @@ fn sockets_are_handed_over_and_refuse_nobody_over_twenty_restarts() {
 #[test]
 fn a_socket_that_cannot_be_had_fails_its_own_service_alone() {
     let mut world = World::new();
-    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let port = free_port();
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let in_the_way = world.dir.join("file");
     File::create(&in_the_way).unwrap();
     let more = format!("sockets: [{{tcp: '127.0.0.1:{port}'}}]\nrestart: never");
@@ -254,6 +254,15 @@ fn what_a_killed_supervisor_left_listening_is_taken_over() {
     assert!(!path.exists());
 }
 
+/// Waits until the service listens: it is on its way there before its sockets are open.
+fn listens(world: &World, name: &str) -> serde_json::Value {
+    until(&format!("{name} listens"), || {
+        let status = world.reach(name, "listening");
+        let detail = status["detail"].as_str()?;
+        detail.starts_with("starts when somebody").then_some(status)
+    })
+}
+
 #[test]
 fn on_demand_it_starts_for_the_first_who_connects_and_goes_when_nobody_does() {
     let mut world = World::new();
@@ -261,7 +270,7 @@ fn on_demand_it_starts_for_the_first_who_connects_and_goes_when_nobody_does() {
     let more = format!("sockets: [{{tcp: '127.0.0.1:{port}'}}]\nstart: on_demand");
     world.fixture("db", "serve 300", &more);
     world.fixture("web", "stay", "requires: [db]").init();
-    let status = world.reach("db", "listening");
+    let status = listens(&world, "db");
     world.reach("web", "up");
     assert_eq!(
         status["detail"],
@@ -305,7 +314,7 @@ fn on_demand_one_that_fails_pauses_longer_and_longer_whoever_waits() {
     let port = free_port();
     let more = format!("sockets: [{{tcp: '127.0.0.1:{port}'}}]\nstart: on_demand");
     world.fixture("db", "exit 1", &more).init();
-    world.reach("db", "listening");
+    listens(&world, "db");
     let began = std::time::Instant::now();
     let _waits = TcpStream::connect(("127.0.0.1", port)).unwrap();
     world.reach("db", "backoff");

@@ -203,7 +203,7 @@ fn calls_that_wait_in_batches_count_singly() {
     for _ in 0..20 {
         let began = Instant::now();
         assert!(world.client().is_answered("nought_list"));
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(20));
     }
     let grown = mib_since(&world, before);
     assert!(grown < 32, "{grown} MiB for calls that wait");

@@ -43,7 +43,7 @@ fn an_answer_that_says_no_or_never_comes_is_a_failure() {
     let port = listener.local_addr().unwrap().port();
     let mut world = World::new();
     let health = format!(
-        "health: {{http: 'http://127.0.0.1:{port}/', interval: 10ms, timeout: 2s, failures: 3}}\n\
+        "health: {{http: 'http://127.0.0.1:{port}/', interval: 10ms, timeout: 5s, failures: 3}}\n\
          restart: never"
     );
     world.fixture("web", "stay", &health).init();
@@ -68,7 +68,7 @@ fn an_answer_that_says_no_or_never_comes_is_a_failure() {
     // And now nobody answers.
     let failed = world.reach("web", "failed");
     let detail = failed["detail"].as_str().unwrap();
-    assert!(detail.contains("no answer within 2s"), "{detail}");
+    assert!(detail.contains("no answer within 5s"), "{detail}");
     assert_verified(&world.receipt("web"));
     world.end();
 }

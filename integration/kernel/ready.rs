@@ -119,7 +119,7 @@ fn a_service_that_never_gets_ready_fails_with_the_reason_of_the_last_test() {
     let port = free_port();
     let mut world = World::new();
     let more = format!(
-        "ready: {{tcp: '127.0.0.1:{port}', interval: 1ms, retries: 3, start_period: 500ms}}\n\
+        "ready: {{tcp: '127.0.0.1:{port}', interval: 1ms, retries: 3, start_period: 2s}}\n\
          restart: never"
     );
     world.fixture("db", "stay", &more).init();

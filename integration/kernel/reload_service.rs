@@ -57,11 +57,11 @@ fn a_command_runs_beside_it_and_is_ended_in_its_time_with_all_it_started() {
             go.display()
         ),
     );
-    let more = format!("reload: {{exec: {}, timeout: 1s}}", command.display());
+    let more = format!("reload: {{exec: {}, timeout: 5s}}", command.display());
     world.fixture("web", "stay", &more).init();
     world.reach("web", "up");
     let late = refused(&world, "web");
-    assert_eq!(late, "failed to reload web: it is not done within 1s");
+    assert_eq!(late, "failed to reload web: it is not done within 5s");
     assert!(ran.exists());
     std::fs::write(&go, "").unwrap();
     let done = until("the last one is cleared away", || {

@@ -141,7 +141,7 @@ fn nothing_is_started_during_a_shutdown() {
 #[test]
 fn a_shutdown_ends_at_its_deadline_and_asks_everyone_first() {
     let mut world = World::new();
-    world.flags = ["--deadline", "2s"].map(str::to_owned).into();
+    world.flags = ["--deadline", "8s"].map(str::to_owned).into();
     world.fixture("db", "polite 1", "");
     world.fixture("app", "stubborn", "after: [db]\nshutdown_timeout: 1h");
     world

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::http::{exchange, get, serving};
-use crate::look::until;
+use crate::look::{self, until};
 use crate::world::World;
 
 /// `nought health`: its exit code and what it printed.
@@ -25,15 +25,19 @@ fn the_probes_follow_the_services() {
     let (mut world, http) = serving();
     let gate = world.dir.join("gate");
     world.fixture("db", "polite 1", "");
+    // Stops when the test wants it to.
+    world.fixture("slow", "stubborn", "shutdown_timeout: 10m");
     world
         .fixture(
             "web",
-            "polite 1500",
+            "polite 1",
             &format!("after: [db]\ntest: test -e {}", gate.display()),
         )
         .init();
     assert_eq!(get(http, "/livez"), (200, "ok\n".into()));
-    world.reach("db", "up");
+    for name in ["db", "slow"] {
+        world.reach(name, "up");
+    }
     let (status, why) = get(http, "/readyz");
     assert!(
         status == 503 && why.starts_with("[-]web: starting"),
@@ -75,6 +79,8 @@ fn the_probes_follow_the_services() {
     world.reach("web", "up");
 
     // While it stops it lives and is not ready.
+    world.number("slow", "up");
+    let slow = world.pid("slow", "pid");
     world.census();
     world.signal(libc::SIGTERM);
     let down = (503, "[-]supervisor: shutting down\n".to_owned());
@@ -82,6 +88,7 @@ fn the_probes_follow_the_services() {
         (get(http, "/readyz") == down).then_some(())
     });
     assert_eq!(get(http, "/livez").0, 200);
+    look::signal(slow, libc::SIGKILL);
     assert_eq!(world.wait().code(), Some(0), "{}", world.log());
     assert!(TcpStream::connect(http).is_err());
     world.end();

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::{code, output, report, spawn, stderr, stdout, trees};
+use super::{code, is_executed, output, report, spawn, stderr, stdout, trees};
 use crate::look;
 use crate::receipt::assert_verified;
 use crate::world::World;
@@ -13,8 +13,9 @@ const NOUGHT: &str = env!("CARGO_BIN_EXE_nought");
 fn nested_in_itself() {
     let world = World::new();
     let inner = format!(
-        "setsid sleep 1000 & {NOUGHT} run --leaks=fail -- sh -c 'setsid sleep 1001 & exit 0'; \
-         echo inner $?"
+        "setsid sleep 1000 & {}; {NOUGHT} run --leaks=fail -- sh -c 'setsid sleep 1001 & exit 0'; \
+         echo inner $?",
+        is_executed("sleep")
     );
     let ran = output(
         &world,

@@ -98,3 +98,35 @@ fn a_suspended_one_is_ended_from_the_shell_as_any_other_job() {
     terminal.close();
     world.end();
 }
+
+#[test]
+fn a_supervisor_that_is_stopped_killed_and_back() {
+    let mut world = World::new();
+    world.fixture("web", "stay", "").init();
+    world.reach("web", "up");
+    let terminal = Terminal::open(&world, 80, 24);
+    terminal.top().row(&["web", "up"]);
+    let usual = terminal.help_and_back();
+    world.signal(libc::SIGSTOP);
+    terminal.sees("the supervisor does not answer since 3 s");
+    // The keyboard waits for nobody.
+    let took = terminal.help_and_back();
+    let bound = usual + Duration::from_secs(2);
+    assert!(took < bound, "{took:?}, and {usual:?} before");
+    world.signal(libc::SIGCONT);
+    terminal.is("it answers", |shown| !shown.contains("does not answer"));
+    world.kill();
+    terminal.sees("no answer for ").sees("trying again");
+    terminal
+        .key("x")
+        .sees("? y/n")
+        .key("y")
+        .sees("cannot reach a supervisor");
+    world.init();
+    terminal
+        .is("it answers", |shown| !shown.contains("trying again"))
+        .row(&["web", "up"]);
+    terminal.sees("[start]").key("q").sees("shell>");
+    terminal.close();
+    world.end();
+}
