@@ -15,7 +15,7 @@ use nought::logs::{
 };
 use tracing::level_filters::LevelFilter;
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 fn null() -> OwnedFd {
     File::create("/dev/null").unwrap().into()
@@ -209,7 +209,7 @@ async fn a_held_pipe_delays_no_close_and_is_reported() {
     escapee.kill().unwrap();
     escapee.wait().unwrap();
     assert_eq!(closed, Closed { held: true });
-    assert!(took < Duration::from_secs(5), "close took {took:?}");
+    assert!(took < BOUND, "close took {took:?}");
     assert_eq!(shown(&logs, Some("web")), [START, "[+] web: last words"]);
 }
 
@@ -373,7 +373,7 @@ fn a_full_stdout_blocks_nobody_and_the_loss_is_said_where_it_happened() {
         sink.line(Stream::Stdout, &[b"line ", format!("{n:044}").as_bytes()]);
     }
     assert!(
-        begin.elapsed() < Duration::from_secs(5),
+        begin.elapsed() < BOUND,
         "queueing took {:?}",
         begin.elapsed()
     );
@@ -456,7 +456,7 @@ fn an_unused_sink_starts_no_thread_and_is_flushed_at_once() {
     let sink = Sink::new(write.into(), null());
     let begin = Instant::now();
     assert!(sink.flush(BOUND));
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < BOUND / 2);
     drop(sink);
     // No thread holds the descriptor: the pipe's only writer is gone.
     let mut rest = Vec::new();

@@ -18,7 +18,7 @@ use nought::logs::{
     Target,
 };
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 struct Scene {
     dir: PathBuf,

@@ -13,7 +13,7 @@ use nought::sys::mount::find_base;
 use nought::sys::{cgroup, clock};
 use serde_json::Value;
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

@@ -7,12 +7,12 @@ use nought::sys::cgroup::{self, Removal};
 use nought::sys::kill::{KillHow, KillResult, kill_tree};
 use nought::sys::procfs::Proc;
 
-use crate::scene::{Scene, Start, until};
+use crate::scene::{BOUND, Scene, Start, until};
 
 const BOTH: [KillHow; 2] = [KillHow::CgroupKill, KillHow::FreezeAndSignal];
 
 fn kill(dir: &Path, how: KillHow) -> KillResult {
-    let result = kill_tree(dir, how, Duration::from_secs(5));
+    let result = kill_tree(dir, how, BOUND);
     assert_eq!(result.populated, Some(false), "{how:?}: {:?}", result.error);
     assert_eq!(result.error, None);
     result

@@ -12,9 +12,9 @@ use nought::sys::scan::{
     Evidence, PassResult, Quality, ScanContext, ScanTarget, scan_pass, scan_passes,
 };
 
-use crate::scene::{Child, Scene, Start, is_dead, until};
+use crate::scene::{BOUND, Child, Scene, Start, is_dead, until};
 
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = BOUND;
 
 /// A start in `inside` whose escapees go to `outside`.
 struct Stage {

@@ -26,7 +26,7 @@ use nought::sys::{clock, reap};
 pub(crate) const NAME: &str = "nought-fixture";
 
 /// How long anything may take here.
-pub(crate) const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Waits a moment without looking at the clock.
 pub(crate) fn nap(pause: Duration) {

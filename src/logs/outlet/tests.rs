@@ -16,7 +16,7 @@ use super::{Format, OUTLET_BYTES, Outlet, Rotated, Target, Writer, Writers, Writ
 use crate::logs::{Cut, Stream};
 use crate::sys::clock;
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 struct Scene {
     dir: PathBuf,
