@@ -30,6 +30,14 @@ fn paint(style: Style, kind: Kind, text: &str) -> String {
     }
 }
 
+/// What stands in a column of a bar.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Empty,
+    Of(Kind),
+    Deadline,
+}
+
 /// A line for each service: `*` marks those that everything waited for.
 pub(super) fn draw(timeline: &Timeline, width: usize, style: Style) -> String {
     let shown = |lane: &Lane| {
@@ -59,11 +67,12 @@ pub(super) fn draw(timeline: &Timeline, width: usize, style: Style) -> String {
         let bar = self::bar(lane, timeline, bar, style);
         let _ = writeln!(text, "{star} {name} |{bar}| {told}");
     }
-    let legend: Vec<String> = timeline
+    let kinds = timeline
         .kinds()
-        .map(|kind| paint(style, kind, &format!("{} {}", sign(kind), kind.word())))
-        .collect();
-    let _ = writeln!(text, "{}, * what all waited for", legend.join(", "));
+        .map(|kind| paint(style, kind, &format!("{} {}", sign(kind), kind.word())));
+    // There may be none of any length.
+    let legend: Vec<String> = kinds.chain(["* what all waited for".to_owned()]).collect();
+    let _ = writeln!(text, "{}", legend.join(", "));
     text
 }
 
@@ -95,7 +104,7 @@ fn bar(lane: &Lane, timeline: &Timeline, width: usize, style: Style) -> String {
         reason = "columns of a terminal"
     )]
     let column = |ms: f64| ((ms / extent * width as f64).round().max(0.0) as usize).min(width);
-    let mut cells: Vec<Option<Kind>> = vec![None; width];
+    let mut cells = vec![Cell::Empty; width];
     for (from, to, kind) in &lane.spans {
         let (from, to) = (column(*from).min(width.saturating_sub(1)), column(*to));
         // What took any time shows, but not over what came before.
@@ -105,32 +114,41 @@ fn bar(lane: &Lane, timeline: &Timeline, width: usize, style: Style) -> String {
             to.max(from + 1)
         };
         for cell in cells.iter_mut().take(to).skip(from) {
-            *cell = Some(*kind);
+            *cell = Cell::Of(*kind);
         }
+    }
+    let mut mark = |at: usize, what: Cell| {
+        if let Some(cell) = cells.get_mut(at) {
+            *cell = what;
+        }
+    };
+    let line = timeline.deadline_ms.filter(|at| *at <= extent).map(column);
+    // What lasted beyond it is seen on both sides of it.
+    if let Some(at) = line {
+        mark(at, Cell::Deadline);
     }
     // However short a kill was, it shows.
-    for (from, _, _) in lane
-        .spans
-        .iter()
-        .filter(|(_, _, kind)| *kind == Kind::Killed)
-    {
-        if let Some(cell) = cells.get_mut(column(*from).min(width.saturating_sub(1))) {
-            *cell = Some(Kind::Killed);
-        }
-    }
-    let line = timeline.deadline_ms.filter(|at| *at <= extent).map(column);
-    let mut text = String::new();
-    for run in cells.chunk_by(|a, b| a == b) {
-        match run.first().copied().flatten() {
-            Some(kind) => {
-                let signs: String = run.iter().map(|_| sign(kind)).collect();
-                text.push_str(&paint(style, kind, &signs));
-            }
-            None => text.extend(run.iter().map(|_| ' ')),
+    for (from, _, kind) in &lane.spans {
+        if *kind == Kind::Killed {
+            mark(
+                column(*from).min(width.saturating_sub(1)),
+                Cell::Of(Kind::Killed),
+            );
         }
     }
     if line == Some(width) {
-        text.push_str(&style.bad("!"));
+        cells.push(Cell::Deadline);
+    }
+    let mut text = String::new();
+    for run in cells.chunk_by(|a, b| a == b) {
+        match run.first() {
+            Some(Cell::Of(kind)) => {
+                let signs: String = run.iter().map(|_| sign(*kind)).collect();
+                text.push_str(&paint(style, *kind, &signs));
+            }
+            Some(Cell::Deadline) => text.push_str(&style.bad("!")),
+            Some(Cell::Empty) | None => text.extend(run.iter().map(|_| ' ')),
+        }
     }
     text
 }
@@ -211,6 +229,28 @@ mod tests {
             text.contains("!| 1 s, unverified\n") && text.contains('#'),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_shutdown_that_missed_its_deadline_shows_where_that_was() {
+        let mut courses = stopped();
+        for course in &mut courses {
+            course.budget.deadline_ms = 600.0;
+        }
+        let text = draw(&shutdown(courses).unwrap(), 60, PLAIN);
+        let web = "* web |========#+!++++++   | 1 s, unverified\n";
+        assert!(text.contains(web), "{text}");
+        let db = "* db  |..........!......==+| 200 ms after 1 s for web, unverified\n";
+        assert!(text.contains(db), "{text}");
+    }
+
+    #[test]
+    fn where_nothing_took_any_time_the_legend_says_the_rest() {
+        let mut services = three();
+        services.truncate(1);
+        let text = draw(&boot(&services), 60, PLAIN);
+        let end = "| not yet, starting\n* what all waited for\n";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]
