@@ -58,6 +58,9 @@ impl Session<'_> {
         )?;
         let done: ShutdownDone = client.typed(&raw)?;
         self.print(&raw, |style| render::shut_down(&done, style));
+        // Process 1 ends us with it, within its namespace, once this connection is closed: the
+        // kernel does that when our exit code is settled.
+        std::mem::forget(client);
         Ok(
             match (done.lingering.is_empty(), done.unverified.is_empty()) {
                 (false, _) => EXIT_LINGERING,

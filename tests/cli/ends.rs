@@ -1,6 +1,9 @@
 //! What ends everything, what asks whether all is well, and supervisors that refuse to begin:
 //! whole outputs and exit codes.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+
 use serde_json::{Value, json};
 
 use crate::fake::{Answer, Fake, check, directory, output, program, run};
@@ -288,4 +291,32 @@ For more information, try '--help'.
 ",
     );
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// Process 1 ends everybody once the connection is closed: whoever waits for our exit code is to
+/// have it by then.
+#[test]
+fn the_connection_that_ended_everything_is_closed_when_the_exit_code_is_settled() {
+    let dir = directory();
+    let socket = dir.join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // Where it runs on, it is through in no time: not each is caught.
+    for _ in 0..16 {
+        let mut command = program();
+        command.arg("-s").arg(&socket).arg("shutdown");
+        command.stdout(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = [0; 4096];
+        assert!(stream.read(&mut asked).unwrap() > 0);
+        let done = json!({"lingering": [], "unverified": [], "elapsed_ms": 1.0});
+        let answer = json!({"jsonrpc": "2.0", "id": 1, "result": done}).to_string();
+        stream.write_all(answer.as_bytes()).unwrap();
+        while stream.read(&mut asked).unwrap() > 0 {}
+        // The kernel takes its memory before its descriptors, and its exit code before both.
+        let running = std::fs::read_link(format!("/proc/{}/exe", child.id()));
+        assert!(running.is_err(), "it still runs: {running:?}");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }
