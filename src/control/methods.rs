@@ -85,10 +85,17 @@ fn ends_everything(name: &str) -> bool {
 
 /// Carries out one call.
 pub(super) async fn call(context: &Context, session: &Arc<Session>, call: Call) -> Outcome {
-    let wants_answer = call.id.is_some();
-    if wants_answer && ends_everything(&call.method) {
+    let ends = call.id.is_some() && ends_everything(&call.method);
+    let outcome = carry_out(context, session, call).await;
+    // Whoever was refused ended nothing: it may stay for as long as it likes.
+    if ends && outcome.result.is_ok() {
         session.attend(context.attended.count());
     }
+    outcome
+}
+
+async fn carry_out(context: &Context, session: &Arc<Session>, call: Call) -> Outcome {
+    let wants_answer = call.id.is_some();
     match call.method.as_str() {
         "stream_subscribeLogs" | method::FOLLOW if !wants_answer => {
             // Nobody would know the subscription's number.
