@@ -10,7 +10,7 @@ use super::receipt::{Budget, Rung, Verdict};
 /// (ms), except for what was on its way down already.
 const SAME_MS: f64 = 100.0;
 /// The wall clock and CLOCK_BOOTTIME are not further apart in one receipt of a boot than in
-/// another (ms): what sets the wall clock in the midst of a shutdown sets it less than that.
+/// another (ms), unless somebody sets the wall clock between them.
 const SAME_BOOT_MS: f64 = 10_000.0;
 
 /// `nought_lastShutdown`.
@@ -95,11 +95,15 @@ pub fn last_shutdown(newest: Vec<Course>) -> Vec<Course> {
         let mono = a.ended_mono_ms.total_cmp(&b.ended_mono_ms);
         ended(a).total_cmp(&ended(b)).then(mono)
     };
-    let Some(boot) = newest.iter().max_by(order).map(Course::boot_wall_ms) else {
+    let Some(last) = newest.iter().max_by(order) else {
         return newest;
     };
+    let (boot, asked) = (last.boot_wall_ms(), last.asked_mono_ms());
     let same_boot = |course: &Course| match (course.boot_wall_ms(), boot) {
-        (Some(own), Some(boot)) => (own - boot).abs() < SAME_BOOT_MS,
+        (Some(own), Some(boot)) if (own - boot).abs() >= SAME_BOOT_MS => {
+            // Or the wall clock was set in its midst.
+            (course.asked_mono_ms() - asked).abs() < SAME_MS
+        }
         _ => true,
     };
     let mut of_it = newest;
@@ -165,6 +169,15 @@ mod tests {
         let db = course("db", 1000.0, 6000.0, 6200.0);
         let db = at(db, "2026-11-22T10:00:06.200Z");
         assert_eq!(names(vec![old, web, db]), ["web", "db"]);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_in_its_midst_hides_nobody() {
+        let mut web = course("web", 0.0, 5000.0, 5100.0);
+        web.ended_at = Some("2026-11-22T10:00:00Z".into());
+        let mut db = course("db", 100.0, 5100.0, 9100.0);
+        db.ended_at = Some("2026-11-22T11:00:04Z".into());
+        assert_eq!(names(vec![db, web]), ["web", "db"]);
     }
 
     #[test]
