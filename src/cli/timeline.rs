@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use super::command::Session;
-use super::error::Error;
+use super::error::{Error, report_chain};
 use super::{EXIT_FAILED, render};
 use crate::api::{Course, List, ListQuery, method};
 use crate::pictures::graph::Graph;
@@ -36,7 +36,7 @@ impl Session<'_> {
         let receipts = match found {
             Ok(receipts) => receipts,
             Err(error) => {
-                self.output.error(&format!("error: failed to {error}\n"));
+                report_chain(&error.into());
                 return EXIT_FAILED;
             }
         };

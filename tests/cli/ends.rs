@@ -320,3 +320,23 @@ fn the_connection_that_ended_everything_is_closed_when_the_exit_code_is_settled(
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_state_directory_that_cannot_be_read_is_named_with_the_reason() {
+    let dir = directory();
+    std::fs::write(dir.join("receipts"), "").unwrap();
+    let mut command = program();
+    command
+        .args(["timeline", "shutdown", "--state-dir"])
+        .arg(&dir);
+    check(
+        &output(command, &dir),
+        1,
+        "",
+        "\
+error: failed to read SOCKET/receipts
+  because: Not a directory (os error 20)
+",
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}
