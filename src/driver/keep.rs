@@ -44,19 +44,22 @@ impl Keeping {
             return Ok(());
         };
         let proc = Proc::open()?;
+        let look = |pids: Vec<u32>| -> Result<Vec<ProcStat>, SysError> {
+            let stats = pids.into_iter().map(|pid| proc.stat(pid));
+            stats.filter_map(Result::transpose).collect()
+        };
         let mut moved = BTreeSet::new();
         for _ in 0..ROUNDS {
-            let mut members = Vec::new();
-            for pid in cgroup::procs_recursive(from)? {
-                members.extend(proc.stat(pid)?);
-            }
+            let members = look(cgroup::procs_recursive(from)?)?;
+            // Looked at in this order: the kill's turn may come while the signal's is at it, and
+            // whom that one moves is in the one list or in the other.
+            let there = look(cgroup::procs(to)?)?;
+            moved.extend(there.iter().map(ProcStat::id));
             let chosen = self.choose(&members, &moved);
             if chosen.is_empty() {
                 return Ok(());
             }
-            if moved.is_empty() {
-                make_dir(to)?;
-            }
+            make_dir(to)?;
             moved.extend(set_aside::move_members(from, to, &chosen)?);
         }
         Ok(())
@@ -142,5 +145,64 @@ impl Driver {
                 dir.map(|dir| cgroup::remove_tree(&dir));
             });
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test starts programs as people do"
+)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::sys::mount;
+
+    /// The signal's turn has moved the session, and the kill's comes before the session's child
+    /// was moved, too.
+    #[test]
+    fn the_child_of_one_that_another_turn_has_moved_is_kept() {
+        let base = mount::find_base().unwrap().dir;
+        let [from, to] = ["from", "kept"]
+            .map(|name| base.join(format!("nought-test-keep-{}-{name}", std::process::id())));
+        for dir in [&from, &to] {
+            cgroup::make_dir(dir).unwrap();
+        }
+        let mut session = Command::new("sh")
+            .args(["-c", "read go; sleep 1000 & echo $!; wait"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        cgroup::move_process(&from, session.id()).unwrap();
+        drop(session.stdin.take());
+        let mut said = String::new();
+        BufReader::new(session.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        let child: u32 = said.trim().parse().unwrap();
+        cgroup::move_process(&to, session.id()).unwrap();
+        let keeping = Keeping {
+            patterns: vec!["sh".into()],
+            main: None,
+            dirs: Some((from.clone(), to.clone())),
+        };
+        keeping.set_aside().unwrap();
+        let kept: BTreeSet<u32> = cgroup::procs(&to).unwrap().into_iter().collect();
+        let all = BTreeSet::from([session.id(), child]);
+        std::fs::write(to.join("cgroup.kill"), "1").unwrap();
+        std::fs::write(from.join("cgroup.kill"), "1").unwrap();
+        session.wait().unwrap();
+        for dir in [&from, &to] {
+            let events = || cgroup::is_populated(dir).unwrap();
+            let began = std::time::Instant::now();
+            while events() && began.elapsed().as_secs() < 60 {
+                std::thread::yield_now();
+            }
+            cgroup::remove_tree(dir);
+        }
+        assert_eq!(kept, all);
     }
 }
