@@ -79,7 +79,10 @@ impl Reader<'_> {
             let hint = Some("for a shell write a list: [sh, -c, '…']".into());
             self.problem(Severity::Warning, node.mark, message, hint);
         }
-        Some(words.into_iter().map(|word| word.text).collect())
+        let mut words: Vec<String> = words.into_iter().map(|word| word.text).collect();
+        // It is kept as long as the service is, and was collected in the room of larger things.
+        words.shrink_to_fit();
+        Some(words)
     }
 
     pub(super) fn names(&mut self, what: &str, node: &Node) -> Vec<String> {
@@ -115,6 +118,7 @@ impl Reader<'_> {
                 self.dependencies.push((name.to_string(), item.mark));
             }
         }
+        names.shrink_to_fit();
         names
     }
 

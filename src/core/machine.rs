@@ -17,6 +17,8 @@ use super::spec::{Role, Spec};
 use super::time::{Time, Timer, Timers};
 use super::{GenId, OpId, ServiceId};
 
+/// Room that the queue of effects keeps while nothing is in it.
+const EFFECTS_USUAL: usize = 16;
 /// How long final replies and receipts may take to get out.
 const FLUSH_BOUND: Duration = Duration::from_millis(500);
 
@@ -60,7 +62,12 @@ impl Out {
 
     /// The next effect to be taken.
     pub(super) fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() {
+            // A start of everything left room for as many effects as there are services.
+            self.effects.shrink_to(EFFECTS_USUAL);
+        }
+        effect
     }
 
     /// The newest operation's name.

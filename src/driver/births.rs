@@ -31,7 +31,7 @@ pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 /// Starts under way at a time: those that the lane's threads do, and what they do next.
 const STARTS_AHEAD: usize = 4;
 /// So many starts leave something behind that is worth giving back.
-const STARTS_TO_TIDY: usize = 16;
+pub(super) const STARTS_TO_TIDY: usize = 16;
 
 impl Driver {
     pub(super) fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
@@ -66,11 +66,13 @@ impl Driver {
         }
     }
 
-    /// After many starts: what they needed for a moment goes back to the kernel. Every later
-    /// start copies the page tables of all that is left.
+    /// After many starts, and once at the beginning: what they, the arguments and the service
+    /// files needed for a moment goes back to the kernel. Every later start copies the page tables
+    /// of all that is left.
     pub(super) fn tidy_up(&mut self) {
         if self.mains_starting == 0 && self.starts_since_tidy >= STARTS_TO_TIDY {
             self.starts_since_tidy = 0;
+            self.waiting_starts.shrink_to_fit();
             self.threads.run(heap::give_back);
         }
     }
@@ -83,13 +85,13 @@ impl Driver {
             return;
         };
         let (dir, marker) = (generation.dir.clone(), generation.marker.clone());
-        let mut outputs = Vec::new();
+        let mut output = None;
         let stdio = rlimit::room_for_a_start()
             .map_err(|error| failed(&error))
-            .and_then(|()| self.stdio(r#gen, &spec, Command::Main, &mut outputs));
-        let writer = outputs.first().map(Output::pid);
+            .and_then(|()| self.stdio(r#gen, &spec, Command::Main, &mut output));
+        let writer = output.as_ref().map(Output::pid);
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.outputs = outputs;
+            generation.output = output;
         }
         let given = stdio.and_then(|stdio| {
             let mut voice = self.listen_to(r#gen, &spec)?;
@@ -158,7 +160,7 @@ impl Driver {
         r#gen: GenId,
         spec: &Spec,
         command: Command,
-        outputs: &mut Vec<Output>,
+        output_of: &mut Option<Output>,
     ) -> Result<[OwnedFd; 3], Failed> {
         let null = match &self.null {
             Some(null) => null.try_clone(),
@@ -191,7 +193,7 @@ impl Driver {
             errno: error.errno(),
             why: error.to_string(),
         })?;
-        outputs.push(output);
+        *output_of = Some(output);
         Ok([null, stdout, stderr])
     }
 
@@ -230,8 +232,8 @@ impl Driver {
         let join = generation.mark_to_join();
         let control = generation.dir.as_ref().map(|dir| dir.join("control"));
         let dir = control.as_ref().map(|dir| dir.join(aux.0.to_string()));
-        let mut outputs = Vec::new();
-        let stdio = self.stdio(r#gen, &spec, command, &mut outputs);
+        let mut output = None;
+        let stdio = self.stdio(r#gen, &spec, command, &mut output);
         let (stdio, enter) = match self.world_of(r#gen) {
             Ok(enter) => (stdio, enter),
             Err(error) => (stdio.and(Err(failed(&error))), None),
@@ -240,7 +242,7 @@ impl Driver {
             kind,
             dir: dir.clone(),
             process: None,
-            output: outputs.pop(),
+            output,
             ending: false,
             starting: stdio.is_ok(),
             look: None,
@@ -251,7 +253,7 @@ impl Driver {
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.auxes.insert(aux, run);
             if kind == AuxKind::Stop {
-                generation.let_outputs_go();
+                generation.let_output_go();
             }
         }
         let stdio = match stdio {

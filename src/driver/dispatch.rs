@@ -122,10 +122,10 @@ impl Driver {
         }
         // Who is kept goes on writing: a closed pipe would end it (SIGPIPE).
         if generation.kept.is_empty() {
-            for output in generation.outputs.drain(..) {
-                if output.close().held {
-                    tracing::debug!("{}: somebody still holds its output", generation.name);
-                }
+            if let Some(output) = generation.output.take()
+                && output.close().held
+            {
+                tracing::debug!("{}: somebody still holds its output", generation.name);
             }
         }
         if generation.unverified && generation.kept.is_empty() {

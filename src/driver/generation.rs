@@ -54,7 +54,7 @@ pub(super) struct Generation {
     /// Processes seen in it, or descended from one that was.
     pub(super) known: Arc<Mutex<BTreeSet<ProcId>>>,
     pub(super) watches: Vec<Watch>,
-    pub(super) outputs: Vec<Output>,
+    pub(super) output: Option<Output>,
     pub(super) auxes: BTreeMap<OpId, Aux>,
     /// A thread looks for a path that its readiness test waits for.
     pub(super) looking: Arc<AtomicBool>,
@@ -166,7 +166,7 @@ impl Generation {
             marker,
             known: Arc::default(),
             watches: Vec::new(),
-            outputs: Vec::new(),
+            output: None,
             auxes: BTreeMap::new(),
             looking: Arc::default(),
             survivors: Vec::new(),
@@ -204,8 +204,8 @@ impl Generation {
 
     /// Its stop has begun: it does not wait for a disk that its log is written to, so that it can
     /// end when it is asked to.
-    pub(super) fn let_outputs_go(&self) {
-        for output in &self.outputs {
+    pub(super) fn let_output_go(&self) {
+        if let Some(output) = &self.output {
             output.let_go();
         }
     }

@@ -25,7 +25,7 @@ impl Driver {
             return;
         };
         generation.stopping = true;
-        generation.let_outputs_go();
+        generation.let_output_go();
         let number = signal.number();
         let leader = generation.leader;
         // Not the leader, where the service has named another.
@@ -187,7 +187,7 @@ impl Driver {
             return;
         };
         generation.stopping = true;
-        generation.let_outputs_go();
+        generation.let_output_go();
         let Some(dir) = generation.dir.clone() else {
             // The kernel ends all that it holds at once, and the dead cannot be listed any more.
             let wanted = match generation.populated_by_first() {

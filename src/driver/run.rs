@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::asked::{Ends, Means};
+use super::births::STARTS_TO_TIDY;
 use super::generation::Generation;
 use super::lane::Lane;
 use super::message::Message;
@@ -215,7 +216,7 @@ impl Driver {
             early: BTreeMap::new(),
             starting: 0,
             mains_starting: 0,
-            starts_since_tidy: 0,
+            starts_since_tidy: STARTS_TO_TIDY,
             waiting_starts: VecDeque::new(),
             readings: Readings::default(),
             kept: BTreeMap::new(),
@@ -268,6 +269,8 @@ impl Driver {
             mut asked,
             mut child,
         } = ends;
+        self.carry_out();
+        self.tidy_up();
         loop {
             self.carry_out();
             if let Some(outcome) = self.outcome.take() {
