@@ -119,11 +119,11 @@ impl Reader<'_> {
         let pressures = [("drop", false), ("block", true)];
         let block =
             get("backpressure").and_then(|node| self.choice("log.backpressure", node, &pressures));
-        spec.log_to = Some(LogTo {
+        spec.log_to = Some(Box::new(LogTo {
             target,
             format: format.unwrap_or_default(),
             block: block.unwrap_or_default(),
-        });
+        }));
     }
 
     fn log_file<'n>(&mut self, path: String, get: &dyn Fn(&str) -> Option<&'n Node>) -> LogTarget {

@@ -53,7 +53,7 @@ impl Reader<'_> {
                 let hint = Some("a oneshot is never up: take it out".into());
                 reader.problem(Severity::Warning, node.mark, message, hint);
             }
-            Some(reload)
+            Some(Box::new(reload))
         });
     }
 

@@ -62,7 +62,7 @@ impl Supervisor {
             .and_then(|health| health.test.interval);
         let watchdog = service.spec.watchdog;
         if let Some(run) = service.run() {
-            run.probe = pause.map(|_| Probe::new(now));
+            run.probe = pause.map(|_| Box::new(Probe::new(now)));
         }
         if let Some(pause) = pause {
             self.out.timers.set(Timer::TestPause(id), now + pause);
@@ -106,7 +106,7 @@ impl Supervisor {
             return self.on_reload_command(id, aux, result);
         }
         let current = |probe: &Probe| probe.running == Some(aux);
-        if !run.probe.as_ref().is_some_and(current) {
+        if !run.probe.as_deref().is_some_and(current) {
             return;
         }
         let runs_a_command = |(test, _): (&Test, AuxKind)| test.check.command().is_some();

@@ -52,12 +52,12 @@ impl Supervisor {
         let since = receipt.oom_kills.saturating_sub(counted);
         service.oom_kills = service.oom_kills.saturating_add(since);
         if first {
-            service.last = Some(Ended {
+            service.last = Some(Box::new(Ended {
                 pid: receipt.pid,
                 exit: receipt.exit,
                 failure: service.failure.clone(),
                 at: now,
-            });
+            }));
             if ladder.cause == Cause::Leftover {
                 self.leftovers = self.leftovers.saturating_sub(1);
                 if self.leftovers == 0 {

@@ -132,12 +132,12 @@ impl Supervisor {
         };
         service.again = false;
         service.failure = Some(why.clone());
-        service.last = Some(Ended {
+        service.last = Some(Box::new(Ended {
             pid: None,
             exit: None,
             failure: Some(why.clone()),
             at: now,
-        });
+        }));
         self.set_state(id, State::Failed { why });
         self.cascade(id, true);
         self.on_ended_for_good(id, false);

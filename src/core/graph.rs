@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ServiceId;
+use super::few::{Few, pack};
 
 /// A name in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,17 +12,17 @@ pub(super) struct NameId(u32);
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    name: String,
+    name: Box<str>,
     /// The configured service of this name.
     primary: Option<ServiceId>,
     /// Leftovers and lingering generations of this name.
-    ghosts: Vec<ServiceId>,
+    ghosts: Few<ServiceId>,
     /// Who is `after` this name.
-    after: Vec<ServiceId>,
+    after: Few<ServiceId>,
     /// Who `requires` this name.
-    required: Vec<ServiceId>,
+    required: Few<ServiceId>,
     /// Who is `stop_after` this name.
-    stops_after: Vec<ServiceId>,
+    stops_after: Few<ServiceId>,
     /// A service of this name was forgotten: it may have been started before.
     forgotten: bool,
 }
@@ -30,10 +31,10 @@ struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Edges {
     pub(super) name: NameId,
-    pub(super) after: Vec<NameId>,
-    pub(super) requires: Vec<NameId>,
+    pub(super) after: Few<NameId>,
+    pub(super) requires: Few<NameId>,
     /// Whose verdicts its stop waits for, besides those of its dependents.
-    pub(super) stop_after: Vec<NameId>,
+    pub(super) stop_after: Few<NameId>,
 }
 
 impl Edges {
@@ -46,23 +47,45 @@ impl Edges {
 /// The dependency graph.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Graph {
-    names: BTreeMap<String, NameId>,
     nodes: Vec<Node>,
+    /// All nodes in the order of their names.
+    by_name: Vec<NameId>,
     edges: BTreeMap<ServiceId, Edges>,
 }
 
 impl Graph {
     fn intern(&mut self, name: &str) -> NameId {
-        if let Some(id) = self.names.get(name) {
-            return *id;
-        }
+        let place = match self.place_of(name) {
+            Ok((_, id)) => return id,
+            Err(place) => place,
+        };
         let id = NameId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         self.nodes.push(Node {
             name: name.into(),
             ..Node::default()
         });
-        self.names.insert(name.into(), id);
+        self.by_name.insert(place, id);
         id
+    }
+
+    /// Where a name is in the order of names, or where it would be.
+    fn place_of(&self, name: &str) -> Result<(usize, NameId), usize> {
+        let place = self
+            .by_name
+            .binary_search_by(|id| self.name(*id).cmp(name))?;
+        self.by_name.get(place).map(|id| (place, *id)).ok_or(place)
+    }
+
+    /// The node of this name.
+    fn named(&self, name: &str) -> Option<&Node> {
+        self.place_of(name).ok().and_then(|(_, id)| self.node(id))
+    }
+
+    /// Gives back what many additions left room for.
+    pub(super) fn tidy_up(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.by_name.shrink_to_fit();
+        pack(&mut self.edges);
     }
 
     fn node(&self, id: NameId) -> Option<&Node> {
@@ -106,9 +129,9 @@ impl Graph {
             id,
             Edges {
                 name,
-                after,
-                requires,
-                stop_after: Vec::new(),
+                after: after.into(),
+                requires: requires.into(),
+                stop_after: Few::default(),
             },
         );
     }
@@ -141,7 +164,7 @@ impl Graph {
             }
         }
         if let Some(edges) = self.edges.get_mut(&id) {
-            edges.stop_after = names;
+            edges.stop_after = names.into();
         }
     }
 
@@ -235,8 +258,8 @@ impl Graph {
             Some(edges) => std::mem::take(&mut edges.stop_after),
             None => return,
         };
-        for name in names {
-            if let Some(node) = self.node_mut(name) {
+        for name in &names {
+            if let Some(node) = self.node_mut(*name) {
                 node.stops_after.retain(|other| *other != id);
             }
         }
@@ -244,13 +267,12 @@ impl Graph {
 
     /// The leftovers and lingering generations of this name.
     pub(super) fn ghosts_named(&self, name: &str) -> &[ServiceId] {
-        let node = self.names.get(name).and_then(|id| self.node(*id));
-        node.map_or(&[], |node| node.ghosts.as_slice())
+        self.named(name).map_or(&[], |node| &node.ghosts)
     }
 
     /// The configured service of this name.
     pub(super) fn find(&self, name: &str) -> Option<ServiceId> {
-        self.names.get(name).and_then(|id| self.primary(*id))
+        self.named(name).and_then(|node| node.primary)
     }
 
     /// The configured service of this name.
@@ -260,7 +282,7 @@ impl Graph {
 
     /// The name itself.
     pub(super) fn name(&self, name: NameId) -> &str {
-        self.node(name).map_or("?", |node| node.name.as_str())
+        self.node(name).map_or("?", |node| &node.name)
     }
 
     /// The edges of a service.
@@ -271,7 +293,7 @@ impl Graph {
     /// Leftovers and lingering generations that share the service's name.
     pub(super) fn ghosts_of(&self, id: ServiceId) -> &[ServiceId] {
         let node = self.edges.get(&id).and_then(|edges| self.node(edges.name));
-        node.map_or(&[], |node| node.ghosts.as_slice())
+        node.map_or(&[], |node| &node.ghosts)
     }
 
     /// Everything that holds the name of one of the service's dependencies.
@@ -365,8 +387,8 @@ impl Graph {
         for id in cyclic {
             self.forget_edges(id);
             if let Some(edges) = self.edges.get_mut(&id) {
-                edges.after.clear();
-                edges.requires.clear();
+                edges.after = Few::default();
+                edges.requires = Few::default();
             }
         }
     }

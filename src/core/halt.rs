@@ -71,8 +71,9 @@ impl Supervisor {
             service.waits_for = None;
             service.again = false;
             service.target = Target::Up;
-            let mut waits = std::mem::take(&mut service.stop_waits);
-            waits.extend(self.start_waits.remove(id).unwrap_or_default());
+            let stops = std::mem::take(&mut service.stop_waits);
+            let starts = self.start_waits.remove(id).unwrap_or_default();
+            let waits = stops.into_iter().chain(starts);
             self.out.push(Effect::Notice(Notice::Trouble {
                 service: *id,
                 detail: format!("left running: {} lingers", receipt.service),

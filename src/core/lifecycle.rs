@@ -148,7 +148,7 @@ impl Supervisor {
                 self.become_up(id);
             }
         } else {
-            run.probe = Some(Probe::new(self.out.now));
+            run.probe = Some(Box::new(Probe::new(self.out.now)));
             self.run_check(id);
         }
     }

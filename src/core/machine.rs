@@ -51,7 +51,7 @@ pub struct Leftover {
 pub(super) struct Out {
     pub(super) now: Time,
     pub(super) timers: Timers,
-    effects: VecDeque<Effect>,
+    pub(super) effects: VecDeque<Effect>,
     ops: u64,
 }
 
@@ -165,6 +165,8 @@ impl Supervisor {
                 self.add(spec, false);
             }
         }
+        // Before anything else is allocated around it.
+        self.tidy_up();
         let unordered = self.graph.unordered();
         self.graph.forget_ghosts_on_cycles(&unordered);
         self.drop_stop_cycles();
@@ -328,7 +330,7 @@ impl Supervisor {
             service.target = Target::Down;
             service.again = false;
             service.held = false;
-            service.share = shares.get(&id).copied().unwrap_or_default();
+            service.share = shares.get(&id).copied().map(Box::new);
             let times = polite_times(service);
             match &mut service.state {
                 State::Starting(_) | State::Up(_) => {
@@ -340,7 +342,7 @@ impl Supervisor {
                 State::Stopping(ladder) => {
                     let (grace, proof) = ladder.wishes();
                     let (budget, allotment) =
-                        shutdown.budget(now, &service.share, (grace, times), proof);
+                        shutdown.budget(now, service.share.as_deref(), (grace, times), proof);
                     ladder.note_allotment(allotment);
                     ladder.tighten(&mut self.out, id, budget);
                 }

@@ -17,6 +17,7 @@ mod differences;
 pub mod effect;
 mod ending;
 pub mod event;
+mod few;
 mod for_good;
 mod graph;
 mod halt;

@@ -113,7 +113,7 @@ impl Supervisor {
                     let share = shares.get(&id).copied().unwrap_or_default();
                     let at = now + asked_at;
                     let (budget, allotment) =
-                        shutdown.budget(at, &share, (wish, times), wish_proof);
+                        shutdown.budget(at, Some(&share), (wish, times), wish_proof);
                     let limit = budget.limit.map(|limit| limit.since(now));
                     (budget.grace, budget.proof, limit, Some(allotment))
                 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::event::Exit;
+use super::few::Few;
 use super::graph::NameId;
 use super::readiness::Probe;
 use super::receipt::{Cause, Receipt};
@@ -77,7 +78,7 @@ pub(super) struct Run {
     pub(super) reload: Option<Reloading>,
     /// The command of a reload, until nothing of it is left.
     pub(super) reload_aux: Option<OpId>,
-    pub(super) probe: Option<Probe>,
+    pub(super) probe: Option<Box<Probe>>,
     pub(super) said: Said,
 }
 
@@ -208,7 +209,6 @@ pub struct Ended {
 /// A service in the supervisor's table.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
-    /// Boxed: a tree filled in ascending order is half empty.
     pub(super) spec: Box<Spec>,
     /// A leftover, or a lingering generation beside a forced start: it only ever ends.
     pub(super) ghost: bool,
@@ -241,10 +241,10 @@ pub(super) struct Service {
     pub(super) oom_kills: u64,
     /// Why the current generation could not be started.
     pub(super) failure: Option<String>,
-    pub(super) last: Option<Ended>,
+    pub(super) last: Option<Box<Ended>>,
     pub(super) receipt: Option<Box<Receipt>>,
     /// Requests that wait for this service's verdict.
-    pub(super) stop_waits: Vec<RequestId>,
+    pub(super) stop_waits: Few<RequestId>,
     /// A ghost beside which its service may start: a request said so.
     pub(super) accepted: bool,
     /// When the current or last generation became ready.
@@ -258,7 +258,7 @@ pub(super) struct Service {
     /// When a main ended for good, and with which code.
     pub(super) main_end: Option<(Time, u8)>,
     /// Its share of a shutdown's deadline; set when that begins.
-    pub(super) share: Share,
+    pub(super) share: Option<Box<Share>>,
 }
 
 impl Service {
@@ -284,7 +284,7 @@ impl Service {
             failure: None,
             last: None,
             receipt: None,
-            stop_waits: Vec::new(),
+            stop_waits: Few::default(),
             accepted: false,
             up_since: None,
             asked: now,
@@ -292,7 +292,7 @@ impl Service {
             start_waited: None,
             stop_waited: None,
             main_end: None,
-            share: Share::default(),
+            share: None,
         }
     }
 

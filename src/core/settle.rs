@@ -143,7 +143,8 @@ impl Supervisor {
         let (budget, allotment) = match &self.shutdown {
             Some(shutdown) => {
                 let polite = (grace, polite_times(service));
-                let shared = shutdown.budget(now, &service.share, polite, spec.kill_timeout);
+                let shared =
+                    shutdown.budget(now, service.share.as_deref(), polite, spec.kill_timeout);
                 (shared.0, Some(shared.1))
             }
             None => {

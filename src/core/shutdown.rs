@@ -81,11 +81,12 @@ impl Shutdown {
     pub(super) fn budget(
         &self,
         now: Time,
-        share: &Share,
+        share: Option<&Share>,
         (grace, times): (Duration, u32),
         proof: Duration,
     ) -> (Budget, Allotment) {
         let left = self.stops_end.since(now);
+        let share = share.copied().unwrap_or_default();
         let grant = share.grant(left, grace.saturating_mul(times), proof);
         #[cfg(test)]
         let grant = if planted(Bug::GreedyShares) {

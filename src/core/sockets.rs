@@ -156,12 +156,12 @@ impl Supervisor {
         };
         let failure = Some(error.to_string());
         service.failure.clone_from(&failure);
-        service.last = Some(Ended {
+        service.last = Some(Box::new(Ended {
             pid: None,
             exit: None,
             failure,
             at: now,
-        });
+        }));
         self.fail_demand(id);
         let next = self.after_end(id, Cause::StartFailed);
         self.come_to(id, next, true);

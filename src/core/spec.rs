@@ -27,7 +27,7 @@ pub struct Spec {
     /// So many descriptors it may have kept for its next start (FDSTORE=1, sd_notify(3)).
     pub fd_store: u32,
     /// How it is asked to read its configuration again; none: it is not.
-    pub reload: Option<Reload>,
+    pub reload: Option<Box<Reload>>,
     /// Looked at while it is up; a oneshot has none.
     pub health: Option<Box<Health>>,
     /// While it is up it has to send `WATCHDOG=1` (sd_notify(3)) at least as often as this.
@@ -59,7 +59,7 @@ pub struct Spec {
     /// Where its output goes.
     pub log: LogMode,
     /// Where else it goes.
-    pub log_to: Option<LogTo>,
+    pub log_to: Option<Box<LogTo>>,
     /// Added to the supervisor's environment.
     pub env: BTreeMap<String, String>,
     /// Files of `KEY=value` lines, read at each start: added before `env`.

@@ -161,7 +161,7 @@ impl Supervisor {
                     let blocker = blocker.map_or("its dependents", |service| &service.spec.name);
                     detail = format!("{}: waits for {blocker} to stop", wanted.cause.as_str());
                 } else if matches!(service.state, State::Starting(_)) {
-                    let failure = run.probe.as_ref().map_or("", Probe::last_failure);
+                    let failure = run.probe.as_deref().map_or("", Probe::last_failure);
                     detail = starting_detail(service, run, failure);
                 } else {
                     detail = up_detail(service, run);
@@ -193,7 +193,7 @@ impl Supervisor {
             begun: service.begun,
             ready: service.up_since,
             start_waited: service.start_waited.map(|name| self.graph.name(name)),
-            last: service.last.as_ref(),
+            last: service.last.as_deref(),
             next_start,
             left: until.map(|until| until.since(now)),
             rung,

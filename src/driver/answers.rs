@@ -117,7 +117,7 @@ impl Driver {
         let r#gen = self.core.view(name).and_then(|view| view.r#gen);
         let generation = r#gen.and_then(|r#gen| self.gens.get_mut(&r#gen));
         match generation.filter(|generation| generation.is_being_born()) {
-            Some(generation) => generation.signals.push((signal, answer)),
+            Some(generation) => generation.rare.signals.push((signal, answer)),
             None => {
                 let _ = answer.send(self.kill_main(name, signal));
             }
@@ -130,7 +130,10 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        let signals = std::mem::take(&mut generation.signals);
+        if generation.rare.signals.is_empty() {
+            return;
+        }
+        let signals = std::mem::take(&mut generation.rare.signals);
         let name = generation.name.clone();
         for (signal, answer) in signals {
             let _ = answer.send(self.kill_main(&name, signal));

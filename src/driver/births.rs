@@ -72,6 +72,14 @@ impl Driver {
     pub(super) fn tidy_up(&mut self) {
         if self.mains_starting == 0 && self.starts_since_tidy >= STARTS_TO_TIDY {
             self.starts_since_tidy = 0;
+            self.core.tidy_up();
+            self.logs.tidy_up();
+            heap::pack(&mut self.gens);
+            heap::pack(&mut self.pids);
+            heap::pack(&mut self.watches);
+            if let Some(notify) = &mut self.notify {
+                notify.get_mut().tidy_up();
+            }
             self.waiting_starts.shrink_to_fit();
             self.threads.run(heap::give_back);
         }
@@ -178,7 +186,7 @@ impl Driver {
             crate::core::LogMode::Stdout => Mode::Stdout,
             crate::core::LogMode::None => Mode::None,
         };
-        let outlet = spec.log_to.as_ref().map(outlet);
+        let outlet = spec.log_to.as_deref().map(outlet);
         let capture = Capture {
             service: &spec.name,
             command,
@@ -201,7 +209,7 @@ impl Driver {
         let generation = self.gens.get(&r#gen);
         Program {
             resolved: generation
-                .map(|g| Arc::clone(&g.resolved))
+                .and_then(|g| g.resolved.clone())
                 .unwrap_or_default(),
             environment: Arc::clone(&self.environment),
             vars: Vec::new(),
@@ -251,7 +259,7 @@ impl Driver {
             run.dir = None;
         }
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.auxes.insert(aux, run);
+            generation.rare.auxes.insert(aux, run);
             if kind == AuxKind::Stop {
                 generation.let_output_go();
             }
@@ -299,7 +307,7 @@ impl Driver {
 
     /// The namespaces that a command of a generation is to be born in, where they are not ours.
     fn world_of(&self, r#gen: GenId) -> Result<Option<World>, SysError> {
-        let first = self.gens.get(&r#gen).and_then(|g| g.first.as_ref());
+        let first = self.gens.get(&r#gen).and_then(|g| g.rare.first.as_ref());
         first.map(First::world).transpose()
     }
 
@@ -308,7 +316,7 @@ impl Driver {
         let Some(run) = self
             .gens
             .get_mut(&r#gen)
-            .and_then(|g| g.auxes.get_mut(&aux))
+            .and_then(|g| g.rare.auxes.get_mut(&aux))
         else {
             return;
         };

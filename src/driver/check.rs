@@ -42,7 +42,7 @@ impl Driver {
             }
         }
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.auxes.insert(aux, Aux::look(kind, look));
+            generation.rare.auxes.insert(aux, Aux::look(kind, look));
         }
     }
 
@@ -50,7 +50,7 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        let looking = Arc::clone(&generation.looking);
+        let looking = Arc::clone(generation.rare.looking.get_or_insert_default());
         if looking.swap(true, Ordering::Relaxed) {
             let why = "the last look at it has not come back: its file system does not answer";
             let event = outcome(r#gen, aux, Err(failed("look for", &path, why)));

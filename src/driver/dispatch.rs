@@ -97,7 +97,7 @@ impl Driver {
         }
         let r#gen = receipt.r#gen;
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.kept = named(receipt.kept.iter().map(|kept| kept.pid));
+            generation.rare.kept = named(receipt.kept.iter().map(|kept| kept.pid));
             generation.unverified = receipt.verdict == Verdict::Unverified;
         }
         self.store.receipt(receipt, report::clocks());
@@ -112,7 +112,7 @@ impl Driver {
         let Some(mut generation) = self.gens.remove(&r#gen) else {
             return self.store.remove(r#gen);
         };
-        if generation.kept.is_empty() {
+        if generation.rare.kept.is_empty() {
             self.store.remove(r#gen);
         }
         if let Some(pid) = generation.main.as_ref().map(|main| main.id.pid)
@@ -121,14 +121,13 @@ impl Driver {
             self.pids.remove(&pid);
         }
         // Who is kept goes on writing: a closed pipe would end it (SIGPIPE).
-        if generation.kept.is_empty() {
-            if let Some(output) = generation.output.take()
-                && output.close().held
-            {
-                tracing::debug!("{}: somebody still holds its output", generation.name);
-            }
+        if generation.rare.kept.is_empty()
+            && let Some(output) = generation.output.take()
+            && output.close().held
+        {
+            tracing::debug!("{}: somebody still holds its output", generation.name);
         }
-        if generation.unverified && generation.kept.is_empty() {
+        if generation.unverified && generation.rare.kept.is_empty() {
             self.doubt(generation);
         } else {
             self.keep(r#gen, generation);

@@ -60,12 +60,12 @@ impl Generation {
     /// cgroup. `None`: it has one, or no pid namespace.
     pub(super) fn populated_by_first(&self) -> Option<bool> {
         let holds = self.own_pids && self.dir.is_none();
-        holds.then(|| self.first.as_ref().is_some_and(|first| !first.reaped))
+        holds.then(|| self.rare.first.as_ref().is_some_and(|first| !first.reaped))
     }
 
     /// Kills whoever is in its pid namespace, if that is what holds it.
     pub(super) fn kill_first(&self) -> Option<Failed> {
-        let first = self.first.as_ref().filter(|_| self.dir.is_none())?;
+        let first = self.rare.first.as_ref().filter(|_| self.dir.is_none())?;
         first.kill().err().as_ref().map(failed)
     }
 }
@@ -86,7 +86,7 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        generation.first = Some(First {
+        generation.rare.first = Some(First {
             process: Arc::clone(process),
             world,
             reports,
@@ -98,7 +98,7 @@ impl Driver {
     /// Reads what the first process has said.
     pub(super) fn on_reported(&mut self, r#gen: GenId) {
         let first = |driver: &Self| {
-            let first = driver.gens.get(&r#gen)?.first.as_ref()?;
+            let first = driver.gens.get(&r#gen)?.rare.first.as_ref()?;
             let (reports, _) = first.reports.as_ref()?;
             (!first.told).then(|| Arc::clone(reports))
         };
@@ -119,7 +119,7 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        if let Some(first) = &mut generation.first {
+        if let Some(first) = &mut generation.rare.first {
             first.told = true;
         }
         // What it said of its exec comes before its end.
@@ -134,7 +134,7 @@ impl Driver {
     pub(super) fn first_ended(&mut self, r#gen: GenId) -> bool {
         self.on_reported(r#gen);
         let generation = self.gens.get_mut(&r#gen);
-        let Some(first) = generation.and_then(|generation| generation.first.as_mut()) else {
+        let Some(first) = generation.and_then(|generation| generation.rare.first.as_mut()) else {
             return false;
         };
         first.reaped = true;

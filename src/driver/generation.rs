@@ -1,6 +1,7 @@
 //! The driver's side of generations: where each lives, and what is held for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -46,22 +47,14 @@ pub(super) struct Generation {
     pub(super) mark: Option<u64>,
     /// The mark's own number, which outlives us.
     pub(super) mark_id: Option<u64>,
-    /// Who was moved into its cgroup by others and killed with it.
-    pub(super) moved_in: Vec<Foreigner>,
     pub(super) mark_held: Option<Mark>,
     /// What the environment of its processes says of it: `NOUGHT_GENERATION`'s value.
     pub(super) marker: String,
     /// Processes seen in it, or descended from one that was.
-    pub(super) known: Arc<Mutex<BTreeSet<ProcId>>>,
-    pub(super) watches: Vec<Watch>,
+    pub(super) known: Option<Arc<Mutex<BTreeSet<ProcId>>>>,
+    /// Of its cgroups, where there are any.
+    pub(super) watches: [Option<Watch>; 2],
     pub(super) output: Option<Output>,
-    pub(super) auxes: BTreeMap<OpId, Aux>,
-    /// A thread looks for a path that its readiness test waits for.
-    pub(super) looking: Arc<AtomicBool>,
-    /// Processes outside its cgroup that the last scan could not end.
-    pub(super) alive: BTreeSet<ProcId>,
-    /// Tasks that wait for the end of survivors outside its cgroup.
-    pub(super) survivors: Vec<AbortHandle>,
     /// How often its cgroup was read again since something happened; an index into the pauses.
     pub(super) rereads: Option<usize>,
     /// When the next of these is due.
@@ -72,29 +65,79 @@ pub(super) struct Generation {
     pub(super) stopping: bool,
     /// Its main process is gone, and what that left running is the service.
     pub(super) remains: bool,
-    /// What its start needs is being read from files, and this ends the wait for it; and what
-    /// was read.
-    pub(super) resolving: Option<AbortHandle>,
-    pub(super) resolved: Arc<Resolved>,
+    /// What its start needed from files; `None`: nothing.
+    pub(super) resolved: Option<Arc<Resolved>>,
     /// Its start has come back, with a process or without.
     pub(super) born: bool,
-    /// Signals that clients sent to a main process that is not there yet.
-    pub(super) signals: Vec<(Signal, Answer)>,
     /// A supervisor that was killed left it behind.
     pub(super) leftover: bool,
+    /// It has a pid namespace of its own, or is to get one.
+    pub(super) own_pids: bool,
+    /// Its cgroup may count kills for want of memory.
+    pub(super) memory_limited: bool,
+    pub(super) rare: Rare,
+}
+
+/// What few starts come to have while they run: nothing is allocated for it until then.
+#[derive(Debug, Default)]
+pub(super) struct Rare(Option<Box<Unusual>>);
+
+/// See [`Rare`].
+#[derive(Debug, Default)]
+pub(super) struct Unusual {
+    /// Who was moved into its cgroup by others and killed with it.
+    pub(super) moved_in: Vec<Foreigner>,
+    pub(super) auxes: BTreeMap<OpId, Aux>,
+    /// Set while a thread looks for a path that its readiness test waits for.
+    pub(super) looking: Option<Arc<AtomicBool>>,
+    /// Processes outside its cgroup that the last scan could not end.
+    pub(super) alive: BTreeSet<ProcId>,
+    /// Tasks that wait for the end of survivors outside its cgroup.
+    pub(super) survivors: Vec<AbortHandle>,
+    /// What its start needs is being read from files, and this ends the wait for it.
+    pub(super) resolving: Option<AbortHandle>,
+    /// Signals that clients sent to a main process that is not there yet.
+    pub(super) signals: Vec<(Signal, Answer)>,
     /// Where it sends notices, until its main process is known and they are taken.
     pub(super) notices: Option<AsyncFd<NotifySocket>>,
     /// Tasks that listen to what it says of itself.
     pub(super) hearing: Vec<AbortHandle>,
-    /// It has a pid namespace of its own, or is to get one; and what is known of it since then.
-    pub(super) own_pids: bool,
+    /// What is known of its own pid namespace.
     pub(super) first: Option<First>,
     /// Who lived in it when its first process was killed, and so was killed by the kernel.
     pub(super) went_with_first: Vec<ProcStat>,
-    /// Its cgroup may count kills for want of memory.
-    pub(super) memory_limited: bool,
     /// Its processes that are kept because its service's file says so, as the receipt has them.
     pub(super) kept: BTreeSet<ProcId>,
+}
+
+/// What a start has of all that when it has nothing.
+static NOTHING: Unusual = Unusual {
+    moved_in: Vec::new(),
+    auxes: BTreeMap::new(),
+    looking: None,
+    alive: BTreeSet::new(),
+    survivors: Vec::new(),
+    resolving: None,
+    signals: Vec::new(),
+    notices: None,
+    hearing: Vec::new(),
+    first: None,
+    went_with_first: Vec::new(),
+    kept: BTreeSet::new(),
+};
+
+impl Deref for Rare {
+    type Target = Unusual;
+
+    fn deref(&self) -> &Unusual {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Rare {
+    fn deref_mut(&mut self) -> &mut Unusual {
+        self.0.get_or_insert_default()
+    }
 }
 
 /// A process of ours that is not reaped yet.
@@ -158,35 +201,24 @@ impl Generation {
             leader: None,
             main_id: None,
             main_reaped: None,
-            alive: BTreeSet::new(),
             mark: None,
             mark_id: None,
             mark_held: None,
-            moved_in: Vec::new(),
             marker,
-            known: Arc::default(),
-            watches: Vec::new(),
+            known: None,
+            watches: [None; 2],
             output: None,
-            auxes: BTreeMap::new(),
-            looking: Arc::default(),
-            survivors: Vec::new(),
             rereads: None,
             reread_due: None,
             unverified: false,
             stopping: false,
             remains: false,
-            resolving: None,
-            resolved: Arc::default(),
+            resolved: None,
             born: false,
-            signals: Vec::new(),
             leftover: false,
-            notices: None,
-            hearing: Vec::new(),
             own_pids: false,
             memory_limited: false,
-            first: None,
-            went_with_first: Vec::new(),
-            kept: BTreeSet::new(),
+            rare: Rare::default(),
         }
     }
 }
@@ -210,6 +242,11 @@ impl Generation {
         }
     }
 
+    /// Whether the kernel tells of changes in its cgroups.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watches.iter().any(Option::is_some)
+    }
+
     /// Whether its main process is on its way.
     pub(super) fn is_being_born(&self) -> bool {
         !self.born && self.main_id.is_none()
@@ -228,7 +265,7 @@ impl Generation {
     }
 }
 
-impl Drop for Generation {
+impl Drop for Unusual {
     fn drop(&mut self) {
         for (_, answer) in self.signals.drain(..) {
             let _ = answer.send(Err(KillError::Down("down")));
@@ -237,5 +274,33 @@ impl Drop for Generation {
         for task in tasks.chain(&self.hearing) {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_does_not_have_costs_nothing() {
+        // The bounds are what they were measured with (docs/benchmarks.md): each byte here is one
+        // for every service that runs.
+        assert!(
+            size_of::<Generation>() <= 320,
+            "{}",
+            size_of::<Generation>()
+        );
+        let (id, name) = (ServiceId(1), "a".to_owned());
+        let mut generation = Generation::new(id, name, None, String::new());
+        assert!(generation.rare.signals.is_empty() && generation.rare.first.is_none());
+        assert!(generation.rare.0.is_none() && generation.known.is_none());
+        let process = ProcId {
+            pid: 7,
+            start_time: 1,
+        };
+        generation.rare.kept.insert(process);
+        assert!(generation.rare.kept.contains(&process));
+        let other = Generation::new(ServiceId(2), "b".to_owned(), None, String::new());
+        assert!(other.rare.kept.is_empty(), "what one has is its own");
     }
 }

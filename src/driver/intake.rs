@@ -33,7 +33,7 @@ impl Driver {
                 moved_in,
             } => {
                 if let Some(generation) = self.gens.get_mut(&r#gen) {
-                    generation.moved_in.extend(moved_in);
+                    generation.rare.moved_in.extend(moved_in);
                 }
                 self.on_event(Event::Killed { r#gen, op, report });
             }
@@ -57,7 +57,7 @@ impl Driver {
         if let Event::AuxEnded { r#gen, aux, .. } = &event
             && let Some(generation) = self.gens.get_mut(r#gen)
         {
-            generation.auxes.remove(aux);
+            generation.rare.auxes.remove(aux);
         }
         if let Event::Swept { report } = &event {
             report::swept(report);
@@ -124,7 +124,7 @@ impl Driver {
                 if let Some(run) = self
                     .gens
                     .get_mut(&r#gen)
-                    .and_then(|g| g.auxes.get_mut(&aux))
+                    .and_then(|g| g.rare.auxes.get_mut(&aux))
                 {
                     run.process = Some(process);
                     run.dir = dir;
@@ -143,7 +143,7 @@ impl Driver {
                 if let Some(run) = self
                     .gens
                     .get_mut(&r#gen)
-                    .and_then(|g| g.auxes.get_mut(&aux))
+                    .and_then(|g| g.rare.auxes.get_mut(&aux))
                 {
                     run.starting = false;
                     ending = run.ending;
@@ -303,7 +303,7 @@ impl Driver {
             Owner::Aux(_, aux) => self
                 .gens
                 .get(&r#gen)
-                .and_then(|g| g.auxes.get(&aux))
+                .and_then(|g| g.rare.auxes.get(&aux))
                 .map(|run| run.kind),
         };
         let argv = match aux {
@@ -339,7 +339,7 @@ impl Driver {
     fn on_reaped(&mut self, pid: u32, exit: Exit) {
         // Its number is free for others from now on.
         for kept in self.kept.values_mut() {
-            kept.kept.retain(|id| id.pid != pid);
+            kept.rare.kept.retain(|id| id.pid != pid);
         }
         if self.scanning {
             self.known_reaped.push(pid);
@@ -382,7 +382,7 @@ impl Driver {
                 if let Some(run) = self
                     .gens
                     .get_mut(&r#gen)
-                    .and_then(|g| g.auxes.get_mut(&aux))
+                    .and_then(|g| g.rare.auxes.get_mut(&aux))
                 {
                     run.process = None;
                 }
@@ -438,8 +438,7 @@ impl Driver {
     /// Somebody whom we inherited has ended: where no watch tells of it, it may have been the
     /// last of what remained of a service.
     fn look_at_remains(&mut self) {
-        let unwatched =
-            |generation: &Generation| generation.remains && generation.watches.is_empty();
+        let unwatched = |generation: &Generation| generation.remains && !generation.is_watched();
         let gens = self
             .gens
             .iter()

@@ -117,10 +117,10 @@ impl Driver {
     /// known, its mark is nobody else's, and its record tells the next supervisor, should we be
     /// killed.
     pub(super) fn keep(&mut self, r#gen: GenId, mut generation: Box<Generation>) {
-        if generation.kept.is_empty() {
+        if generation.rare.kept.is_empty() {
             return;
         }
-        generation.auxes.clear();
+        generation.rare.auxes.clear();
         self.kept.insert(r#gen, generation);
         let proc = Proc::open();
         let lives = |id: &ProcId| match &proc {
@@ -133,7 +133,7 @@ impl Driver {
             .filter(|(_, kept)| {
                 let dir = kept.kept_dir();
                 let populated = dir.is_some_and(|dir| cgroup::is_populated(&dir).unwrap_or(true));
-                !populated && !kept.kept.iter().any(lives)
+                !populated && !kept.rare.kept.iter().any(lives)
             })
             .map(|(r#gen, _)| *r#gen)
             .collect();

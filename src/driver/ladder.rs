@@ -143,14 +143,14 @@ impl Driver {
 
     /// Records who is in the generation and descends from it, so that whoever leaves its cgroup
     /// and replaces its mark can still be told.
-    fn take_census(&self, r#gen: GenId) {
-        let Some(generation) = self.gens.get(&r#gen) else {
+    fn take_census(&mut self, r#gen: GenId) {
+        let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
         let Some(dir) = generation.dir.clone() else {
             return;
         };
-        let known = Arc::clone(&generation.known);
+        let known = Arc::clone(generation.known.get_or_insert_default());
         // A leftover's processes are no longer below anybody who would say whose they are.
         let root = (!self.leftovers.contains(&r#gen)).then(std::process::id);
         let place = Arc::clone(&self.place);
@@ -230,7 +230,7 @@ impl Driver {
         };
         let first = generation.leader;
         let members = members.into_iter().filter(|stat| Some(stat.pid) != first);
-        generation.went_with_first = members.collect();
+        generation.rare.went_with_first = members.collect();
         if let Some(error) = generation.kill_first() {
             tracing::warn!("{}: failed to {error}", generation.name);
         }
@@ -242,7 +242,7 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen).filter(|g| g.own_pids) else {
             return;
         };
-        let went = std::mem::take(&mut generation.went_with_first);
+        let went = std::mem::take(&mut generation.rare.went_with_first);
         let went = went.iter().map(translate::process);
         translate::add_members(killed, went, generation.leader);
     }
@@ -289,7 +289,7 @@ impl Driver {
             return;
         };
         let dir = generation.dir.clone();
-        let outside = generation.alive.clone();
+        let outside = generation.rare.alive.clone();
         self.off_loop(move || {
             // A number that is another's by now names nobody of this start.
             let outside = outside.into_iter().filter(|id| procfs::lives(*id));

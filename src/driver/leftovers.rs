@@ -96,6 +96,7 @@ fn generation(leftover: &Leftover, place: &Place, same_pids: bool) -> Generation
         known.push(main);
         generation
             .known
+            .get_or_insert_default()
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(known);

@@ -73,7 +73,7 @@ impl Driver {
                     }
                 });
                 if let Some(generation) = self.gens.get_mut(&r#gen) {
-                    generation.hearing.push(task.abort_handle());
+                    generation.rare.hearing.push(task.abort_handle());
                 }
             }
             Err(error) => {

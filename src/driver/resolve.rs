@@ -67,7 +67,7 @@ impl Driver {
         let message = move |result| Message::Resolved { r#gen, result };
         let bound = self.within_bound(doing, paths, work, message);
         if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.resolving = Some(bound);
+            generation.rare.resolving = Some(bound);
         }
     }
 
@@ -105,7 +105,7 @@ impl Driver {
     /// The files are read, or were not in time; what comes second means nothing.
     pub(super) fn on_resolved(&mut self, r#gen: GenId, result: Result<Resolved, SysError>) {
         let generation = self.gens.get_mut(&r#gen);
-        let waiting = generation.and_then(|g| Some((g.resolving.take()?, g.service)));
+        let waiting = generation.and_then(|g| Some((g.rare.resolving.take()?, g.service)));
         let Some((bound, service)) = waiting else {
             if let Ok(late) = result {
                 self.unlink(late.sockets);
@@ -119,7 +119,7 @@ impl Driver {
                 let Some(generation) = self.gens.get_mut(&r#gen) else {
                     return;
                 };
-                generation.resolved = Arc::new(resolved);
+                generation.resolved = Some(Arc::new(resolved));
                 self.waiting_starts.push_back(r#gen);
                 self.start_waiting();
             }

@@ -105,7 +105,7 @@ impl Driver {
             if let Some(generation) = self.gens.get_mut(&r#gen)
                 && !wanted.spares()
             {
-                generation.alive = result.alive.iter().map(ProcStat::id).collect();
+                generation.rare.alive = result.alive.iter().map(ProcStat::id).collect();
             }
             match wanted {
                 Wanted::Scan(op) => {
@@ -116,7 +116,9 @@ impl Driver {
                     // Once it is empty it stays so: read after the pass is as good as before.
                     report.populated = first.or(report.populated);
                     if let Some(generation) = self.gens.get(&r#gen) {
-                        report.foreign.extend(generation.moved_in.iter().cloned());
+                        report
+                            .foreign
+                            .extend(generation.rare.moved_in.iter().cloned());
                     }
                     self.core
                         .handle(now(), Event::Scanned { r#gen, op, report });
@@ -217,11 +219,10 @@ impl Driver {
     }
 
     fn scan_target(&self, generation: &Generation, wanted: Wanted) -> ScanTarget {
-        let recorded = generation
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let recorded = generation.known.as_ref().map(|known| {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.clone()
+        });
         ScanTarget {
             cgroup: generation.dir.clone(),
             cgroup_path: generation
@@ -231,7 +232,7 @@ impl Driver {
             mark: generation.mark,
             mark_id: generation.mark_id,
             mark_held: generation.mark_held.is_some(),
-            recorded,
+            recorded: recorded.unwrap_or_default(),
             main: generation.main_id,
             main_reaped: generation.main_reaped,
             env_marker: Some((MARKER.to_owned(), generation.marker.clone())),
@@ -276,7 +277,7 @@ impl Driver {
 
     /// The numbers of who is kept and lives: one that ended elsewhere was not reaped by us.
     fn kept_children(&self) -> Vec<u32> {
-        let kept = self.kept.values().flat_map(|kept| kept.kept.iter());
+        let kept = self.kept.values().flat_map(|kept| kept.rare.kept.iter());
         let Ok(proc) = Proc::open() else {
             return Vec::new();
         };
@@ -313,11 +314,16 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        for task in generation.survivors.drain(..) {
+        for task in generation.rare.survivors.drain(..) {
             task.abort();
         }
         for pid in pids {
-            let seen = generation.alive.iter().find(|id| id.pid == pid).copied();
+            let seen = generation
+                .rare
+                .alive
+                .iter()
+                .find(|id| id.pid == pid)
+                .copied();
             // The handle first: then whose it is.
             let pidfd = PidFd::open(pid).ok().flatten();
             let pidfd = pidfd.filter(|_| seen.is_none_or(procfs::lives));
@@ -339,7 +345,7 @@ impl Driver {
                     let _ = inbox.send(Message::Event(Event::SurvivorGone { r#gen }));
                 }
             });
-            generation.survivors.push(task.abort_handle());
+            generation.rare.survivors.push(task.abort_handle());
         }
     }
 }

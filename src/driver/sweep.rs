@@ -34,7 +34,7 @@ impl Driver {
         if !self.place.guarantee().can_verify() {
             return;
         }
-        generation.auxes.clear();
+        generation.rare.auxes.clear();
         self.doubted.push_back(generation);
         if self.doubted.len() > DOUBTED {
             self.doubted.pop_front();
@@ -64,7 +64,7 @@ impl Driver {
         let targets: Vec<ScanTarget> = all.map(|g| self.final_target(g)).collect();
         // Nobody is kept any more, and whatever is in whichever cgroup is looked for now.
         for (r#gen, kept) in &mut self.kept {
-            kept.kept.clear();
+            kept.rare.kept.clear();
             self.store.remove(*r#gen);
         }
         let context = ScanContext {

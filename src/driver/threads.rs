@@ -1,5 +1,6 @@
 //! Threads for what blocks in the kernel. One stays, asleep, so that a stop after a long rest
-//! does not wait for a thread to be made; the others end when there is nothing to do.
+//! does not wait for a thread to be made; the others end when there is nothing to do, and the last
+//! of them gives back what the work needed.
 //!
 //! Not tokio's own: those all end, take SIGCHLD meant for the loop (the kernel sends it to the
 //! thread that made the child), and are woken under a lock that they need next.
@@ -9,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::sys::signal;
+use crate::sys::{heap, signal};
 
 /// Threads at the most: as many kills can hang in the kernel at a time.
 const MOST: usize = 64;
@@ -92,6 +93,11 @@ impl Shared {
         }
         while let Some(job) = self.next_job() {
             run(job);
+        }
+        // The last of those that end: whatever there was so much to do for is over.
+        let last = self.lock().alive == 1;
+        if last {
+            heap::give_back();
         }
     }
 

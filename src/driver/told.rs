@@ -74,9 +74,11 @@ impl Driver {
             }
             _ => {}
         }
-        if let Some(generation) = self.gens.get_mut(&r#gen) {
-            generation.hearing = hearing;
-            generation.notices = notices;
+        if let Some(generation) = self.gens.get_mut(&r#gen)
+            && (!hearing.is_empty() || notices.is_some())
+        {
+            generation.rare.hearing = hearing;
+            generation.rare.notices = notices;
         }
         Ok(voice)
     }
@@ -88,7 +90,11 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        let Some(watched) = generation.notices.take() else {
+        // Looked at first: to take it would make room for it.
+        if generation.rare.notices.is_none() {
+            return;
+        }
+        let Some(watched) = generation.rare.notices.take() else {
             return;
         };
         // What was sent before comes before the end of whoever sent it.
@@ -114,7 +120,7 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         });
-        generation.hearing.push(task.abort_handle());
+        generation.rare.hearing.push(task.abort_handle());
         for said in early {
             self.on_said(r#gen, said);
         }
@@ -178,7 +184,8 @@ impl Driver {
         let counts = match self.sender(generation, said.pid) {
             Sender::Ours => true,
             Sender::Gone => {
-                let user = generation.resolved.run_as.uid;
+                let resolved = generation.resolved.as_ref();
+                let user = resolved.and_then(|resolved| resolved.run_as.uid);
                 let user = user.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
                 said.uid == user || said.uid == 0
             }

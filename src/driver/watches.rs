@@ -25,13 +25,13 @@ impl Driver {
         let Some(dir) = generation.dir.clone() else {
             return;
         };
-        if !generation.watches.is_empty() {
+        if generation.is_watched() {
             return;
         }
-        for path in [dir.join("main"), dir] {
-            match notify.get_mut().add(&path) {
+        for (path, slot) in [dir.join("main"), dir].iter().zip(&mut generation.watches) {
+            match notify.get_mut().add(path) {
                 Ok(watch) => {
-                    generation.watches.push(watch);
+                    *slot = Some(watch);
                     self.watches.insert(watch, r#gen);
                 }
                 Err(error) => {
@@ -50,7 +50,7 @@ impl Driver {
             .gens
             .get_mut(&r#gen)
             .map(|g| std::mem::take(&mut g.watches));
-        for watch in watches.unwrap_or_default() {
+        for watch in watches.into_iter().flatten().flatten() {
             self.watches.remove(&watch);
             if let Some(notify) = &mut self.notify {
                 notify.get_mut().remove(watch);
@@ -84,7 +84,7 @@ impl Driver {
                 self.notify = None;
                 self.watches.clear();
                 for generation in self.gens.values_mut() {
-                    generation.watches.clear();
+                    generation.watches = [None; 2];
                 }
             }
         }
@@ -116,7 +116,7 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        let notified = notified && !generation.watches.is_empty();
+        let notified = notified && generation.is_watched();
         let step = generation.rereads.unwrap_or(0);
         let pause = match REREADS_MS.get(step) {
             Some(ms) => Some(*ms),

@@ -288,6 +288,11 @@ impl Logs {
         })
     }
 
+    /// Gives back memory that was left over when many captures began.
+    pub fn tidy_up(&self) {
+        self.pipes.tidy_up();
+    }
+
     /// Waits until files, journal and syslog have what was written so far, at most for `bound`.
     /// Blocks.
     pub fn flush(&self, bound: Duration) {

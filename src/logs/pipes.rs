@@ -10,6 +10,7 @@ mod pipe;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::split::Splitter;
-use crate::sys::readiness;
+use crate::sys::{heap, readiness};
 
 use super::outlet::{Outlet, Writer, Writers};
 use super::{Capture, Command, Cut, Mode, Origin, START, Store, Stream};
@@ -53,7 +54,8 @@ pub struct WriteEnds {
 #[derive(Debug)]
 pub struct Output {
     pipes: Arc<Pipes>,
-    keys: Vec<u64>,
+    /// Those of its pipes.
+    keys: Range<u64>,
     pid: Arc<AtomicU32>,
 }
 
@@ -82,8 +84,8 @@ impl Output {
     /// it does not wait for a disk. Lines that there is no room for are dropped and counted.
     pub fn let_go(&self) {
         let mut state = lock(&self.pipes.state);
-        for key in &self.keys {
-            state.let_go(*key);
+        for key in self.keys.clone() {
+            state.let_go(key);
         }
     }
 
@@ -95,7 +97,7 @@ impl Output {
     fn end(&mut self) -> Closed {
         let mut state = lock(&self.pipes.state);
         let mut held = false;
-        for key in self.keys.drain(..) {
+        for key in std::mem::take(&mut self.keys) {
             held |= state.close(key);
         }
         Closed { held }
@@ -193,6 +195,12 @@ impl Pipes {
         act(&mut lock(&self.state).store)
     }
 
+    pub(super) fn tidy_up(&self) {
+        let mut state = lock(&self.state);
+        heap::pack(&mut state.open);
+        heap::pack(&mut state.store.rings);
+    }
+
     pub(super) fn flush(&self, bound: Duration) {
         // Not under the lock: those who write meanwhile would wait for a disk.
         let writers = lock(&self.state).writers.all();
@@ -227,7 +235,7 @@ pub(super) fn open(
     let pid = Arc::new(AtomicU32::new(0));
     let mut output = Output {
         pipes: Arc::clone(pipes),
-        keys: Vec::new(),
+        keys: 0..0,
         pid: Arc::clone(&pid),
     };
     if mode == Mode::None {
@@ -250,24 +258,28 @@ pub(super) fn open(
         Some(outlet) => Some(state.writer(&watch, outlet)?),
         None => None,
     };
+    // A test or a stop command that waits for a disk would fail for its sake.
+    let waits = command == Command::Main && to.as_ref().is_some_and(|to| to.block);
+    let from = Arc::new(Speaker {
+        source: Arc::clone(source),
+        mode,
+        generation,
+        pid,
+        to,
+    });
+    output.keys = state.next_key..state.next_key;
     for (end, stream) in [(from_stdout, Stream::Stdout), (from_stderr, Stream::Stderr)] {
         let pipe = Pipe {
             end,
-            from: Speaker {
-                source: Arc::clone(source),
-                stream,
-                mode,
-                generation,
-                pid: Arc::clone(&pid),
-            },
+            from: Arc::clone(&from),
+            stream,
             splitter: Splitter::default(),
-            to: to.clone(),
-            // A test or a stop command that waits for a disk would fail for its sake.
-            waits: command == Command::Main && to.as_ref().is_some_and(|to| to.block),
+            waits,
             paused: false,
             rest: Vec::new(),
         };
-        output.keys.push(state.add(&watch, pipe)?);
+        state.add(&watch, pipe)?;
+        output.keys.end = state.next_key;
     }
     if command == Command::Main {
         let origin = Origin {
@@ -339,7 +351,7 @@ impl State {
         Ok(self.writers.get(outlet, &room))
     }
 
-    fn add(&mut self, watch: &Watch, pipe: Pipe) -> Result<u64, Failed> {
+    fn add(&mut self, watch: &Watch, pipe: Pipe) -> Result<(), Failed> {
         let key = self.next_key;
         watch
             .0
@@ -347,7 +359,7 @@ impl State {
             .map_err(failed("watch a pipe"))?;
         self.next_key += 1;
         self.open.insert(key, pipe);
-        Ok(key)
+        Ok(())
     }
 
     /// What an event asks for; how many bytes came.

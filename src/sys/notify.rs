@@ -12,7 +12,7 @@ use std::path::Path;
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask};
 use nix::errno::Errno;
 
-use super::SysError;
+use super::{SysError, heap};
 
 /// Names one watched cgroup. Never reused within the life of its [`CgroupEvents`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,11 @@ impl CgroupEvents {
             // EINVAL says that the kernel dropped it before us, with its file.
             let _ = self.inotify.watches().remove(descriptor);
         }
+    }
+
+    /// Gives back memory that was left over when many watches were added.
+    pub fn tidy_up(&mut self) {
+        heap::pack(&mut self.watches);
     }
 
     /// How many cgroups are watched.

@@ -77,7 +77,7 @@ fn health_and_watchdog() {
 fn to(text: &str) -> LogTo {
     let spec = good(&format!("exec: a\nlog: {text}\n"));
     assert_eq!(spec.log, LogMode::Ring);
-    spec.log_to.unwrap()
+    *spec.log_to.unwrap()
 }
 
 #[test]

@@ -121,7 +121,9 @@ fn a_reload_is_a_signal_or_a_command() {
         ("{exec: a b}", command(&["a", "b"])),
     ] {
         assert_eq!(
-            good(&format!("exec: a\nreload: {text}\n")).reload,
+            good(&format!("exec: a\nreload: {text}\n"))
+                .reload
+                .map(|reload| *reload),
             wanted,
             "{text}"
         );

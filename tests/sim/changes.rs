@@ -45,7 +45,7 @@ pub fn draw_changes(scenario: &mut Scenario, dice: &mut Dice) {
     }
     for spec in &mut scenario.specs {
         if dice.chance(500) {
-            spec.reload = Some(draw_reload(dice));
+            spec.reload = Some(Box::new(draw_reload(dice)));
         }
     }
     let horizon = scenario.end_at_ms.max(200);

@@ -219,7 +219,7 @@ fn reloads(by: ReloadBy, notify: bool) -> Hand {
     let mut web = spec("web");
     let mut reload = Reload::new(by);
     reload.notify = notify;
-    web.reload = Some(reload);
+    web.reload = Some(Box::new(reload));
     let mut hand = Hand::new(vec![web]);
     hand.run("web");
     hand.forget();

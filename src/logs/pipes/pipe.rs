@@ -17,9 +17,10 @@ use crate::logs::{Mode, Origin, Store, Stream};
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) end: PipeReader,
-    pub(super) from: Speaker,
+    /// Shared with the pipe of its other stream.
+    pub(super) from: Arc<Speaker>,
+    pub(super) stream: Stream,
     pub(super) splitter: Splitter,
-    pub(super) to: Option<Arc<Writer>>,
     /// It is not read while its destination is full.
     pub(super) waits: bool,
     /// It is not read now.
@@ -32,18 +33,19 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 pub(super) struct Speaker {
     pub(super) source: Arc<str>,
-    pub(super) stream: Stream,
     pub(super) mode: Mode,
     pub(super) generation: u64,
     pub(super) pid: Arc<AtomicU32>,
+    /// Where else it goes.
+    pub(super) to: Option<Arc<Writer>>,
 }
 
 impl Speaker {
-    /// Of what is read now.
-    fn origin(&self) -> Origin<'_> {
+    /// Of what is read now of one of its streams.
+    fn origin(&self, stream: Stream) -> Origin<'_> {
         Origin {
             source: &self.source,
-            stream: self.stream,
+            stream,
             mode: self.mode,
             wall_us: wall_us(),
             generation: self.generation,
@@ -89,7 +91,7 @@ impl Pipe {
     /// Whether it is not to be read before its destination has room.
     pub(super) fn is_held(&self) -> bool {
         let full = |to: &Arc<Writer>| to.is_full();
-        self.waits && (!self.rest.is_empty() || self.to.as_ref().is_some_and(full))
+        self.waits && (!self.rest.is_empty() || self.from.to.as_ref().is_some_and(full))
     }
 
     /// What was read before and not taken.
@@ -108,8 +110,8 @@ impl Pipe {
     /// Hands on the lines, as long as there is room for them where that is waited for; how many
     /// bytes that were.
     fn feed(&mut self, chunk: &[u8], store: &mut Store) -> usize {
-        let origin = self.from.origin();
-        let (waits, mut to) = (self.waits, self.to.as_deref().map(Writer::open));
+        let origin = self.from.origin(self.stream);
+        let (waits, mut to) = (self.waits, self.from.to.as_deref().map(Writer::open));
         self.splitter.feed(chunk, |text, cut| {
             store.add(origin, text, cut, to.as_mut());
             !(waits && to.as_mut().is_some_and(Lines::is_full))
@@ -117,8 +119,8 @@ impl Pipe {
     }
 
     pub(super) fn finish(&mut self, store: &mut Store) {
-        let origin = self.from.origin();
-        let mut to = self.to.as_deref().map(Writer::open);
+        let origin = self.from.origin(self.stream);
+        let mut to = self.from.to.as_deref().map(Writer::open);
         self.splitter
             .finish(|text, cut| store.add(origin, text, cut, to.as_mut()));
     }
@@ -139,4 +141,15 @@ pub(super) fn wall_us() -> u64 {
         .ok()
         .and_then(|now| u64::try_from(Duration::from(now).as_micros()).ok())
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nothing_is_read_from_is_small() {
+        // Two for every service that runs.
+        assert!(size_of::<Pipe>() <= 80, "{}", size_of::<Pipe>());
+    }
 }
