@@ -1,6 +1,12 @@
 # shellcheck shell=bash
 # For integration/run and integration/nightly: the parts of a run, what they say, and the sum.
 
+# Tests are about signals, and whoever starts this under nohup or in a shell's background has some
+# ignored, which a shell cannot undo: nothing would ever end. (setsid(1) outlives a terminal, too.)
+if [ -z "${NOUGHT_SIGNALS:-}" ]; then
+    NOUGHT_SIGNALS=default exec env --default-signal "integration/${0##*/}" "$@"
+fi
+
 . integration/again.sh
 
 passed=0
