@@ -86,6 +86,13 @@ impl Course {
     }
 }
 
+/// When the shutdown of these receipts began, milliseconds on CLOCK_BOOTTIME; `None`: there are none.
+pub fn shutdown_began(of_it: &[Course]) -> Option<f64> {
+    // What was on its way down already says another moment: the latest is the shutdown's.
+    let moments = of_it.iter().map(Course::asked_mono_ms);
+    moments.max_by(f64::total_cmp)
+}
+
 /// Those of the last shutdown among the newest receipts of a shutdown of each service, in the
 /// order in which they were asked.
 pub fn last_shutdown(newest: Vec<Course>) -> Vec<Course> {
@@ -108,9 +115,7 @@ pub fn last_shutdown(newest: Vec<Course>) -> Vec<Course> {
     };
     let mut of_it = newest;
     of_it.retain(same_boot);
-    // What was on its way down already says another moment: the latest is the shutdown's.
-    let moments = of_it.iter().map(Course::asked_mono_ms);
-    let began = moments.fold(f64::NEG_INFINITY, f64::max);
+    let began = shutdown_began(&of_it).unwrap_or(asked);
     of_it.retain(|course| {
         let same = (course.asked_mono_ms() - began).abs() < SAME_MS;
         same || course.ended_mono_ms >= began

@@ -28,7 +28,7 @@ pub use catalog::{METHODS, Method, Param};
 pub use error::{ErrorCode, ErrorData, RpcError};
 pub use frames::{FrameError, Frames, MAX_FRAME_BYTES};
 pub use health::{Unready, unready};
-pub use last_shutdown::{Course, LastShutdown, last_shutdown};
+pub use last_shutdown::{Course, LastShutdown, last_shutdown, shutdown_began};
 pub use methods::{
     Done, Info, Item, JSON_VERSION, List, ListQuery, LogLines, LogQuery, LogRecord, Named,
     ReceiptQuery, Receipts, Restart, ServiceReloaded, ServiceState, ServiceStatus, Shutdown,

@@ -130,10 +130,10 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        if generation.rare.signals.is_empty() {
+        let Some(rare) = generation.rare.if_any() else {
             return;
-        }
-        let signals = std::mem::take(&mut generation.rare.signals);
+        };
+        let signals = std::mem::take(&mut rare.signals);
         let name = generation.name.clone();
         for (signal, answer) in signals {
             let _ = answer.send(self.kill_main(&name, signal));

@@ -134,7 +134,9 @@ impl Driver {
     pub(super) fn first_ended(&mut self, r#gen: GenId) -> bool {
         self.on_reported(r#gen);
         let generation = self.gens.get_mut(&r#gen);
-        let Some(first) = generation.and_then(|generation| generation.rare.first.as_mut()) else {
+        let Some(first) =
+            generation.and_then(|generation| generation.rare.if_any()?.first.as_mut())
+        else {
             return false;
         };
         first.reaped = true;

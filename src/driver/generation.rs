@@ -126,6 +126,13 @@ static NOTHING: Unusual = Unusual {
     kept: BTreeSet::new(),
 };
 
+impl Rare {
+    /// What there is of it, to be changed or taken: unlike a plain access it makes room for nothing.
+    pub(super) fn if_any(&mut self) -> Option<&mut Unusual> {
+        self.0.as_deref_mut()
+    }
+}
+
 impl Deref for Rare {
     type Target = Unusual;
 

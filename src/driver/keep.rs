@@ -156,8 +156,10 @@ impl Driver {
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     use super::*;
+    use crate::sys::kill::{KillHow, kill_tree};
     use crate::sys::mount;
 
     /// The signal's turn has moved the session, and the kill's comes before the session's child
@@ -192,17 +194,11 @@ mod tests {
         keeping.set_aside().unwrap();
         let kept: BTreeSet<u32> = cgroup::procs(&to).unwrap().into_iter().collect();
         let all = BTreeSet::from([session.id(), child]);
-        std::fs::write(to.join("cgroup.kill"), "1").unwrap();
-        std::fs::write(from.join("cgroup.kill"), "1").unwrap();
-        session.wait().unwrap();
-        for dir in [&from, &to] {
-            let events = || cgroup::is_populated(dir).unwrap();
-            let began = std::time::Instant::now();
-            while events() && began.elapsed().as_secs() < 60 {
-                std::thread::yield_now();
-            }
+        for dir in [&to, &from] {
+            kill_tree(dir, KillHow::CgroupKill, Duration::from_secs(60));
             cgroup::remove_tree(dir);
         }
+        session.wait().unwrap();
         assert_eq!(kept, all);
     }
 }

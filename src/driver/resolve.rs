@@ -105,7 +105,8 @@ impl Driver {
     /// The files are read, or were not in time; what comes second means nothing.
     pub(super) fn on_resolved(&mut self, r#gen: GenId, result: Result<Resolved, SysError>) {
         let generation = self.gens.get_mut(&r#gen);
-        let waiting = generation.and_then(|g| Some((g.rare.resolving.take()?, g.service)));
+        let waiting =
+            generation.and_then(|g| Some((g.rare.if_any()?.resolving.take()?, g.service)));
         let Some((bound, service)) = waiting else {
             if let Ok(late) = result {
                 self.unlink(late.sockets);

@@ -34,7 +34,9 @@ impl Driver {
         if !self.place.guarantee().can_verify() {
             return;
         }
-        generation.rare.auxes.clear();
+        if let Some(rare) = generation.rare.if_any() {
+            rare.auxes.clear();
+        }
         self.doubted.push_back(generation);
         if self.doubted.len() > DOUBTED {
             self.doubted.pop_front();

@@ -90,11 +90,8 @@ impl Driver {
         let Some(generation) = self.gens.get_mut(&r#gen) else {
             return;
         };
-        // Looked at first: to take it would make room for it.
-        if generation.rare.notices.is_none() {
-            return;
-        }
-        let Some(watched) = generation.rare.notices.take() else {
+        let rare = generation.rare.if_any();
+        let Some(watched) = rare.and_then(|rare| rare.notices.take()) else {
             return;
         };
         // What was sent before comes before the end of whoever sent it.

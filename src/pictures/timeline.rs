@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::api::{Course, Rung, ServiceState, ServiceStatus, Verdict, last_shutdown};
+use crate::api::{
+    Course, Rung, ServiceState, ServiceStatus, Verdict, last_shutdown, shutdown_began,
+};
 
 /// What a stretch of time was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,9 +129,7 @@ pub(crate) fn boot(services: &[ServiceStatus]) -> Timeline {
 /// The last shutdown that the newest receipts of a shutdown of each service tell of.
 pub(crate) fn shutdown(newest: Vec<Course>) -> Option<Timeline> {
     let of_it = last_shutdown(newest);
-    // What was on its way down already says another moment: the latest is the shutdown's.
-    let began = of_it.iter().map(Course::asked_mono_ms);
-    let origin = began.max_by(f64::total_cmp)?;
+    let origin = shutdown_began(&of_it)?;
     let deadline = of_it.iter().map(|course| course.budget.deadline_ms);
     let deadline = deadline.fold(0.0, f64::max);
     let mut lanes: Vec<Lane> = of_it

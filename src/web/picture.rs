@@ -34,6 +34,18 @@ pub(super) enum Picture {
     Shutdown,
 }
 
+impl Picture {
+    /// The picture of this path.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/graph.svg" => Some(Picture::Graph),
+            "/timeline.svg" => Some(Picture::Timeline),
+            "/shutdown.svg" => Some(Picture::Shutdown),
+            _ => None,
+        }
+    }
+}
+
 /// What there is instead while there has been none.
 const NO_SHUTDOWN: &str = "no receipt of a shutdown is kept here yet: the next one's are shown once \
     the supervisor runs again, unless its state directory is gone by then, as /run is after a boot\n";
@@ -75,17 +87,16 @@ async fn picture(
     token: bool,
     what: Picture,
 ) -> io::Result<Option<String>> {
-    if what == Picture::Shutdown {
-        let last: LastShutdown = ask(connection, token, method::LAST_SHUTDOWN).await?;
-        let shutdown = timeline::shutdown(last.receipts);
-        return Ok(shutdown.map(|shutdown| svg::timeline(&shutdown)));
-    }
-    let List { services } = ask(connection, token, method::LIST).await?;
-    let picture = match what {
-        Picture::Graph => Graph::of(&services).svg(),
-        _ => svg::timeline(&timeline::boot(&services)),
-    };
-    Ok(Some(picture))
+    let list = || ask::<List>(connection, token, method::LIST);
+    Ok(match what {
+        Picture::Graph => Some(Graph::of(&list().await?.services).svg()),
+        Picture::Timeline => Some(svg::timeline(&timeline::boot(&list().await?.services))),
+        Picture::Shutdown => {
+            let last: LastShutdown = ask(connection, token, method::LAST_SHUTDOWN).await?;
+            let shutdown = timeline::shutdown(last.receipts);
+            shutdown.map(|shutdown| svg::timeline(&shutdown))
+        }
+    })
 }
 
 async fn ask<T: DeserializeOwned>(

@@ -45,13 +45,11 @@ pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incomin
         }
         "/" if looks => page::page(&connection, &request),
         "/" => rpc::wrong_method(request.method(), "GET, HEAD, POST"),
-        "/graph.svg" if looks => picture::draw(&connection, &request, Picture::Graph).await,
-        "/timeline.svg" if looks => picture::draw(&connection, &request, Picture::Timeline).await,
-        "/shutdown.svg" if looks => picture::draw(&connection, &request, Picture::Shutdown).await,
-        "/graph.svg" | "/timeline.svg" | "/shutdown.svg" => {
-            rpc::wrong_method(request.method(), "GET, HEAD")
-        }
-        _ => not_found(&connection),
+        path => match Picture::at(path) {
+            Some(picture) if looks => picture::draw(&connection, &request, picture).await,
+            Some(_) => rpc::wrong_method(request.method(), "GET, HEAD"),
+            None => not_found(&connection),
+        },
     }
 }
 
