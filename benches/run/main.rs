@@ -27,7 +27,7 @@ const KIN: [(&str, &[&str]); 7] = [
         "bwrap --unshare-pid",
         &["bwrap", "--dev-bind", "/", "/", "--unshare-pid"],
     ),
-    ("nought run", &[NOUGHT, "run", "--leaks=allow", "--"]),
+    ("nought run", &[NOUGHT, "run", "--"]),
 ];
 
 /// What leaves something, and how; `TAG` tells whose it is.

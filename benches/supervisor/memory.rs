@@ -10,7 +10,7 @@ use crate::{Options, peer};
 
 pub(crate) fn run(options: &Options, report: &mut Report) {
     report.title("memory of the supervisor (PSS, of that anonymous), KiB");
-    for count in [0, 200, 1000] {
+    for count in [0, 50, 200, 1000] {
         let services = if count == 0 {
             Vec::new()
         } else {

@@ -465,20 +465,6 @@ pub(super) enum Task {
     Client(Options, ClientCommand),
 }
 
-/// `nought run …` by its own words alone: to make every other command's words ready takes longer
-/// than making a cgroup. `None`: something else, or nothing that is right; then the whole command
-/// line is read, and says what is wrong.
-pub(super) fn run_alone(argv: &[OsString]) -> Option<Task> {
-    use clap::FromArgMatches as _;
-    let words = argv
-        .get(1..)
-        .filter(|words| words.first().is_some_and(|word| word == "run"))?;
-    let command = super::run::Run::augment_args(clap::Command::new("run"));
-    let matches = command.try_get_matches_from(words).ok()?;
-    let run = super::run::Run::from_arg_matches(&matches).ok()?;
-    Some(Task::Run(Box::new(run.into_args())))
-}
-
 impl Cli {
     /// Reads a command line; the help names the defaults of whom we are called as.
     pub(super) fn parse_called(called: Called, argv: &[OsString]) -> Result<Self, clap::Error> {

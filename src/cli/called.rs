@@ -98,9 +98,9 @@ pub(super) enum First {
 impl First {
     /// By asking the kernel.
     pub(super) fn of_us() -> Self {
-        match (std::process::id(), Machine::take()) {
-            (1, Ok(_)) => First::Machine,
-            (1, Err(_)) => First::Namespace,
+        match std::process::id() {
+            1 if Machine::take().is_ok() => First::Machine,
+            1 => First::Namespace,
             _ => First::No,
         }
     }

@@ -31,6 +31,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::api::RunReport;
+use crate::sys;
 
 pub use args::InitArgs;
 pub use called::{DEFAULT_CONFIG_DIR, ZINIT_CONFIG_DIR, ZINIT_SOCKET, default_socket};
@@ -66,8 +67,9 @@ pub fn run(
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    if let Some(args::Task::Run(args)) = args::run_alone(&argv) {
-        return ExitCode::from(run::run(&args, job));
+    if let Some(args) = run::alone(&argv) {
+        // It has said everything, and its caller waits for its end.
+        sys::exit::at_once(run::run(&args, job));
     }
     let is_job = argv.get(1).is_some_and(|word| word == "run");
     let called = called::Called::of(argv.first().map(OsString::as_os_str));

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use nix::unistd::geteuid;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Proxy;
 use super::client;
@@ -19,6 +18,8 @@ use super::command::Session;
 use super::error::Error;
 use super::render::clean;
 use crate::state;
+use crate::sys::readiness;
+use crate::sys::signalfd::Signals;
 use crate::web::{self, Later, OpenPage, Settings, Site, Token};
 
 /// A supervisor's socket.
@@ -75,8 +76,9 @@ impl Session<'_> {
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
+            // Before any thread is made, which would have to block them, too.
+            let ends = Signals::take_over(&[libc::SIGINT, libc::SIGTERM]);
+            let ends = readiness::readable(ends.map_err(io::Error::other)?)?;
             let document = json!({
                 "address": listener.local_addr()?.to_string(),
                 "socket": socket.to_string_lossy(),
@@ -90,10 +92,7 @@ impl Session<'_> {
             );
             let server = web::serve(listener, Arc::new(Socket(socket)), settings)?;
             self.print(&document, |_| text);
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            let _ = ends.readable().await?;
             server.end().await;
             Ok(())
         })

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::first::First;
 use super::generation::{Aux, Generation};
@@ -32,6 +33,8 @@ pub(super) const MARKER: &str = "NOUGHT_GENERATION";
 const STARTS_AHEAD: usize = 4;
 /// So many starts leave something behind that is worth giving back.
 pub(super) const STARTS_TO_TIDY: usize = 16;
+/// And so long after the first that made it so many: as long as a thread without work stays.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
 
 impl Driver {
     pub(super) fn spawn(&mut self, r#gen: GenId, service: ServiceId) {
@@ -66,22 +69,32 @@ impl Driver {
         }
     }
 
-    /// After many starts, and once at the beginning: what they, the arguments and the service
-    /// files needed for a moment goes back to the kernel. Every later start copies the page tables
-    /// of all that is left.
+    /// After many starts, once they have come to rest, and once at the beginning: what they, the
+    /// arguments and the service files needed for a moment goes back to the kernel. Every later
+    /// start copies the page tables of all that is left.
     pub(super) fn tidy_up(&mut self) {
-        if self.mains_starting == 0 && self.starts_since_tidy >= STARTS_TO_TIDY {
-            self.starts_since_tidy = 0;
-            self.core.tidy_up();
-            self.logs.tidy_up();
-            heap::pack(&mut self.gens);
-            heap::pack(&mut self.pids);
-            heap::pack(&mut self.watches);
-            if let Some(notify) = &mut self.notify {
-                notify.get_mut().tidy_up();
-            }
-            self.waiting_starts.shrink_to_fit();
-            self.threads.run(heap::give_back);
+        self.tidy_at = None;
+        if self.mains_starting > 0 {
+            return self.tidy_later();
+        }
+        self.starts_since_tidy = 0;
+        self.core.tidy_up();
+        self.logs.tidy_up();
+        heap::pack(&mut self.gens);
+        heap::pack(&mut self.pids);
+        heap::pack(&mut self.watches);
+        if let Some(notify) = &mut self.notify {
+            notify.get_mut().tidy_up();
+        }
+        self.waiting_starts.shrink_to_fit();
+        self.threads.run(heap::give_back);
+        heap::give_back_stack();
+    }
+
+    /// Plans to, if there is something to tidy up and nothing is planned yet.
+    pub(super) fn tidy_later(&mut self) {
+        if self.starts_since_tidy >= STARTS_TO_TIDY && self.tidy_at.is_none() {
+            self.tidy_at = Some(now() + TIDY_AFTER);
         }
     }
 

@@ -97,7 +97,7 @@ async fn clean_one(path: &Path, deadline: Duration, sink: Sink) -> anyhow::Resul
 }
 
 async fn end_all(dir: StateDir, deadline: Duration, sink: Sink) -> anyhow::Result<Outcome> {
-    let ends = Ends::install(false).context("failed to install the signal handlers")?;
+    let ends = Ends::install(false).context("failed to take the signals over")?;
     if let Err(error) = reap::set_child_subreaper() {
         tracing::warn!("failed to {error}");
     }

@@ -74,7 +74,7 @@ impl Driver {
         self.starting = self.starting.saturating_sub(1);
         self.mains_starting = self.mains_starting.saturating_sub(1);
         self.start_waiting();
-        self.tidy_up();
+        self.tidy_later();
         if let Some(generation) = self.gens.get_mut(&r#gen) {
             generation.born = true;
         }

@@ -214,8 +214,8 @@ async fn supervise(
     sink: Sink,
     open_files: Option<rlimit::OpenFiles>,
 ) -> anyhow::Result<Outcome> {
-    let ends = Ends::install(options.machine.is_some())
-        .context("failed to install the signal handlers")?;
+    let ends =
+        Ends::install(options.machine.is_some()).context("failed to take the signals over")?;
     if let Some((at, every)) = options.machine.as_ref().and_then(|m| m.beat.clone()) {
         tokio::spawn(beat(at, every));
     }

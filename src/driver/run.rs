@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use super::asked::{Ends, Means};
+use super::asked::{Came, Ends, Means};
 use super::births::STARTS_TO_TIDY;
 use super::generation::Generation;
 use super::lane::Lane;
@@ -90,6 +90,8 @@ pub(super) struct Driver {
     pub(super) mains_starting: usize,
     /// Starts since the heap was last tidied up.
     pub(super) starts_since_tidy: usize,
+    /// When it is to be tidied up.
+    pub(super) tidy_at: Option<Time>,
     /// Generations whose start waits for others to come back.
     pub(super) waiting_starts: VecDeque<GenId>,
     /// Files that are being read for starts.
@@ -217,6 +219,7 @@ impl Driver {
             starting: 0,
             mains_starting: 0,
             starts_since_tidy: STARTS_TO_TIDY,
+            tidy_at: None,
             waiting_starts: VecDeque::new(),
             readings: Readings::default(),
             kept: BTreeMap::new(),
@@ -259,16 +262,12 @@ impl Driver {
     }
 
     /// Runs until the core says that it is over, and says by when all is to be.
-    pub(super) async fn run(mut self, ends: Ends) -> (Outcome, Time) {
+    pub(super) async fn run(mut self, mut ends: Ends) -> (Outcome, Time) {
         self.succeed_previous();
         for r#gen in self.leftovers.clone() {
             self.watch(r#gen);
             self.read_again(r#gen);
         }
-        let Ends {
-            mut asked,
-            mut child,
-        } = ends;
         self.carry_out();
         self.tidy_up();
         loop {
@@ -276,11 +275,17 @@ impl Driver {
             if let Some(outcome) = self.outcome.take() {
                 return (outcome, self.core.ends_by().unwrap_or(now()));
             }
+            // Here, where the loop sleeps next, the stack is as short as it gets.
+            if self.tidy_at.is_some_and(|at| at <= now()) {
+                self.tidy_up();
+            }
             self.set_timer();
             tokio::select! {
                 biased;
-                _ = child.recv() => self.reap(),
-                (signal, means) = asked.next() => self.on_signal(signal, means),
+                came = ends.next() => match came {
+                    Came::Child => self.reap(),
+                    Came::Asked(signal, means) => self.on_signal(signal, means),
+                },
                 Some(message) = self.messages.recv() => {
                     self.on_message(message);
                     for _ in 0..MESSAGES_A_TURN {
@@ -336,10 +341,8 @@ impl Driver {
 
     fn set_timer(&mut self) {
         let reread = self.rereads.first().map(|(at, _)| *at);
-        let next = match (self.core.poll_timeout(), reread) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let due = [self.core.poll_timeout(), reread, self.tidy_at];
+        let next = due.into_iter().flatten().min();
         if next == self.timer_set {
             return;
         }

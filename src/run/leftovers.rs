@@ -1,7 +1,6 @@
 //! What earlier runs below the same cgroup left behind because they and their guardians were
 //! killed: found by its directories, which say who made them, and ended with proof.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::JobOptions;
 use super::orphan::{Orphan, end_orphan};
 use super::result::JobEnd;
-use super::site::{GUARDIAN, JOB, Owner, PREFIX, Site};
+use super::site::{JOB, Owner, PREFIX, Site, is_guarded};
 use crate::core::{JobSettings, Receipt, Verdict};
 use crate::sys::cgroup;
 use crate::sys::limits::{self, Limits};
@@ -70,12 +69,7 @@ pub fn clean(kill_timeout: Duration) -> Vec<Left> {
 
 /// The same below `base` with a run's own options, whose own id is `own`; a line for each.
 pub(super) fn end_all(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<String> {
-    // Whom this run is to keep is no word on another's.
-    let options = JobOptions {
-        keep: Vec::new(),
-        ..options.clone()
-    };
-    let ended = end_each(base, &options, own).into_iter();
+    let ended = end_each(base, options, own).into_iter();
     ended
         .map(|(end, dir, removed)| in_words(&end, &dir, removed))
         .collect()
@@ -83,17 +77,26 @@ pub(super) fn end_all(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec
 
 /// How each ended, its cgroup, and whether that could be removed.
 fn end_each(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<(JobEnd, PathBuf, bool)> {
-    let entries = std::fs::read_dir(&base.dir).into_iter().flatten().flatten();
+    let mut runs = Vec::new();
+    // Where nothing can be listed nothing is found.
+    let _ = cgroup::each_below(&base.dir, |name| {
+        let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        runs.extend(id.filter(|id| *id != own).map(str::to_owned));
+    });
     let mut ended = Vec::new();
-    for entry in entries {
-        let name = entry.file_name();
-        if let Some(id) = name.to_str().and_then(|name| name.strip_prefix(PREFIX))
-            && id != own
-            && is_left(&entry.path(), &name)
-            && let Some(_claim) = claim(&entry.path())
-            && is_left(&entry.path(), &name)
+    for id in runs {
+        let name = format!("{PREFIX}{id}");
+        let dir = base.dir.join(&name);
+        if is_left(&dir, &name)
+            && let Some(_claim) = claim(&dir)
+            && is_left(&dir, &name)
         {
-            ended.extend(end_one(base, entry.path(), id, options));
+            // Whom this run is to keep is no word on another's.
+            let options = JobOptions {
+                keep: Vec::new(),
+                ..options.clone()
+            };
+            ended.extend(end_one(base, dir, &id, &options));
             limits::undo(&base.dir);
         }
     }
@@ -107,8 +110,8 @@ fn ended(receipt: &Receipt) -> usize {
 
 /// Whether its run and its guardian have both ended. One of another pid namespace is not ours to
 /// judge: its numbers mean nothing here.
-fn is_left(dir: &Path, name: &OsStr) -> bool {
-    let Some(owner) = name.to_str().and_then(Owner::parse) else {
+fn is_left(dir: &Path, name: &str) -> bool {
+    let Some(owner) = Owner::parse(name) else {
         return false;
     };
     let same = Owner::us().is_ok_and(|us| us.pid_namespace == owner.pid_namespace);
@@ -117,7 +120,7 @@ fn is_left(dir: &Path, name: &OsStr) -> bool {
         // Whoever cannot be asked after is taken to live.
         stat.map_or(true, |stat| stat.is_some_and(|stat| !stat.is_dead()))
     };
-    same && !lives() && !cgroup::is_populated(&dir.join(GUARDIAN)).unwrap_or(true)
+    same && !lives() && !is_guarded(dir)
 }
 
 /// Whoever holds this ends what is left there, and nobody else of those that look at the same

@@ -4,10 +4,10 @@
 //! one thread that sleeps in poll(2). There is nobody else to serve, so what blocks, blocks.
 //!
 //! ```text
-//!   BASE/nought-run-<pid>-<start>-<pid namespace>/
+//!   BASE/nought-run-<pid>-<start>-<pid namespace>/   whoever ends all that when we are killed
 //!     job/         the command and everything it starts: killed, proven empty, removed
 //!     aux/         what runs when the time is over
-//!     guardian/    whoever ends all that when we are killed (guardian.rs)
+//!     guardian/    the guardian (guardian.rs), where there are limits
 //!     run/         ourselves, and kept/ whoever is to be kept, where limits need that
 //! ```
 

@@ -16,7 +16,9 @@ pub(super) const PREFIX: &str = "nought-run-";
 /// The cgroup of the command and all it starts.
 pub(super) const JOB: &str = "job";
 const AUX: &str = "aux";
-pub(super) const GUARDIAN: &str = "guardian";
+/// Whoever guards us lives in our directory itself, and here while that gives controllers to the
+/// command's: a cgroup that does has no processes (cgroups(7)).
+const GUARDIAN: &str = "guardian";
 /// Where we live ourselves while the cgroup we came from gives controllers.
 const RUN: &str = "run";
 /// Where those who are to be kept live meanwhile.
@@ -209,8 +211,14 @@ impl Site {
         Some(self.tree.as_ref()?.join(AUX))
     }
 
+    /// The guardian's cgroup.
     pub(super) fn guardian(&self) -> Option<PathBuf> {
-        Some(self.tree.as_ref()?.join(GUARDIAN))
+        let tree = self.tree.clone()?;
+        Some(if self.limited {
+            tree.join(GUARDIAN)
+        } else {
+            tree
+        })
     }
 
     /// A directory of ours as /proc/PID/cgroup names it.
@@ -252,6 +260,9 @@ impl Site {
             return limits::nowhere(wanted, &why);
         };
         self.limited = true;
+        if let Err(error) = cgroup::make_dir(&tree.join(GUARDIAN)) {
+            self.notes.push(format!("failed to {error}"));
+        }
         // Who is alone in a cgroup may leave it, and it can give controllers then.
         let alone = cgroup::procs(&base.dir).is_ok_and(|pids| pids == [std::process::id()]);
         if alone && !limits::is_root(&base.dir) {
@@ -338,13 +349,20 @@ impl Site {
 
 fn make_tree(tree: &Path) -> Result<(), SysError> {
     cgroup::make_dir(tree)?;
-    let made = [GUARDIAN, JOB]
-        .into_iter()
-        .try_for_each(|name| cgroup::make_dir(&tree.join(name)));
+    let made = cgroup::make_dir(&tree.join(JOB));
     if made.is_err() {
         cgroup::remove_tree(tree);
     }
     made
+}
+
+/// Whether somebody guards the run whose directory this is. One that cannot be looked at is.
+pub(super) fn is_guarded(tree: &Path) -> bool {
+    let inside = tree.join(GUARDIAN);
+    if inside.is_dir() && cgroup::is_populated(&inside).unwrap_or(true) {
+        return true;
+    }
+    cgroup::procs(tree).map_or(true, |pids| !pids.is_empty())
 }
 
 fn inherits_orphans() -> bool {

@@ -329,21 +329,26 @@ pub fn tree(cgroup: &Path) -> Result<Vec<PathBuf>, SysError> {
         if children_counted_by_links(&dir) == Some(0) {
             continue;
         }
-        let failed = |e| SysError::at("list the cgroup", &dir, e);
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let listed = match open(&dir, flags, Mode::empty()) {
-            Ok(listed) => listed,
-            Err(Errno::ENOENT) => continue,
-            Err(e) => return Err(failed(e)),
-        };
-        listing::for_each(&listed, |name, kind| {
-            if kind == libc::DT_DIR && name != b"." && name != b".." {
-                dirs.push(dir.join(OsStr::from_bytes(name)));
-            }
-        })
-        .map_err(failed)?;
+        each_below(&dir, |name| dirs.push(dir.join(name)))?;
     }
     Ok(dirs)
+}
+
+/// Calls `each` with the name of every cgroup directly below this one; none when it is gone.
+pub fn each_below(cgroup: &Path, mut each: impl FnMut(&OsStr)) -> Result<(), SysError> {
+    let failed = |e| SysError::at("list the cgroup", cgroup, e);
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let listed = match open(cgroup, flags, Mode::empty()) {
+        Ok(listed) => listed,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(e) => return Err(failed(e)),
+    };
+    listing::for_each(&listed, |name, kind| {
+        if kind == libc::DT_DIR && name != b"." && name != b".." {
+            each(OsStr::from_bytes(name));
+        }
+    })
+    .map_err(failed)
 }
 
 /// How many directories a cgroup holds: kernfs keeps a directory's link count at 2 and one for

@@ -23,6 +23,7 @@ pub mod directory;
 pub mod early;
 pub mod end;
 mod error;
+pub mod exit;
 pub mod guard;
 pub mod heap;
 pub mod holdings;
@@ -55,6 +56,7 @@ pub mod signalfd;
 pub mod socket;
 pub mod spawn;
 pub mod terminal;
+mod unwind;
 pub mod usage;
 pub mod watchdog;
 

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -162,11 +163,7 @@ pub fn parse_cgroup(text: &[u8]) -> Option<CgroupName> {
 
 /// An open /proc.
 #[derive(Debug)]
-pub struct Proc {
-    dir: OwnedFd,
-    /// Whether nothing can be mounted in it.
-    private: bool,
-}
+pub struct Proc(Arc<held::Held>);
 
 impl Proc {
     /// A file of a process, or another below /proc.

@@ -99,9 +99,20 @@ fn decode(info: &libc::siginfo_t) -> Option<Reaped> {
     Some(Reaped { pid, ended })
 }
 
+/// Whether we have no child at all (ECHILD of waitid(2)). Takes no exit status.
+fn has_none() -> bool {
+    let flags = libc::WEXITED | libc::__WALL | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: waitid(2) takes a null pointer for what nobody wants to know.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), flags) };
+    Errno::result(result) == Err(Errno::ECHILD)
+}
+
 /// Our own children, those we started and those we inherited, from the `children` files of all
 /// our threads (CONFIG_PROC_CHILDREN). Children that come or go meanwhile may be missed
 /// (proc(5)): a place to look first, never proof that nobody is there.
 pub fn children() -> Result<Vec<u32>, SysError> {
+    if has_none() {
+        return Ok(Vec::new());
+    }
     procfs::Proc::open()?.children(nix::unistd::getpid().as_raw().unsigned_abs())
 }

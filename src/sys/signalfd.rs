@@ -1,7 +1,7 @@
 //! Signals as something to read: blocked, and taken from a descriptor (signalfd(2)).
 #![expect(unsafe_code, reason = "nix only reads an action by setting another")]
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -28,8 +28,30 @@ impl Signals {
     /// Blocks exactly `signals`, for the calling thread and those it makes from now on, and reads
     /// them from here. Of one kind at most one waits (signal(7)).
     pub fn new(signals: &[Signal]) -> Result<Self, SysError> {
+        Self::of(signals.iter().copied().collect())
+    }
+
+    /// The same by numbers, real-time signals among them, for a process with threads: each of the
+    /// others has to block them, too. Whoever started us may have left them ignored, which for
+    /// SIGCHLD would let the kernel reap our children (waitpid(2)): that ends.
+    pub fn take_over(numbers: &[i32]) -> Result<Self, SysError> {
+        // SAFETY: a set of plain bits, and actions of which all zeroes is the default one; unknown
+        // numbers are refused with EINVAL and left out.
+        let set = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            let default: libc::sigaction = std::mem::zeroed();
+            for number in numbers {
+                libc::sigaddset(&raw mut set, *number);
+                libc::sigaction(*number, &raw const default, std::ptr::null_mut());
+            }
+            SigSet::from_sigset_t_unchecked(set)
+        };
+        Self::of(set)
+    }
+
+    fn of(set: SigSet) -> Result<Self, SysError> {
         let failed = |e| SysError::new("take over", "signals", e);
-        let set: SigSet = signals.iter().copied().collect();
         set.thread_set_mask().map_err(failed)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&set, flags).map_err(failed)?;
@@ -43,6 +65,12 @@ impl Signals {
             signal: i32::try_from(info.ssi_signo).unwrap_or(0),
             from: info.ssi_pid,
         })
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

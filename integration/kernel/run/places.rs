@@ -49,7 +49,7 @@ fn nested_in_itself() {
     );
     look::until("two are there", || {
         let tree = trees(&world).pop()?;
-        (look::tree(&tree).len() >= 6 && look::members(&tree).len() >= 5).then_some(())
+        (look::tree(&tree).len() >= 4 && look::members(&tree).len() >= 5).then_some(())
     });
     look::signal(run.id(), libc::SIGTERM);
     assert_eq!(run.wait().unwrap().code(), Some(143));

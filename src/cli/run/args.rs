@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches as _, ValueEnum};
 
 use super::super::args::duration;
 use crate::config;
@@ -177,6 +177,59 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
+/// `nought run …` by its own words alone: to make every other command's words ready takes longer
+/// than making a cgroup. `None`: something else, or nothing that is right; then the whole command
+/// line is read, and says what is wrong.
+pub(in crate::cli) fn alone(argv: &[OsString]) -> Option<RunArgs> {
+    let words = argv
+        .get(1..)
+        .filter(|words| words.first().is_some_and(|word| word == "run"))?;
+    match words {
+        [_, dashes, command @ ..] if dashes == "--" && !command.is_empty() => {
+            Some(RunArgs::plain(command.to_vec()))
+        }
+        _ => parsed(words),
+    }
+}
+
+fn parsed(words: &[OsString]) -> Option<RunArgs> {
+    let command = Run::augment_args(clap::Command::new("run"));
+    let matches = command.try_get_matches_from(words).ok()?;
+    let run = Run::from_arg_matches(&matches).ok()?;
+    Some(run.into_args())
+}
+
+impl RunArgs {
+    /// `nought run -- COMMAND…` without an option: what they all are when nothing is said. A
+    /// parser that knows them takes as long as a fork to get ready.
+    pub(in crate::cli) fn plain(command: Vec<OsString>) -> Self {
+        Self {
+            command,
+            timeout: None,
+            on_timeout: None,
+            grace: Duration::from_secs(5),
+            kill_timeout: Duration::from_millis(1500),
+            leaks: Leaks::Warn,
+            settle: Duration::from_millis(100),
+            leak_grace: Duration::ZERO,
+            keep: Vec::new(),
+            forward: Vec::new(),
+            min_guarantee: None,
+            pidns: false,
+            memory: None,
+            cpus: None,
+            pids: None,
+            limits: Demand::Required,
+            env: Vec::new(),
+            dir: None,
+            user: None,
+            report: None,
+            junit: None,
+            quiet: false,
+        }
+    }
+}
+
 impl Run {
     pub(in crate::cli) fn into_args(self) -> RunArgs {
         RunArgs {
@@ -202,6 +255,38 @@ impl Run {
             report: self.report,
             junit: self.junit,
             quiet: self.quiet,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_options_everything_is_as_the_parser_has_it() {
+        for command in [&["true"][..], &["sh", "-c", "exit 3"], &["a", "--", "-b"]] {
+            let words = ["nought", "run", "--"]
+                .into_iter()
+                .chain(command.iter().copied());
+            let argv: Vec<OsString> = words.map(Into::into).collect();
+            let alone = alone(&argv).unwrap();
+            assert_eq!(Some(&alone), parsed(&argv[1..]).as_ref());
+            assert_eq!(alone.command, command);
+        }
+    }
+
+    #[test]
+    fn what_is_not_right_is_left_to_the_whole_command_line() {
+        for words in [
+            &["nought", "run"][..],
+            &["nought", "run", "--"],
+            &["nought", "run", "--nonsense", "--", "true"],
+            &["nought", "list"],
+            &["nought"],
+        ] {
+            let argv: Vec<OsString> = words.iter().map(Into::into).collect();
+            assert_eq!(alone(&argv), None, "{words:?}");
         }
     }
 }

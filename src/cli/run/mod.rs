@@ -15,8 +15,8 @@ use crate::api::{RunProcess, RunReport};
 use crate::sys::bounded_write::{Target, replace, stderr_within};
 use crate::sys::signalfd;
 
-pub(super) use args::Run;
 pub use args::{Demand, Leaks, RunArgs};
+pub(super) use args::{Run, alone};
 pub(super) use args::{bytes, processors};
 
 use super::error::report_chain;

@@ -5,7 +5,7 @@
 )]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
@@ -16,9 +16,10 @@ use super::Proc;
 use crate::sys::{SysError, listing};
 
 /// /proc as it was when it was first opened.
-static HELD: Mutex<Option<Held>> = Mutex::new(None);
+static HELD: Mutex<Option<Arc<Held>>> = Mutex::new(None);
 
-struct Held {
+#[derive(Debug)]
+pub(super) struct Held {
     dir: OwnedFd,
     /// Whether it is a mount of our own, over which nobody can mount anything.
     private: bool,
@@ -37,43 +38,33 @@ impl Proc {
     pub fn open() -> Result<Self, SysError> {
         let failed = |e| SysError::new("open", "/proc", e);
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        // A file description of its own: the place in a listing is a description's.
-        let open_anew = |held: &Held| {
-            let dir = openat(&held.dir, ".", DIR, Mode::empty()).map_err(failed)?;
-            Ok(Self {
-                dir,
-                private: held.private,
-            })
-        };
         if let Some(held) = held.as_ref() {
-            return open_anew(held);
+            return Ok(Self(Arc::clone(held)));
         }
         let dir = open("/proc", DIR, Mode::empty()).map_err(failed)?;
         // Before it is mounted there may be an empty directory, which is nothing to hold on to.
         let mounted = fstatfs(&dir).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
-        if !mounted {
-            let private = false;
-            return Ok(Self { dir, private });
-        }
-        let found = match private_copy(&dir) {
-            Ok(dir) => Held { dir, private: true },
+        let found = match mounted.then(|| private_copy(&dir)) {
+            Some(Ok(dir)) => Held { dir, private: true },
             // Not allowed (EPERM, EINVAL), or not known (ENOSYS).
-            Err(_) => Held {
+            _ => Held {
                 dir,
                 private: false,
             },
         };
-        let opened = open_anew(&found);
-        *held = Some(found);
-        opened
+        let found = Arc::new(found);
+        if mounted {
+            *held = Some(Arc::clone(&found));
+        }
+        Ok(Self(found))
     }
 
     /// Opens a file below /proc that is behind no other mount. EXDEV: it is.
     pub(super) fn open_at(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
         let plain = |dir: &OwnedFd, path: &str| openat(dir, path, flags, Mode::empty());
         // What belongs to no process is mounted over for good reasons (lxcfs).
-        if self.private || !path.contains('/') {
-            return plain(&self.dir, path);
+        if self.0.private || !path.contains('/') {
+            return plain(&self.0.dir, path);
         }
         // The links in `ns` lead to another file system by themselves.
         let (way, name) = match path.rsplit_once('/') {
@@ -87,11 +78,11 @@ impl Proc {
         let how = OpenHow::new()
             .flags(way_flags)
             .resolve(ResolveFlag::RESOLVE_NO_XDEV);
-        match (openat2(&self.dir, way, how), name) {
+        match (openat2(&self.0.dir, way, how), name) {
             (Ok(file), None) => Ok(file),
             (Ok(dir), Some(name)) => plain(&dir, name),
             // Before Linux 5.6, or a seccomp filter.
-            (Err(Errno::ENOSYS | Errno::EPERM), _) => plain(&self.dir, path),
+            (Err(Errno::ENOSYS | Errno::EPERM), _) => plain(&self.0.dir, path),
             (Err(e), _) => Err(e),
         }
     }
@@ -109,11 +100,11 @@ impl Proc {
             return Ok(&buffer[..link.len()]);
         }
         match path.rsplit_once('/') {
-            Some((way, name)) if !self.private => {
+            Some((way, name)) if !self.0.private => {
                 let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
                 listing::read_link(self.open_at(way, flags)?, name, buffer)
             }
-            _ => listing::read_link(&self.dir, path, buffer),
+            _ => listing::read_link(&self.0.dir, path, buffer),
         }
     }
 
