@@ -259,10 +259,11 @@ impl Site {
             );
             return limits::nowhere(wanted, &why);
         };
-        self.limited = true;
+        // Without it, the guardian would be in a cgroup that could give no controllers.
         if let Err(error) = cgroup::make_dir(&tree.join(GUARDIAN)) {
-            self.notes.push(format!("failed to {error}"));
+            return limits::nowhere(wanted, &format!("failed to {error}"));
         }
+        self.limited = true;
         // Who is alone in a cgroup may leave it, and it can give controllers then.
         let alone = cgroup::procs(&base.dir).is_ok_and(|pids| pids == [std::process::id()]);
         if alone && !limits::is_root(&base.dir) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::holdings::{self, Ours, Sockets};
 use super::mount;
 use super::procfs::Proc;
+use super::signal;
 
 /// How long reading the command lines of survivors may take.
 const ARGV_BOUND: Duration = Duration::from_millis(200);
@@ -112,6 +113,8 @@ pub fn with_argv(found: Vec<SurvivorInfo>) -> Vec<SurvivorInfo> {
     let mut full = found.clone();
     // Not one of the blocking threads: those that hang for good would be missed there.
     let work = move || {
+        // It may outlive us, and a signal for the process is not for it.
+        let _ = signal::block_all();
         full.iter_mut().for_each(read_argv);
         // Nobody waits any more when this took too long.
         let _ = sender.send(full);

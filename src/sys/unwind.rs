@@ -1,8 +1,12 @@
 //! The unwinder of the C compiler, linked into the program: as a shared library (libgcc_s) it would
 //! be loaded, relocated and searched for every symbol at each start of a command, and stay in the
-//! supervisor's memory. A static program has it in it anyway.
+//! supervisor's memory. A static program has it in it anyway. Whose compiler brings no libgcc_eh.a
+//! builds with `--cfg nought_shared_unwinder`.
 #![expect(unsafe_code, reason = "a library to link is named on an extern block")]
 
-#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+#[cfg(all(
+    target_env = "gnu",
+    not(any(target_feature = "crt-static", nought_shared_unwinder))
+))]
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}

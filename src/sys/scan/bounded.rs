@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sys::SysError;
 use crate::sys::procfs::{Proc, ProcId};
+use crate::sys::{SysError, signal};
 
 /// How long one environment may take. Usually it is 10 µs.
 const BOUND: Duration = Duration::from_millis(100);
@@ -87,6 +87,8 @@ impl Reader {
         let (questions, asked) = channel::<(ProcId, String)>();
         let (sender, answers) = channel();
         let work = move || {
+            // It may hang for good, and a signal for the process is not for it.
+            let _ = signal::block_all();
             for (of, key) in asked {
                 let answer = read(of, &key);
                 let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
