@@ -69,8 +69,8 @@ pub fn clean(kill_timeout: Duration) -> Vec<Left> {
 
 /// The same below `base` with a run's own options, whose own id is `own`; a line for each.
 pub(super) fn end_all(base: &CgroupBase, options: &JobOptions, own: &str) -> Vec<String> {
-    let ended = end_each(base, options, own).into_iter();
-    ended
+    end_each(base, options, own)
+        .into_iter()
         .map(|(end, dir, removed)| in_words(&end, &dir, removed))
         .collect()
 }

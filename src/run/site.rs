@@ -359,11 +359,8 @@ fn make_tree(tree: &Path) -> Result<(), SysError> {
 
 /// Whether somebody guards the run whose directory this is. One that cannot be looked at is.
 pub(super) fn is_guarded(tree: &Path) -> bool {
-    let inside = tree.join(GUARDIAN);
-    if inside.is_dir() && cgroup::is_populated(&inside).unwrap_or(true) {
-        return true;
-    }
-    cgroup::procs(tree).map_or(true, |pids| !pids.is_empty())
+    cgroup::is_populated(&tree.join(GUARDIAN)).unwrap_or(true)
+        || cgroup::procs(tree).map_or(true, |pids| !pids.is_empty())
 }
 
 fn inherits_orphans() -> bool {

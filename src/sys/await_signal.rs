@@ -1,38 +1,26 @@
 //! Waiting for signals without handlers (sigtimedwait(2)): for process 1 when it has no loop.
-#![expect(unsafe_code, reason = "nix's signal sets hold no real-time signals")]
+#![expect(unsafe_code, reason = "nix has no sigtimedwait")]
 
 use std::time::Duration;
 
-use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 
-use super::SysError;
+use super::{SysError, signal};
 
 /// A set of signals that this thread blocks and waits for. Every other thread has to block them
 /// too.
 #[derive(Clone, Copy, Debug)]
 pub struct Awaited {
-    set: libc::sigset_t,
+    set: SigSet,
 }
 
 impl Awaited {
     /// Blocks these signals for the calling thread.
     pub fn block(signals: &[i32]) -> Result<Self, SysError> {
-        // SAFETY: a set of plain bits, filled by the calls made for it; unknown numbers are
-        // refused with EINVAL and left out.
-        let (set, result) = unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            for signal in signals {
-                libc::sigaddset(&raw mut set, *signal);
-            }
-            let result =
-                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-            (set, result)
-        };
-        match result {
-            0 => Ok(Self { set }),
-            errno => Err(SysError::new("block", "signals", Errno::from_raw(errno))),
-        }
+        let set = signal::set_of(signals);
+        let blocked = set.thread_block();
+        blocked.map_err(|e| SysError::new("block", "signals", e))?;
+        Ok(Self { set })
     }
 
     /// The next of them, or `None` after `bound`.
@@ -44,7 +32,7 @@ impl Awaited {
         // SAFETY: both pointers are valid for reads; no information is asked for.
         let signal = unsafe {
             libc::sigtimedwait(
-                &raw const self.set,
+                std::ptr::from_ref(self.set.as_ref()),
                 std::ptr::null_mut(),
                 &raw const timeout,
             )

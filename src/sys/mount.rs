@@ -234,9 +234,10 @@ pub fn find_base() -> Result<CgroupBase, NoBase> {
     // The others are many on some machines, and nothing to us.
     let named = |line: &&[u8]| line.windows(9).any(|word| word == b" cgroup2 ");
     let lines = mounts.split(|&b| b == b'\n').filter(named);
-    let mounts: Vec<MountEntry> = lines.filter_map(parse_line).collect();
+    let mut mounts: Vec<MountEntry> = lines.filter_map(parse_line).collect();
+    mounts.retain(|mount| mount.fstype == "cgroup2");
     let own_path = parse_own_path(&read("/proc/self/cgroup")?).ok_or(NoBase::NoV2)?;
-    if !mounts.iter().any(|mount| mount.fstype == "cgroup2") {
+    if mounts.is_empty() {
         return Err(NoBase::NotMounted);
     }
     for (mount, place) in candidates(&mounts, &own_path) {
@@ -258,10 +259,9 @@ pub fn find_base() -> Result<CgroupBase, NoBase> {
             });
         }
     }
-    let cgroup2 = mounts.iter().filter(|mount| mount.fstype == "cgroup2");
     Err(NoBase::NotBelow {
         own_path,
-        roots: cgroup2.map(|mount| mount.root.clone()).collect(),
+        roots: mounts.into_iter().map(|mount| mount.root).collect(),
     })
 }
 

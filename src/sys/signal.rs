@@ -1,5 +1,5 @@
 //! Signals to process groups and to the members of a cgroup.
-#![expect(unsafe_code, reason = "nix's kill knows no real-time signals")]
+#![expect(unsafe_code, reason = "nix knows no real-time signals")]
 
 use std::path::Path;
 
@@ -24,6 +24,19 @@ pub fn block_all() -> Result<(), SysError> {
     SigSet::all()
         .thread_set_mask()
         .map_err(|e| SysError::new("block", "every signal", e))
+}
+
+/// A set of signals by their numbers, real-time signals among them; what is no signal is left out.
+pub(super) fn set_of(numbers: &[i32]) -> SigSet {
+    // SAFETY: plain bits, filled by the calls made for it, which refuse unknown numbers (EINVAL).
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in numbers {
+            libc::sigaddset(&raw mut set, *number);
+        }
+        SigSet::from_sigset_t_unchecked(set)
+    }
 }
 
 /// Sends a signal to a process group, then SIGCONT, so that a stopped process gets to handle

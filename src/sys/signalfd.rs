@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::SysError;
+use super::signal::set_of;
 
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +36,11 @@ impl Signals {
     /// others has to block them, too. Whoever started us may have left them ignored, which for
     /// SIGCHLD would let the kernel reap our children (waitpid(2)): that ends.
     pub fn take_over(numbers: &[i32]) -> Result<Self, SysError> {
-        // SAFETY: a set of plain bits, and actions of which all zeroes is the default one; unknown
-        // numbers are refused with EINVAL and left out.
-        let set = unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            let default: libc::sigaction = std::mem::zeroed();
-            for number in numbers {
-                libc::sigaddset(&raw mut set, *number);
-                libc::sigaction(*number, &raw const default, std::ptr::null_mut());
-            }
-            SigSet::from_sigset_t_unchecked(set)
-        };
-        Self::of(set)
+        for number in numbers {
+            // SAFETY: takes two integers; a number that is no signal is refused with EINVAL.
+            unsafe { libc::signal(*number, libc::SIG_DFL) };
+        }
+        Self::of(set_of(numbers))
     }
 
     fn of(set: SigSet) -> Result<Self, SysError> {

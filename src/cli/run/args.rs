@@ -202,7 +202,7 @@ fn parsed(words: &[OsString]) -> Option<RunArgs> {
 impl RunArgs {
     /// `nought run -- COMMAND…` without an option: what they all are when nothing is said. A
     /// parser that knows them takes as long as a fork to get ready.
-    pub(in crate::cli) fn plain(command: Vec<OsString>) -> Self {
+    fn plain(command: Vec<OsString>) -> Self {
         Self {
             command,
             timeout: None,
