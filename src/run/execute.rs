@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use super::first::First;
-use super::guardian::Guard;
 use super::start;
 use super::watch::{Runner, now};
 use crate::core::{
@@ -166,7 +165,7 @@ impl Runner<'_> {
         self.unwatch();
         // Nobody lives who would have to be ended for us; it goes while we remove the cgroup.
         self.guard_pid = None;
-        self.guard.as_ref().map(Guard::end);
+        self.guard.end();
         let result = match self.site.job() {
             None => Fence::Removed,
             Some(dir) => {

@@ -22,26 +22,31 @@ use crate::sys::{SysError, cgroup, reap};
 /// How long a killed guardian may take to be gone.
 const DEATH_BOUND: Duration = Duration::from_secs(1);
 
-/// The guardian, and how to tell it something.
-#[derive(Debug)]
+/// The guardian, and how to tell it something. Before it is begun, and where there is none, all of
+/// this does nothing.
+#[derive(Debug, Default)]
 pub(super) struct Guard {
+    begun: bool,
     /// It is being made on another processor while we go on.
     making: Option<Making>,
     made: Option<Guardian>,
-    line: OwnedFd,
+    line: Option<OwnedFd>,
 }
 
 impl Guard {
-    /// Begins to make the guardian. Process 1 needs none: whatever is below it dies with it.
+    /// Begins to make the guardian; once more it does nothing. Process 1 needs none: whatever is
+    /// below it dies with it.
     ///
-    /// While we have one thread, and before we inherit orphans.
+    /// While we have one thread, and before we inherit orphans. From here until the command is born
+    /// every page that we write to is copied: what can be prepared is to be prepared before.
     pub(super) fn begin(
+        &mut self,
         site: &Site,
         options: &JobOptions,
         onlooker: &mut dyn Onlooker,
-    ) -> Result<Option<Self>, SysError> {
-        if std::process::id() == 1 {
-            return Ok(None);
+    ) -> Result<(), SysError> {
+        if std::mem::replace(&mut self.begun, true) || std::process::id() == 1 {
+            return Ok(());
         }
         let gone = || SysError::because("open a handle on", "ourselves", "we are not to be seen");
         let us = PidFd::open(std::process::id())?.ok_or_else(gone)?;
@@ -55,19 +60,22 @@ impl Guard {
         let keep = [us.as_fd(), theirs.as_fd()];
         let watch = || keep_watch(site, options, onlooker, &us, &theirs);
         let making = guard::begin(home.as_ref().map(AsFd::as_fd), detached, &keep, watch)?;
-        Ok(Some(Self {
-            making: Some(making),
-            made: None,
-            line,
-        }))
+        self.making = Some(making);
+        self.line = Some(line);
+        Ok(())
     }
 
     /// Waits until it is there. To be called before the command may do anything, and before we
     /// inherit orphans; once more it does nothing.
     pub(super) fn settle(&mut self) -> Result<(), SysError> {
-        if let Some(making) = self.making.take() {
-            self.made = Some(making.finish()?);
+        let Some(making) = self.making.take() else {
+            return Ok(());
+        };
+        let made = making.finish();
+        if made.is_err() {
+            self.line = None;
         }
+        self.made = Some(made?);
         Ok(())
     }
 
@@ -80,7 +88,8 @@ impl Guard {
     pub(super) fn tell(&self, born: &Born, site: &Site) -> Result<(), SysError> {
         let text = Orphan::words(born, site.tree.is_some());
         let mark = born.mark.as_ref().map(|mark| mark.fd.as_fd());
-        guard::send(&self.line, text.as_bytes(), mark)
+        let line = self.line.as_ref();
+        line.map_or(Ok(()), |line| guard::send(line, text.as_bytes(), mark))
     }
 
     /// Ends it without waiting: there is nothing to guard any more.
@@ -91,9 +100,11 @@ impl Guard {
     }
 
     /// Ends it, and waits until it is gone.
-    pub(super) fn dismiss(self) {
+    pub(super) fn dismiss(&mut self) {
         self.end();
-        let Some(guardian) = self.made else { return };
+        let Some(guardian) = self.made.take() else {
+            return;
+        };
         if guardian.handle.ends_within(DEATH_BOUND) && guardian.is_child {
             let _ = reap::reap_pid(guardian.pid);
         }
@@ -108,24 +119,16 @@ fn keep_watch(
     us: &PidFd,
     line: &OwnedFd,
 ) -> u8 {
-    let mut told = None;
-    let mut open_line = true;
     while !us.is_gone() {
-        let mut fds = vec![PollFd::new(us.as_fd(), PollFlags::POLLIN)];
-        if open_line {
-            fds.push(PollFd::new(line.as_fd(), PollFlags::POLLIN));
-        }
+        // What we are told waits in the line until it is needed: whoever runs commands waits for
+        // us, and is not to wait until we have read.
+        let mut fds = [PollFd::new(us.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return 1,
         }
-        match guard::receive(line) {
-            Some(message) => told = Some(message),
-            // Its other end is only ever closed by our end.
-            None => open_line &= !us.is_gone(),
-        }
     }
-    told = guard::receive(line).or(told);
+    let told = std::iter::from_fn(|| guard::receive(line)).last();
     let orphan = told.and_then(|(text, mark)| Orphan::parse(&text, mark));
     let (site, spared) = match &orphan {
         Some(orphan) if !orphan.in_cgroup => (site.without_cgroups(), false),

@@ -62,7 +62,7 @@ fn login(env: &mut Vec<(OsString, OsString)>, account: &Account) {
 pub(super) fn start(
     options: &JobOptions,
     site: &mut Site,
-    guard: &mut Option<Guard>,
+    guard: &mut Guard,
     ours: &Ours<'_>,
     onlooker: &mut dyn Onlooker,
 ) -> Result<Born, NotStarted> {
@@ -111,7 +111,7 @@ enum Tried {
 fn try_once(
     options: &JobOptions,
     site: &mut Site,
-    guard: &mut Option<Guard>,
+    guard: &mut Guard,
     ours: &Ours<'_>,
     method: SpawnMethod,
     onlooker: &mut dyn Onlooker,
@@ -131,6 +131,9 @@ fn try_once(
         }
     })?;
     site.settle_containment();
+    if let Err(error) = guard.begin(site, options, onlooker) {
+        unguarded(&error, onlooker);
+    }
     let mut refused = None;
     let born = spawn::spawn(&prepared, |born| {
         settle(site, guard, onlooker);
@@ -150,7 +153,7 @@ fn try_once(
             let pid = Pid::from_raw(i32::try_from(born.id.pid).unwrap_or(-1));
             let _ = setpgid(pid, pid);
         }
-        tell(born, site, guard.as_ref(), onlooker);
+        tell(born, site, guard, onlooker);
         Ok(())
     });
     born.map_err(|error| {
@@ -168,10 +171,9 @@ fn try_once(
 
 /// The guardian is there, and then we inherit orphans: before the newborn does anything, and
 /// while it is born, which takes as long.
-fn settle(site: &mut Site, guard: &mut Option<Guard>, onlooker: &mut dyn Onlooker) {
-    if let Some(Err(error)) = guard.as_mut().map(Guard::settle) {
+fn settle(site: &mut Site, guard: &mut Guard, onlooker: &mut dyn Onlooker) {
+    if let Err(error) = guard.settle() {
         unguarded(&error, onlooker);
-        *guard = None;
     }
     if let Err(error) = reap::set_child_subreaper() {
         site.note(format!("failed to {error}"));
@@ -179,15 +181,15 @@ fn settle(site: &mut Site, guard: &mut Option<Guard>, onlooker: &mut dyn Onlooke
 }
 
 /// Says that nobody guards this run.
-pub(super) fn unguarded(error: &SysError, onlooker: &mut dyn Onlooker) {
+fn unguarded(error: &SysError, onlooker: &mut dyn Onlooker) {
     onlooker.note(&format!(
         "failed to {error}: if this run is killed, what it started lives on"
     ));
 }
 
 /// Tells the guardian who was born, and whoever comes after it.
-fn tell(born: &Born, site: &Site, guard: Option<&Guard>, onlooker: &mut dyn Onlooker) {
-    if let Some(Err(error)) = guard.map(|guard| guard.tell(born, site)) {
+fn tell(born: &Born, site: &Site, guard: &Guard, onlooker: &mut dyn Onlooker) {
+    if let Err(error) = guard.tell(born, site) {
         unguarded(&error, onlooker);
     }
     if let Some(job) = site.job() {

@@ -78,7 +78,7 @@ pub(super) struct Runner<'a> {
     pub(super) exit: Option<Exit>,
     pub(super) moments: Moment,
     pub(super) guard_pid: Option<u32>,
-    pub(super) guard: Option<Guard>,
+    pub(super) guard: Guard,
     notify: Option<EventsFile>,
     reread: Option<(Time, usize)>,
     timer: Option<BootTimer>,
@@ -107,10 +107,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
         return refused(options, 125, why, site);
     }
     let others: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
-    let mut guard = Guard::begin(&site, options, onlooker).unwrap_or_else(|error| {
-        start::unguarded(&error, onlooker);
-        None
-    });
+    let mut guard = Guard::default();
     // A signal may wait already; the foreground is ours to give only if we have it.
     let terminal = Terminal::open();
     let in_front = terminal.as_ref().is_some_and(Terminal::is_ours);
@@ -134,7 +131,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.onlooker = Some(onlooker);
     runner.inherited_any = !others.is_empty();
     runner.others = others;
-    runner.guard_pid = guard.as_ref().and_then(Guard::pid);
+    runner.guard_pid = guard.pid();
     runner.others.extend(runner.guard_pid);
     runner.guard = guard;
     runner.terminal = terminal;
@@ -143,9 +140,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.watch();
     let receipt = runner.work(Some(&signals));
     runner.take_terminal();
-    if let Some(guard) = runner.guard.take() {
-        guard.dismiss();
-    }
+    runner.guard.dismiss();
     runner.finish(receipt)
 }
 
@@ -198,19 +193,17 @@ fn wanted(ignored: u64, options: &JobOptions) -> Vec<Number> {
 fn not_begun(
     options: &JobOptions,
     site: Site,
-    mut guard: Option<Guard>,
+    mut guard: Guard,
     not: NotStarted,
 ) -> JobEnd {
     let job = Job::not_started(options.settings.clone(), site.guarantee, now());
     let mut runner = Runner::new(options, site, job);
     // That it could not be made does not matter any more.
-    let _ = guard.as_mut().map(Guard::settle);
-    runner.others.extend(guard.as_ref().and_then(Guard::pid));
+    let _ = guard.settle();
+    runner.others.extend(guard.pid());
     runner.not_started = Some(not);
     let receipt = runner.work(None);
-    if let Some(guard) = guard {
-        guard.dismiss();
-    }
+    guard.dismiss();
     runner.finish(receipt)
 }
 
@@ -256,7 +249,7 @@ impl<'a> Runner<'a> {
                 ..Moment::default()
             },
             guard_pid: None,
-            guard: None,
+            guard: Guard::default(),
             notify: None,
             reread: None,
             timer: None,
