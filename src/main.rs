@@ -69,8 +69,8 @@ impl Onlooker for Told<'_, '_> {
         self.0.note(text);
     }
 
-    fn interrupted(&mut self, signal: i32) {
-        self.0.interrupted(signal);
+    fn interrupted(&mut self, signal: i32, alone: bool) {
+        self.0.interrupted(signal, alone);
     }
 
     fn orphaned(&mut self, report: &RunReport) {

@@ -1,13 +1,16 @@
 //! What the loop hears of children, signals and the terminal.
 
+use nix::sys::signal::Signal as Number;
+
 use super::first::First;
 use super::start;
 use super::watch::{Runner, now};
 use crate::core::{Event, Exit, Signal, Why, job::GENERATION};
 use crate::sys::reap::{self, Ended};
+use crate::sys::signalfd::{self, Came};
 use crate::sys::spawn::read_exec_outcome;
 use crate::sys::terminal;
-use crate::sys::{clock, procfs, signalfd};
+use crate::sys::{clock, procfs, signal};
 
 impl Runner<'_> {
     // ---- children and signals -----------------------------------------------------------
@@ -41,9 +44,9 @@ impl Runner<'_> {
         }
         let main = self.main_id.map(|id| id.pid);
         if let Some(pid) = main.filter(|_| self.exit.is_none() && self.first.is_none())
-            && reap::has_stopped(pid)
+            && let Some(by) = reap::has_stopped(pid)
         {
-            self.on_stopped(pid);
+            self.on_stopped(pid, by);
         }
         // Before anybody is: whoever was born earlier was born while they had their numbers.
         let before = procfs::ticks_now();
@@ -92,7 +95,8 @@ impl Runner<'_> {
         );
     }
 
-    pub(super) fn on_signal(&mut self, number: i32) {
+    pub(super) fn on_signal(&mut self, came: Came) {
+        let number = came.signal;
         let Some(signal) = Signal::from_number(number) else {
             return;
         };
@@ -105,31 +109,62 @@ impl Runner<'_> {
                     let _ = main.send(number);
                 }
             }
+            libc::SIGTSTP => {
+                self.pass_on(number);
+            }
+            libc::SIGINT | libc::SIGQUIT
+                if came.by_kernel && !self.in_front && self.pass_on(number) => {}
             _ => self.job.on_signal(now(), signal),
         }
     }
 
     // ---- the terminal -------------------------------------------------------------------
 
-    /// The command was stopped: by Ctrl-Z, or because it reads in the background. As a shell
-    /// sees us, so are we.
-    pub(super) fn on_stopped(&mut self, pid: u32) {
+    /// In a pipeline the terminal's keys reach our process group and not the command's: passes one
+    /// on to that, as if it were in ours; whether that was done.
+    fn pass_on(&mut self, number: i32) -> bool {
+        let running = self.pipeline && self.exit.is_none() && self.job.why() == Why::Itself;
+        let Some(group) = self.program().filter(|_| running) else {
+            return false;
+        };
+        self.passed_on = Some(number);
+        signal::send_group_bare(group, number) == Ok(true)
+    }
+
+    /// The command was stopped: by Ctrl-Z, or because it needs the terminal and is in the
+    /// background. As a shell sees us, so are we.
+    pub(super) fn on_stopped(&mut self, pid: u32, by: i32) {
         let Some(terminal) = &self.terminal else {
             return;
         };
+        if matches!(by, libc::SIGTTIN | libc::SIGTTOU)
+            && terminal.is_ours()
+            && terminal.give_to(pid).is_ok()
+        {
+            self.in_front = true;
+            let _ = signal::send_group(pid, libc::SIGCONT);
+            return;
+        }
         let had_it = terminal.is_foreground(pid);
         if terminal::is_orphaned() {
             // Nobody could continue us; nor would the terminal have stopped it without us. In
             // the background it stays stopped until somebody continues us.
             if had_it {
-                let _ = crate::sys::signal::send_group(pid, libc::SIGCONT);
+                let _ = signal::send_group(pid, libc::SIGCONT);
             }
             return;
         }
         if had_it {
             let _ = terminal.take();
         }
-        signalfd::stop_own_group();
+        // What the terminal has stopped already is not to be stopped twice.
+        if by != libc::SIGTSTP || self.passed_on.take() != Some(by) {
+            signalfd::stop_own_group();
+        }
+        if self.pipeline {
+            // It does not stop us: it is passed on.
+            let _ = signalfd::stop_by(Number::SIGTSTP);
+        }
         self.go_on();
     }
 
@@ -138,16 +173,18 @@ impl Runner<'_> {
         let Some(group) = self.program().filter(|_| self.exit.is_none()) else {
             return;
         };
+        let needed = self.in_front || !self.pipeline;
         if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours())
+            && needed
             && terminal.give_to(group).is_ok()
         {
             self.in_front = true;
         }
-        let _ = crate::sys::signal::send_group(group, libc::SIGCONT);
+        let _ = signal::send_group(group, libc::SIGCONT);
     }
 
-    /// A terminal's INT or QUIT goes to its foreground, which the command had instead of us: a
-    /// shell's loop or script that waits for us has to learn of it.
+    /// A terminal's INT or QUIT goes to its foreground, which the command had instead of us, or we
+    /// passed it on: a shell's loop or script that waits for us has to learn of it.
     fn note_interrupt(&mut self, exit: Exit) {
         let Exit::Signal { signal, .. } = exit else {
             return;
@@ -157,12 +194,13 @@ impl Runner<'_> {
             && terminal
                 .zip(group)
                 .is_some_and(|(terminal, group)| terminal.is_foreground(group));
-        if had_it
+        let passed_on = self.passed_on == Some(signal);
+        if (had_it || passed_on)
             && self.job.why() == Why::Itself
             && matches!(signal, libc::SIGINT | libc::SIGQUIT)
             && let Some(onlooker) = &mut self.onlooker
         {
-            onlooker.interrupted(signal);
+            onlooker.interrupted(signal, had_it);
         }
     }
 

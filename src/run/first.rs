@@ -93,10 +93,10 @@ impl Runner<'_> {
                     first.told = true;
                     self.on_main_exited(super::children::exit(ended));
                 }
-                Some(Report::Stopped(_)) => {
+                Some(Report::Stopped(by)) => {
                     self.find_program();
                     if let Some(program) = self.program().filter(|_| self.exit.is_none()) {
-                        self.on_stopped(program);
+                        self.on_stopped(program, by);
                     }
                 }
                 Some(Report::Exited(_) | Report::Continued) | None => {}

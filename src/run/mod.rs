@@ -72,9 +72,10 @@ pub trait Onlooker {
     fn evidence(&mut self, after: Duration, running: &[RunProcess]);
     /// Something to know.
     fn note(&mut self, text: &str);
-    /// The terminal's INT or QUIT (by number) ended the command, which had its foreground from us:
-    /// whoever waits for us is to see us die of it.
-    fn interrupted(&mut self, signal: i32);
+    /// The terminal's INT or QUIT (by number) ended the command: whoever waits for us is to see us
+    /// die of it. `alone`: the command had the foreground from us and was the only one to get it, so
+    /// that our process group is to get it, too.
+    fn interrupted(&mut self, signal: i32, alone: bool);
     /// We were killed, and the guardian ended what was left: it alone calls this.
     fn orphaned(&mut self, report: &RunReport);
 }

@@ -24,7 +24,7 @@ use crate::sys::procfs::ProcId;
 use crate::sys::reap;
 use crate::sys::signalfd::{self, Signals};
 use crate::sys::spawn::{Born, Mark};
-use crate::sys::terminal::Terminal;
+use crate::sys::terminal::{self, Terminal};
 
 /// When a cgroup is read again after something happened that may have emptied it; the last is
 /// repeated where nothing notifies us.
@@ -73,6 +73,10 @@ pub(super) struct Runner<'a> {
     pub(super) terminal: Option<Terminal>,
     /// The command's group was given the terminal's foreground.
     pub(super) in_front: bool,
+    /// There is a terminal, and others in our process group may want it.
+    pub(super) pipeline: bool,
+    /// The last of the terminal's signals that was passed on to the command.
+    pub(super) passed_on: Option<i32>,
     pub(super) exec: Option<(OwnedFd, Vec<u8>)>,
     pub(super) not_started: Option<NotStarted>,
     pub(super) exit: Option<Exit>,
@@ -88,7 +92,9 @@ pub(super) struct Runner<'a> {
 /// See [`super::run`].
 pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     let ignored = signalfd::ignored();
-    let signals = match Signals::new(&wanted(ignored, options)) {
+    let terminal = Terminal::open();
+    let pipeline = terminal.is_some() && terminal::in_pipeline();
+    let signals = match Signals::new(&wanted(ignored, options, pipeline)) {
         Ok(signals) => signals,
         Err(error) => return refused(options, 125, error.to_string(), Site::none()),
     };
@@ -108,9 +114,9 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     }
     let others: BTreeSet<u32> = reap::children().unwrap_or_default().into_iter().collect();
     let mut guard = Guard::default();
-    // A signal may wait already; the foreground is ours to give only if we have it.
-    let terminal = Terminal::open();
-    let in_front = terminal.as_ref().is_some_and(Terminal::is_ours);
+    // The foreground is ours to give only if we have it. Others of a pipeline may want it (`| less`):
+    // there the command gets it once it needs it.
+    let in_front = !pipeline && terminal.as_ref().is_some_and(Terminal::is_ours);
     let ours = Ours {
         terminal: terminal.as_ref().filter(|_| in_front),
         account: account.as_ref(),
@@ -136,6 +142,7 @@ pub(super) fn run(options: &JobOptions, onlooker: &mut dyn Onlooker) -> JobEnd {
     runner.guard = guard;
     runner.terminal = terminal;
     runner.in_front = in_front;
+    runner.pipeline = pipeline;
     runner.take_in(born);
     runner.watch();
     let receipt = runner.work(Some(&signals));
@@ -176,26 +183,25 @@ fn limit(site: &mut Site, options: &JobOptions, onlooker: &mut dyn Onlooker) -> 
 }
 
 /// What we take over: what ends us, what is passed on, and what tells of children and terminals.
-fn wanted(ignored: u64, options: &JobOptions) -> Vec<Number> {
-    let is_ignored = |signal: &Signal| ignored & (1 << (signal.number() - 1)) != 0;
+fn wanted(ignored: u64, options: &JobOptions, pipeline: bool) -> Vec<Number> {
+    let is_ignored = |number: i32| ignored & (1 << (number - 1)) != 0;
     let asked = ENDS
         .iter()
         .chain(&options.forward)
-        .filter(|signal| !is_ignored(signal) || **signal == Signal::TERM);
+        .filter(|signal| !is_ignored(signal.number()) || **signal == Signal::TERM);
     let mut numbers: Vec<Number> = asked
         .filter_map(|signal| Number::try_from(signal.number()).ok())
         .collect();
     // TTOU only to be blocked: who is in the background may then take the terminal.
     numbers.extend([Number::SIGCHLD, Number::SIGCONT, Number::SIGTTOU]);
+    // Ctrl-Z reaches us and not the command there.
+    if pipeline && !is_ignored(libc::SIGTSTP) {
+        numbers.push(Number::SIGTSTP);
+    }
     numbers
 }
 
-fn not_begun(
-    options: &JobOptions,
-    site: Site,
-    mut guard: Guard,
-    not: NotStarted,
-) -> JobEnd {
+fn not_begun(options: &JobOptions, site: Site, mut guard: Guard, not: NotStarted) -> JobEnd {
     let job = Job::not_started(options.settings.clone(), site.guarantee, now());
     let mut runner = Runner::new(options, site, job);
     // That it could not be made does not matter any more.
@@ -241,6 +247,8 @@ impl<'a> Runner<'a> {
             usage: Usage::default(),
             terminal: None,
             in_front: false,
+            pipeline: false,
+            passed_on: None,
             exec: None,
             not_started: None,
             exit: None,
@@ -305,7 +313,7 @@ impl<'a> Runner<'a> {
             self.on_exec_ready();
             self.on_reports();
             while let Some(came) = signals.and_then(Signals::next) {
-                self.on_signal(came.signal);
+                self.on_signal(came);
             }
             self.reap();
             self.on_time();

@@ -53,16 +53,16 @@ pub fn reap_pid(pid: u32) -> Result<Option<Reaped>, SysError> {
     wait_for(libc::P_PID, pid, 0)
 }
 
-/// Whether our child `pid` has stopped since this was last asked (SIGTSTP, SIGTTIN, SIGSTOP …);
-/// takes no exit status.
-pub fn has_stopped(pid: u32) -> bool {
+/// The signal that has stopped our child `pid` since this was last asked (SIGTSTP, SIGTTIN,
+/// SIGSTOP …); takes no exit status.
+pub fn has_stopped(pid: u32) -> Option<i32> {
     // SAFETY: as in `wait_for`.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let flags = libc::WSTOPPED | libc::WNOHANG;
     // SAFETY: as in `wait_for`.
     let result = unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, flags) };
     // SAFETY: zeroed before, and filled by waitid(2) when somebody is found.
-    result == 0 && unsafe { info.si_pid() } != 0
+    (result == 0 && unsafe { info.si_pid() } != 0).then(|| unsafe { info.si_status() })
 }
 
 fn wait_for(kind: libc::idtype_t, id: u32, flags: i32) -> Result<Option<Reaped>, SysError> {

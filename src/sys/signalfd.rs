@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::SysError;
@@ -17,6 +17,8 @@ pub struct Came {
     pub signal: i32,
     /// Who sent it; 0: the kernel, or somebody outside our pid namespace.
     pub from: u32,
+    /// The kernel sent it by itself: a terminal's key, its hang-up (SI_KERNEL, sigaction(2)).
+    pub by_kernel: bool,
 }
 
 /// The descriptor; non-blocking and close-on-exec.
@@ -57,6 +59,7 @@ impl Signals {
         Some(Came {
             signal: i32::try_from(info.ssi_signo).unwrap_or(0),
             from: info.ssi_pid,
+            by_kernel: info.ssi_code == libc::SI_KERNEL,
         })
     }
 }
@@ -99,21 +102,34 @@ pub fn let_through(signals: &[Signal]) {
     let _ = set.thread_unblock();
 }
 
-/// Gives our process group a signal, as the terminal gives one to its foreground, and dies of it
-/// (without a core dump: the command has left its own). Returns where that is not fatal: it is
-/// ignored, or we are process 1.
-pub fn die_with_own_group(signal: Signal) {
+/// Dies of a signal (without a core dump: the command has left its own), and gives it to our whole
+/// process group if that is wanted, as the terminal gives one to its foreground. Returns where that
+/// is not fatal: it is ignored, or we are process 1.
+pub fn die_of(signal: Signal, with_group: bool) {
     if is_ignored(signal as i32) {
         return;
     }
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let whom = if with_group { 0 } else { std::process::id() };
     // SAFETY: kill takes two integers; 0 is our own process group.
-    unsafe { libc::kill(0, signal as i32) };
+    unsafe { libc::kill(i32::try_from(whom).unwrap_or(0), signal as i32) };
     let_through(&[signal]);
 }
 
-/// Stops our process group as the terminal's Ctrl-Z would, and ourselves with it; returns when
-/// we are continued (at once where the group is orphaned).
+/// Stops us alone as `signal` does whoever does not catch it, also where it is blocked; returns when
+/// somebody continues us (at once where our process group is orphaned).
+pub fn stop_by(signal: Signal) -> Result<(), SysError> {
+    let failed = |e| SysError::new("stop by", signal.as_str(), e);
+    raise(signal).map_err(failed)?;
+    let stops: SigSet = [signal].into_iter().collect();
+    let before = stops.thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    before
+        .and_then(|before| before.thread_set_mask())
+        .map_err(failed)
+}
+
+/// Stops our process group as the terminal's Ctrl-Z would, and ourselves with it unless we block
+/// SIGTSTP; returns when we are continued (at once where the group is orphaned).
 pub fn stop_own_group() {
     // SAFETY: kill takes two integers; 0 is our own process group.
     unsafe { libc::kill(0, libc::SIGTSTP) };

@@ -1,10 +1,10 @@
 //! The controlling terminal and whose its foreground is (credentials(7), termios(3)).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{Pid, getpgrp, getpid, getppid, getsid, tcgetpgrp, tcsetpgrp};
 
 use super::SysError;
@@ -55,6 +55,16 @@ impl Terminal {
     pub fn try_clone(&self) -> Option<OwnedFd> {
         self.fd.try_clone().ok()
     }
+}
+
+/// Whether a shell has put us between others, or at one end of them: our standard input or output is
+/// a pipe (ksh's are sockets). Some of those may want the terminal (`| less`).
+pub fn in_pipeline() -> bool {
+    let pipes = |fd: BorrowedFd<'_>| {
+        let kind = fstat(fd).map(|found| SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT);
+        kind == Ok(SFlag::S_IFIFO) || kind == Ok(SFlag::S_IFSOCK)
+    };
+    pipes(std::io::stdin().as_fd()) || pipes(std::io::stdout().as_fd())
 }
 
 /// Whether nobody could ever continue our process group if it stopped: its leader's parent is in

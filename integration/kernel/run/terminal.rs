@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::look::until;
+use crate::look::{state, until};
 use crate::world::World;
 
 const NOUGHT: &str = env!("CARGO_BIN_EXE_nought");
@@ -245,6 +245,64 @@ fn a_pipeline_stops_and_goes_on_as_one() {
     typist.types("\x1a").sees("Stopped").sees("$ ");
     typist.types("fg\n").sees("tr a-z A-Z\r\n");
     typist.types("low\n\x04").sees("LOW\r\n").sees("$ ").code(0);
+    typist.leaves();
+    world.end();
+}
+
+/// `| less` reads keys while the command runs, and the keys that send signals reach both.
+#[test]
+fn a_pager_after_it_has_the_terminal() {
+    let world = World::new();
+    let mut typist = Typist::new(&world);
+    typist
+        .types("$NOUGHT run -- sh -c 'echo $$ >main; seq 500; exec sleep 1000' | TERM=xterm less\n")
+        .sees("20");
+    let main = super::number_in(&world.dir.join("main"));
+    world.note(main);
+    typist.types("\x1a").sees("Stopped").sees("$ ");
+    assert_eq!(state(main).as_deref(), Some("T"));
+    typist.types("fg\n").sees("TERM=xterm less\r\n").sees("20");
+    typist.types(" ").sees("40").types(" ").sees("60");
+    until("it goes on", || (state(main)? == "S").then_some(()));
+    typist.types("\x03");
+    until("it ends", || state(main).is_none().then_some(()));
+    typist.types("q").sees("$ ").code(0);
+    typist.leaves();
+    world.end();
+}
+
+#[test]
+fn ctrl_c_ends_a_pipeline_and_the_loop_around_it() {
+    let world = World::new();
+    let mut typist = Typist::new(&world);
+    let command = "-- sh -c 'echo rea\"\"dy >&2; exec sleep 1000'";
+    for pipeline in [
+        format!("$NOUGHT run {command} | cat"),
+        format!("cat | $NOUGHT run {command}"),
+        format!("$NOUGHT run --pidns {command} | cat"),
+    ] {
+        let before = typist.count("ready\r\n");
+        typist
+            .types(&format!("for i in 1 2 3; do {pipeline}; done\n"))
+            .sees("ready\r\n")
+            .types("\x03")
+            .sees("$ ")
+            .code(130);
+        assert_eq!(typist.count("ready\r\n"), before + 1, "{pipeline}");
+    }
+    // One that handles it ends when and as it likes.
+    let script =
+        "trap \"echo got-int >&2; exit 3\" INT; echo rea\"\"dy >&2; while :; do sleep 0.02; done";
+    typist
+        .types(&format!("$NOUGHT run -- sh -c '{script}' | cat\n"))
+        .sees("ready\r\n")
+        .types("\x03")
+        .sees("got-int\r\n")
+        .sees("$ ")
+        .types("echo stat''us ${PIPESTATUS[0]}\n")
+        .sees("status 3\r\n")
+        .sees("$ ");
+    assert_eq!(typist.count("got-int\r\n"), 1);
     typist.leaves();
     world.end();
 }

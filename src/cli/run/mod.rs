@@ -35,7 +35,7 @@ pub struct Teller<'a> {
     style: Style,
     /// Bytes that nobody took.
     lost: usize,
-    interrupted: Option<Signal>,
+    interrupted: Option<(Signal, bool)>,
 }
 
 impl<'a> Teller<'a> {
@@ -62,10 +62,11 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// The terminal's INT or QUIT (by number) ended the command, which had its foreground from us:
-    /// once all is said we are to die of it, too, with our process group.
-    pub fn interrupted(&mut self, signal: i32) {
-        self.interrupted = Signal::try_from(signal).ok();
+    /// The terminal's INT or QUIT (by number) ended the command: once all is said we are to die of
+    /// it, too; with our process group where the command `alone` got it.
+    pub fn interrupted(&mut self, signal: i32, alone: bool) {
+        let signal = Signal::try_from(signal).ok();
+        self.interrupted = signal.map(|signal| (signal, alone));
     }
 
     /// The guardian's report: nobody reads its standard error.
@@ -184,8 +185,8 @@ pub(super) fn run(
         // A report that was asked for and is not there is a failure of ours.
         code = if code == 0 { FAILED } else { code };
     }
-    if let Some(signal) = teller.interrupted {
-        signalfd::die_with_own_group(signal);
+    if let Some((signal, with_group)) = teller.interrupted {
+        signalfd::die_of(signal, with_group);
     }
     code
 }

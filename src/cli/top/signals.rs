@@ -8,7 +8,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{Signal, raise};
 
 use super::Incoming;
 use super::screen::{self, Before};
@@ -128,19 +128,12 @@ pub(super) fn die_of(signal: Signal) {
 pub(super) fn suspend() -> io::Result<()> {
     SUSPENDING.store(true, Ordering::Release);
     signalfd::stop_own_group();
-    stop_by(Signal::SIGTSTP)?;
+    signalfd::stop_by(Signal::SIGTSTP).map_err(io::Error::other)?;
     SUSPENDING.store(false, Ordering::Release);
     Ok(())
 }
 
 /// Stops us as the kernel stops who draws from the background; returns when somebody continues us.
 pub(super) fn stop_in_background() -> io::Result<()> {
-    stop_by(Signal::SIGTTOU)
-}
-
-fn stop_by(signal: Signal) -> io::Result<()> {
-    let _ = raise(signal);
-    signalfd::let_through(&[signal]);
-    let stops: SigSet = [signal].into_iter().collect();
-    Ok(stops.thread_block()?)
+    signalfd::stop_by(Signal::SIGTTOU).map_err(io::Error::other)
 }
