@@ -1,7 +1,8 @@
 //! What `nought run` costs beside its kin, and what each of them leaves.
 //!
 //! `cargo bench --bench run`, as root. `--quick` takes fewer rounds. Whoever is not installed is
-//! left out: Debian has tini, dumb-init, bubblewrap and util-linux.
+//! left out: Debian has tini, dumb-init, bubblewrap and util-linux. NOUGHT_STATIC names the static
+//! program (docs/install.md), which is then measured beside the other.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -56,7 +57,16 @@ fn main() {
         "over env",
         HOSTILE.len()
     );
-    let there: Vec<_> = KIN.iter().filter(|(_, words)| works(words)).collect();
+    let alone = std::env::var("NOUGHT_STATIC").ok();
+    let alone = alone.as_deref().map(|program| [program, "run", "--"]);
+    let alone = alone
+        .as_ref()
+        .map(|words| ("nought run, static", &words[..]));
+    let there: Vec<_> = KIN
+        .into_iter()
+        .chain(alone)
+        .filter(|(_, words)| works(words))
+        .collect();
     // In turns, so that a busy moment is everybody's.
     let mut times = vec![Vec::with_capacity(rounds); there.len()];
     let mut order: Vec<usize> = (0..there.len()).collect();
@@ -73,7 +83,7 @@ fn main() {
     for ((name, words), mut times) in there.into_iter().zip(times) {
         times.sort_unstable();
         let (median, least) = (times[times.len() / 2], times[0]);
-        if *name == "env" {
+        if name == "env" {
             floor = median;
         }
         let over = ms(median) - ms(floor);

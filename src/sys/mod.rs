@@ -56,6 +56,10 @@ pub mod signalfd;
 pub mod socket;
 pub mod spawn;
 pub mod terminal;
+#[cfg(all(
+    target_env = "gnu",
+    not(any(target_feature = "crt-static", nought_shared_unwinder))
+))]
 mod unwind;
 pub mod usage;
 pub mod watchdog;

@@ -4,9 +4,5 @@
 //! builds with `--cfg nought_shared_unwinder`.
 #![expect(unsafe_code, reason = "a library to link is named on an extern block")]
 
-#[cfg(all(
-    target_env = "gnu",
-    not(any(target_feature = "crt-static", nought_shared_unwinder))
-))]
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
