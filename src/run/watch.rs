@@ -334,7 +334,10 @@ impl<'a> Runner<'a> {
         }
         let mut want = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
         signals.map(AsFd::as_fd).map(&mut want);
-        self.exec.as_ref().map(|(fd, _)| fd.as_fd()).map(&mut want);
+        // That the command executes wakes nobody: that it could not is said with its end. In a pid
+        // namespace it is from then on that it can be found.
+        let exec = self.exec.as_ref().filter(|_| self.first.is_some());
+        exec.map(|(fd, _)| fd.as_fd()).map(&mut want);
         let reports = self.first.as_ref().and_then(|first| first.reports.as_ref());
         reports.map(AsFd::as_fd).map(&mut want);
         self.timer.as_ref().map(AsFd::as_fd).map(&mut want);
