@@ -110,9 +110,12 @@ pub fn die_of(signal: Signal, with_group: bool) {
         return;
     }
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    let whom = if with_group { 0 } else { std::process::id() };
-    // SAFETY: kill takes two integers; 0 is our own process group.
-    unsafe { libc::kill(i32::try_from(whom).unwrap_or(0), signal as i32) };
+    if with_group {
+        // SAFETY: kill takes two integers; 0 is our own process group.
+        unsafe { libc::kill(0, signal as i32) };
+    } else {
+        let _ = raise(signal);
+    }
     let_through(&[signal]);
 }
 
